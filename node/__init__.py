@@ -1,0 +1,1 @@
+"""The Labmesh node: a member's own verifiable log, and its mirrors of its peers' logs."""

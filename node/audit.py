@@ -1,0 +1,73 @@
+"""Collect a bundle: everything an auditor needs for one record, from what this node holds."""
+
+from __future__ import annotations
+
+from node.core.alliance import Alliance, format_card, format_roster
+from node.core.bundle import Bundle
+from node.core.checkpoint import SignedCheckpoint
+from node.core.names import RecordId
+from node.core.proof import TlogProof, format_tlog_proof
+from node.core.witness import accept_cosignatures
+from node.errors import NotFoundError, UnconfirmedError
+from node.store import Store
+from node.store.records import StoredRecord
+from node.store.tables import STATUS_QUARANTINED
+
+
+def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, member: str, ceiling: int) -> Bundle:
+    """Collect the bundle of one record, the own or a peer's.
+
+    Args:
+        store: what this node holds.
+        alliance: the current alliance.
+        record_id: the record; without a revision the newest.
+        member: the member whose node this is.
+        ceiling: the largest size of the own log that may be published.
+
+    Raises:
+        NotFoundError: no such record is readable here.
+        UnconfirmedError: the record lies beyond what may be published.
+    """
+    stored = store.records.find(record_id)
+    if stored is None or stored.status == STATUS_QUARANTINED:
+        raise NotFoundError(f"there is no record {record_id} that this node can prove", hint="type: labmesh list")
+    log = store.logs.load_log(stored.log_id)
+    size = min(log.head_size, ceiling) if stored.author == member else log.head_size
+    newest = store.checkpoints.choose(log.id, start=0, entries_max=size, ceiling=size)
+    if newest is None or newest.size <= stored.index:
+        raise UnconfirmedError(
+            f"too few peers have said what they hold of this log, so entry {stored.index} cannot be published yet",
+            hint="wait until a peer is connected (labmesh status), or take the risk: labmesh confirm",
+        )
+    witnesses = alliance.other_members(stored.author)
+    first_size = store.checkpoints.find_quorum_size(
+        log.id, index=stored.index, quorum=alliance.roster.quorum, witnesses=witnesses
+    )
+    first = store.checkpoints.find(log.id, first_size) if first_size and first_size <= newest.size else None
+    kept = [_counting_only(alliance, stored.author, signed) for signed in (newest, first) if signed is not None]
+    names = {stored.author}.union(*(_cosigners(alliance, stored.author, signed) for signed in kept))
+    proofs = [_build_proof(store, stored, signed) for signed in kept]
+    return Bundle(
+        record=stored.record,
+        proof=proofs[0],
+        rosters=tuple(format_roster(signed) for signed in alliance.rosters),
+        cards={name: format_card(alliance.cards[name]) for name in sorted(names)},
+        first_proof=proofs[1] if len(proofs) > 1 else None,
+    )
+
+
+def _counting_only(alliance: Alliance, author: str, signed: SignedCheckpoint) -> SignedCheckpoint:
+    """The checkpoint with the author's signature and only those cosignatures that count today."""
+    key = alliance.card(author).log_key_at(signed.size, signed.root)
+    cosignatures = accept_cosignatures(alliance, author, signed)
+    return signed.signed_by(key).with_lines(tuple(item.line for item in cosignatures.values()))
+
+
+def _cosigners(alliance: Alliance, author: str, signed: SignedCheckpoint) -> set[str]:
+    return set(accept_cosignatures(alliance, author, signed))
+
+
+def _build_proof(store: Store, stored: StoredRecord, signed: SignedCheckpoint) -> bytes:
+    path = store.logs.tree(stored.log_id).inclusion(stored.index, signed.size)
+    proof = TlogProof(stored.index, tuple(path), bytes(signed).decode(), extra=stored.salt)
+    return format_tlog_proof(proof).encode()

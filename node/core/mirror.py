@@ -1,0 +1,240 @@
+"""Mirror: what one node believes of a peer's log, and why.
+
+Bytes go in, verified values come out, or an error that says whose fault it is; nothing is saved here. The order is
+always the same:
+
+1. `accept_announcement`: a checkpoint by the author's log key, not smaller than the one held;
+2. `accept_page`, repeated: commitments that continue where the last page ended, openings that fit their commitments;
+3. `accept_head`: the root over everything received equals the announced one. Only then may anything become visible.
+
+A wrong commitment or root is the fault of the peer that serves the log. Bytes that fit their commitment but are not a
+valid record are the fault of the author: the entry is quarantined and the log goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.core.card import Card
+from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from node.core.entry import (
+    COMMITMENT_SIZE,
+    PAGE_ENTRIES_MAX,
+    SALT_SIZE,
+    LogPage,
+    Opening,
+    committer,
+    split_commitments,
+)
+from node.core.kinds import Kinds
+from node.core.merkle import Frontier
+from node.core.record import RECORD_SIZE_MAX, Record, may_read, parse_record
+from node.errors import (
+    FormatError,
+    InvalidRecordError,
+    MalformedError,
+    ProofError,
+    RollbackError,
+    SplitViewError,
+    StagingLimitError,
+)
+
+STAGING_ENTRIES_MAX = 1_000_000
+STAGING_BYTES_MAX = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StagingLimits:
+    """How much of one log may wait unverified, in entries and in bytes."""
+
+    entries: int = STAGING_ENTRIES_MAX
+    bytes: int = STAGING_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedOpening:
+    """An opening that fits its commitment. Without a record it is quarantined, and `fault` says why."""
+
+    opening: Opening
+    record: Record | None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedPage:
+    """A page ready to be staged: single commitments, openings, and the tree after it."""
+
+    start: int
+    commitments: list[bytes]
+    openings: list[AcceptedOpening]
+    frontier: Frontier
+    tiles: list[bytes]
+    size_bytes: int
+
+
+class Mirror:
+    """The state machine of one mirrored log. Not thread-safe: one follower owns it."""
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        reader: str,
+        kinds: Kinds,
+        head: SignedCheckpoint | None = None,
+        staged: Frontier | None = None,
+        staged_bytes: int = 0,
+        limits: StagingLimits | None = None,
+    ) -> None:
+        """Begin with what the store holds.
+
+        Args:
+            card: the author's newest card.
+            reader: the member whose node this is; openings for others are refused.
+            kinds: the schemas known here.
+            head: the newest verified checkpoint.
+            staged: the tree over everything stored, verified or not.
+            staged_bytes: bytes of the openings beyond the head.
+            limits: how much may wait unverified.
+        """
+        self.card = card
+        self.head = head
+        self.staged = staged or Frontier()
+        self.staged_bytes = staged_bytes
+        self.target: SignedCheckpoint | None = None
+        self._reader, self._kinds = reader, kinds
+        self._limits = limits or StagingLimits()
+        self._commit = committer(card.origin)
+
+    @property
+    def head_size(self) -> int:
+        """Size of the verified log."""
+        return self.head.size if self.head else 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything up to the announced checkpoint has arrived."""
+        return self.target is not None and self.staged.size == self.target.size
+
+    def accept_announcement(self, raw: bytes) -> SignedCheckpoint:
+        """Take the checkpoint that the following pages lead to. Its own note is returned, without cosignatures.
+
+        Raises:
+            MalformedError: not a checkpoint of this log.
+            SignatureError: not signed by the log key valid at that size.
+            RollbackError: smaller than the verified log.
+            SplitViewError: the verified size with another root.
+            StagingLimitError: further ahead than this node stages.
+        """
+        try:
+            signed = parse_checkpoint(raw)
+        except FormatError as error:
+            raise MalformedError(f"{self.card.origin}: the announced checkpoint: {error.message}") from error
+        if signed.origin != self.card.origin:
+            raise MalformedError(f"{self.card.origin}: a checkpoint of {signed.origin[:120]} was announced")
+        key = self.card.log_key_at(signed.size, signed.root)
+        verify_checkpoint(signed, key)
+        signed = signed.signed_by(key)
+        self._require_extension(signed)
+        self.target = signed
+        return signed
+
+    def restart(self, staged: Frontier) -> None:
+        """Forget what is staged; `staged` is the tree over the verified entries."""
+        if staged.size != self.head_size:
+            raise FormatError(f"{self.card.origin}: a restart at {staged.size}, but {self.head_size} are verified")
+        self.staged, self.staged_bytes = staged, 0
+
+    def accept_page(self, page: LogPage, held_commitment: Callable[[int], bytes | None]) -> AcceptedPage:
+        """Verify one page against what came before it. `held_commitment` gives stored ones, for late openings.
+
+        Raises:
+            MalformedError: the page does not continue the log, or is not of the agreed form.
+            ProofError: an opening does not fit its commitment.
+            StagingLimitError: more waits unverified than this node keeps.
+        """
+        commitments = self._require_continuation(page)
+        openings = self._accept_openings(page, commitments, held_commitment)
+        size_bytes = sum(len(opening.record) for opening in page.openings)
+        if self.staged_bytes + size_bytes > self._limits.bytes:
+            raise StagingLimitError(f"{self.card.origin}: more than {self._limits.bytes} bytes wait unverified")
+        frontier, tiles = self.staged.extend(commitments)
+        self.staged, self.staged_bytes = frontier, self.staged_bytes + size_bytes
+        return AcceptedPage(page.start, commitments, openings, frontier, tiles, size_bytes)
+
+    def accept_head(self) -> SignedCheckpoint:
+        """Move the head to the announced checkpoint, once its root equals the root of everything received.
+
+        Raises:
+            MalformedError: entries are still missing.
+            ProofError: the root is another one.
+        """
+        target = self.target
+        if target is None or not self.complete:
+            raise MalformedError(f"{self.card.origin}: the log ended before the announced checkpoint")
+        if self.staged.root() != target.root:
+            raise ProofError(f"{self.card.origin}: the entries received do not have the root signed for {target.size}")
+        self.head, self.staged_bytes = target, 0
+        return target
+
+    def _require_extension(self, signed: SignedCheckpoint) -> None:
+        origin, held = self.card.origin, self.head
+        if held and signed.size < held.size:
+            raise RollbackError(origin, held_size=held.size, offered_size=signed.size)
+        if held and signed.size == held.size and signed.root != held.root:
+            raise SplitViewError(origin, size=held.size, held_note=bytes(held), offered_note=bytes(signed))
+        if signed.size - self.head_size > self._limits.entries:
+            raise StagingLimitError(
+                f"{origin}: {signed.size} entries were announced, {self.head_size} are verified, and at most "
+                f"{self._limits.entries} may wait unverified"
+            )
+
+    def _require_continuation(self, page: LogPage) -> list[bytes]:
+        origin, target = self.card.origin, self.target
+        if target is None:
+            raise MalformedError(f"{origin}: a page before any checkpoint was announced")
+        if len(page.commitments) % COMMITMENT_SIZE:
+            raise MalformedError(f"{origin}: a truncated page: {len(page.commitments)} bytes of commitments")
+        commitments = split_commitments(page.commitments)
+        if len(commitments) > PAGE_ENTRIES_MAX or len(page.openings) > PAGE_ENTRIES_MAX:
+            raise MalformedError(f"{origin}: a page of more than {PAGE_ENTRIES_MAX} entries")
+        if not commitments and not page.openings:
+            raise MalformedError(f"{origin}: an empty page")
+        if commitments and page.start != self.staged.size:
+            raise MalformedError(f"{origin}: a page from entry {page.start}, but {self.staged.size} comes next")
+        if self.staged.size + len(commitments) > target.size:
+            raise MalformedError(f"{origin}: entries beyond the announced size {target.size}")
+        return commitments
+
+    def _accept_openings(
+        self, page: LogPage, commitments: list[bytes], held_commitment: Callable[[int], bytes | None]
+    ) -> list[AcceptedOpening]:
+        start = self.staged.size
+        accepted: list[AcceptedOpening] = []
+        seen: set[int] = set()
+        for opening in page.openings:
+            index = opening.index
+            if start <= index < start + len(commitments):
+                expected: bytes | None = commitments[index - start]
+            else:
+                expected = held_commitment(index) if 0 <= index < start else None
+            if expected is None or index in seen:
+                raise MalformedError(f"{self.card.origin}: an opening of entry {index}, which is not in the page")
+            seen.add(index)
+            accepted.append(self._accept_opening(opening, expected))
+        return accepted
+
+    def _accept_opening(self, opening: Opening, expected: bytes) -> AcceptedOpening:
+        origin, raw = self.card.origin, opening.record
+        if len(opening.salt) != SALT_SIZE or len(raw) > RECORD_SIZE_MAX:
+            raise MalformedError(f"{origin}: the opening of entry {opening.index} has an impossible size")
+        if self._commit(opening.salt, raw) != expected:
+            raise ProofError(f"{origin}: the opening of entry {opening.index} does not fit its commitment")
+        try:
+            record = parse_record(raw, author=self.card.member, kinds=self._kinds)
+        except InvalidRecordError as error:
+            return AcceptedOpening(opening, None, error.message)
+        if not may_read(record.content["audience"], author=self.card.member, reader=self._reader):
+            raise MalformedError(f"{origin}: the opening of entry {opening.index} is not for {self._reader}")
+        return AcceptedOpening(opening, record)

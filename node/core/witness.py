@@ -1,0 +1,56 @@
+"""Whose cosignature a signature line is, and whether it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from node.core.alliance import Alliance
+from node.core.checkpoint import Cosignature, SignedCheckpoint, verify_cosignature
+from node.core.note import SignatureLine
+from node.errors import SignatureError
+
+# Year 9999: beyond it a time stamp cannot be written as a date.
+_TIME_MAX = 253402300799
+
+
+def verify_witness_line(alliance: Alliance, signed: SignedCheckpoint, line: SignatureLine) -> tuple[str, Cosignature]:
+    """Verify that a line is a cosignature by the witness key of an active member; returns that member.
+
+    Raises:
+        SignatureError: no active member's witness key signed it, or a retired key signed too late.
+    """
+    for member in alliance.active_members():
+        held = alliance.cards.get(member)
+        if held is None or held[1].witness_key.name != line.name:
+            continue
+        card = held[1]
+        for key in card.witness_keys():
+            if key.key_id != line.key_id:
+                continue
+            cosignature = verify_cosignature(signed.checkpoint, line, key)
+            if cosignature.time > _TIME_MAX:
+                raise SignatureError(f"the cosignature of {member} has an impossible time")
+            moment = datetime.fromtimestamp(cosignature.time, UTC)
+            if any(former.key == key and moment > former.until for former in card.former_witness_keys):
+                raise SignatureError(f"{member} cosigned with a witness key that it had retired before")
+            return member, cosignature
+    raise SignatureError(f"no active member has the witness key of the signature line {line.name[:120]!r}")
+
+
+def accept_cosignatures(alliance: Alliance, author: str, signed: SignedCheckpoint) -> dict[str, Cosignature]:
+    """The valid cosignatures on a checkpoint by active members other than its author; other lines are left out."""
+    accepted: dict[str, Cosignature] = {}
+    for line in signed.note.signatures:
+        try:
+            member, cosignature = verify_witness_line(alliance, signed, line)
+        except SignatureError:
+            continue
+        if member != author and member not in accepted:
+            accepted[member] = cosignature
+    return accepted
+
+
+def count_distinct(cosignatures: Iterable[Cosignature]) -> int:
+    """How many different witness keys signed, by their key bytes."""
+    return len({cosignature.key.public_key for cosignature in cosignatures})

@@ -1,0 +1,281 @@
+"""The daemon: builds everything, starts it, stops it. The only place where implementations are chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from node.clock import Clock, utc_now
+from node.config import Settings
+from node.confirmation import Confirmation
+from node.core.card import Card
+from node.core.kinds import Kinds
+from node.errors import HomeError, SplitViewError, StoreError
+from node.home import Home, Keys
+from node.ledger import Ledger
+from node.membership import Membership
+from node.rpc.client import GrpcPeerClient
+from node.rpc.heads import Heads
+from node.rpc.node_service import NodeServiceParts, NodeServicer
+from node.rpc.peer_service import PeerServiceParts, PeerServicer
+from node.rpc.server import Servers, start_servers
+from node.rpc.status import StatusParts, build_status
+from node.rpc.tls import TrustedCertificates, server_credentials
+from node.schemas import load_schemas
+from node.store import Store
+from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
+from node.sync.follower import FollowerParts
+from node.sync.peer import PeerClient
+from node.sync.peers import Alarms, Cosigner, Peers
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+INDEX_PAUSE_S = 0.05
+SOFTWARE_VERSION_UNKNOWN = "0+unknown"
+
+
+def run(path: Path) -> None:
+    """Run the daemon of the home at `path` until SIGTERM or SIGINT; prints `ready` on stdout when it serves.
+
+    Raises:
+        HomeError: there is no home, it is of another version, or another daemon uses it.
+        ConfigError: the settings are wrong, or an address cannot be had.
+    """
+    home = Home(path)
+    home.require()
+    settings = home.load_settings()
+    _configure_logging(settings.log_level)
+    with home.lock():
+        store = home.open_store()
+        try:
+            asyncio.run(_serve(home, settings, store))
+        finally:
+            store.close()
+            home.socket_path.unlink(missing_ok=True)
+
+
+class Daemon:
+    """Everything of one running node, wired together."""
+
+    def __init__(
+        self, home: Home, settings: Settings, store: Store, keys: Keys, *, clock: Clock, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Build; nothing runs yet."""
+        kinds = Kinds(load_schemas())
+        self.settings, self.store, self.keys = settings, store, keys
+        self.loop, self.clock = loop, clock
+        self.membership = Membership(store.membership, identity=keys.identity, clock=clock)
+        self.membership.reissue_card(name=settings.name, region=settings.region, endpoints=settings.address)
+        self.ledger = Ledger(
+            store,
+            author=self.membership.member,
+            signer=keys.log,
+            kinds=kinds,
+            clock=clock,
+            members=self._audience_members,
+        )
+        self.confirmation = Confirmation(
+            store,
+            member=self.membership.member,
+            log=lambda: self.ledger.log,
+            alliance=lambda: self.membership.alliance,
+        )
+        self.exchange = CheckpointExchange(
+            store, membership=self.membership, confirmation=self.confirmation, witness=keys.witness, clock=clock
+        )
+        self.heads = Heads(loop)
+        self.alarms = Alarms()
+        self.trusted = TrustedCertificates(
+            own_card=lambda: self.membership.own_card[1], alliance=lambda: self.membership.alliance
+        )
+        self.work = asyncio.Event()
+        self._endpoint_turn = itertools.count()
+        parts = FollowerParts(
+            store=store,
+            membership=self.membership,
+            exchange=self.exchange,
+            confirmation=self.confirmation,
+            kinds=kinds,
+            clock=clock,
+            limits=settings.staging,
+            contact_interval_s=settings.sync.contact_interval_s,
+            retry_max_s=settings.sync.retry_max_s,
+            make_client=self._make_client,
+            on_head=self._notice_head,
+            on_split_view=self._notice_split_view,
+        )
+        self.peers = Peers(parts)
+        self.cosigner = Cosigner(parts, self.peers)
+        self.ledger.subscribe(self._on_loop(self._notice_own_head))
+        self.membership.subscribe(self._on_loop(self._notice_membership))
+
+    async def start_servers(self, home: Home) -> Servers:
+        """Serve peers and the socket."""
+        credentials = server_credentials(
+            self.trusted, key_pem=self.keys.tls_key_pem, own_card=lambda: self.membership.own_card[1]
+        )
+        servers: Servers | None = None
+        status = StatusParts(
+            store=self.store,
+            ledger=self.ledger,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            peer_states=lambda: self.peers.states,
+            alarms=self.alarms.sentences,
+            now=self.clock,
+            port=lambda: servers.port if servers else 0,
+            version=software_version(),
+        )
+        servers = await start_servers(
+            listen=self.settings.listen,
+            credentials=credentials,
+            peer_servicer=PeerServicer(self._peer_service_parts()),
+            node_servicer=NodeServicer(self._node_service_parts(status)),
+            socket_path=home.socket_path,
+            socket_group=self.settings.socket_group,
+            reflect=self.settings.reflection,
+        )
+        return servers
+
+    async def index(self) -> None:
+        """Fill the search index in batches, whenever there is something to take in."""
+        while True:
+            self.work.clear()
+            while await asyncio.to_thread(self._index_batch):
+                await asyncio.sleep(INDEX_PAUSE_S)
+            await self.work.wait()
+
+    def _index_batch(self) -> bool:
+        try:
+            return self.store.search.advance() > 0
+        except StoreError as error:
+            logger.error("event=index_failed error=%r", error.message)
+            return False
+
+    def _peer_service_parts(self) -> PeerServiceParts:
+        return PeerServiceParts(
+            store=self.store,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            exchange=self.exchange,
+            trusted=self.trusted,
+            heads=self.heads,
+            clock=self.clock,
+            on_call=self.peers.wake,
+            on_notes=self._take_notes,
+        )
+
+    def _node_service_parts(self, status: StatusParts) -> NodeServiceParts:
+        return NodeServiceParts(
+            store=self.store,
+            ledger=self.ledger,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            clock=self.clock,
+            peer_states=lambda: self.peers.states,
+            build_status=lambda: build_status(status),
+            on_confirm=self._notice_own_head,
+        )
+
+    async def _take_notes(self, peer: str, notes: list[bytes]) -> None:
+        _, splits = await asyncio.to_thread(self.exchange.accept_notes, notes, peer=peer)
+        for split in splits:
+            self._notice_split_view(split)
+
+    def _make_client(self, peer: Card) -> PeerClient:
+        turn = next(self._endpoint_turn)
+        return GrpcPeerClient(
+            peer,
+            peer.endpoints[turn % len(peer.endpoints)],
+            key_pem=self.keys.tls_key_pem,
+            own_card=self.membership.own_card[1],
+            deadline_s=self.settings.sync.deadline_s,
+        )
+
+    def _audience_members(self) -> list[str]:
+        alliance = self.membership.alliance
+        return alliance.active_members() if alliance else [self.membership.member]
+
+    def _on_loop(self, notice: Callable[[], None]) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            self.loop.call_soon_threadsafe(notice)
+
+        return call
+
+    def _notice_own_head(self) -> None:
+        self.heads.announce()
+        self.work.set()
+
+    def _notice_head(self, log: LogState) -> None:
+        logger.info("event=head_moved origin=%s size=%d", log.origin, log.head_size)
+        self.cosigner.notice_head(log)
+        self.heads.announce()
+        self.work.set()
+
+    def _notice_membership(self) -> None:
+        logger.info("event=membership_changed version=%d", self.membership.joined.roster.version)
+        self.peers.notice_change()
+        self.heads.announce()
+
+    def _notice_split_view(self, error: SplitViewError) -> None:
+        self.alarms.raise_split_view(error)
+
+
+def software_version() -> str:
+    """The installed version of the software."""
+    try:
+        return version("labmesh")
+    except PackageNotFoundError:
+        return SOFTWARE_VERSION_UNKNOWN
+
+
+async def _serve(home: Home, settings: Settings, store: Store) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    identity = store.membership.load_identity()
+    keys = home.load_keys(identity.member, identity.alliance)
+    daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop)
+    _require_own_keys(daemon)
+    servers = await daemon.start_servers(home)
+    tasks = [asyncio.create_task(daemon.peers.run(), name="peers"), asyncio.create_task(daemon.index(), name="index")]
+    print("ready", flush=True)
+    logger.info("event=ready member=%s port=%d size=%d", identity.member, servers.port, daemon.ledger.log.head_size)
+    try:
+        await stop.wait()
+        logger.info("event=stopping")
+    finally:
+        await servers.stop(GRACE_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await daemon.cosigner.close()
+
+
+def _require_own_keys(daemon: Daemon) -> None:
+    """Refuse to sign with keys that the own card does not name.
+
+    Raises:
+        HomeError: the keys in the home are not those of its card.
+    """
+    card = daemon.membership.own_card[1]
+    if daemon.keys.log.key != card.log_key or daemon.keys.witness.key != card.witness_key:
+        raise HomeError("the keys in this home are not those of its card", hint="restore keys/ from a backup")
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
+        force=True,
+    )

@@ -1,0 +1,262 @@
+"""A node's home: the folder with its keys, settings and database. Made once by `init`, opened by everything else.
+
+labmesh.toml          settings
+labmesh.sqlite        the store; search.sqlite beside it can be lost
+keys/                 identity, log, witness and tls keys (PKCS#8 PEM, mode 0600)
+labmesh.sock          the daemon's socket, while it runs
+labmesh.lock          held by whoever writes
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
+
+from node.clock import milliseconds, utc_now
+from node.config import CONFIG_NAME, Settings, format_settings, load_settings, parse_listen
+from node.core.card import CARD_TYPE, Card, card_content, certificate_name, parse_card, parse_endpoint
+from node.core.dsse import build_envelope, format_envelope
+from node.core.keys import TYPE_LOG, TYPE_WITNESS, Signer, VerifierKey
+from node.core.names import log_origin, parse_alliance, parse_member, witness_name
+from node.errors import HomeError
+from node.membership import IdentityKey
+from node.store import DATABASE_NAME, Store, create_store, open_store
+
+KEY_NAMES = ("identity", "log", "witness", "tls")
+CERTIFICATE_LIFETIME = timedelta(days=3650)
+SOCKET_PATH_MAX = 100
+
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The private keys of a home, as functions that sign; the TLS key as PEM, which gRPC wants."""
+
+    identity: IdentityKey
+    log: Signer
+    witness: Signer
+    tls_key_pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths inside a home. Nothing is opened yet."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The settings file."""
+        return self.path / CONFIG_NAME
+
+    @property
+    def database_path(self) -> Path:
+        """The database."""
+        return self.path / DATABASE_NAME
+
+    @property
+    def socket_path(self) -> Path:
+        """The daemon's socket."""
+        return self.path / "labmesh.sock"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file whose lock says that somebody writes."""
+        return self.path / "labmesh.lock"
+
+    @property
+    def backups_path(self) -> Path:
+        """Where `upgrade` puts the database as it was."""
+        return self.path / "backups"
+
+    def key_path(self, name: str) -> Path:
+        """A private key's file."""
+        return self.path / "keys" / f"{name}.pem"
+
+    def require(self) -> None:
+        """Refuse a folder that is not a home.
+
+        Raises:
+            HomeError: there is no home here.
+        """
+        if not self.database_path.is_file() or not self.config_path.is_file():
+            raise HomeError(
+                f"{self.path} is not the home of a Labmesh node",
+                hint=f"type: labmesh --home {self.path} init …   or name another home with --home or LABMESH_HOME",
+            )
+
+    def load_settings(self) -> Settings:
+        """The settings.
+
+        Raises:
+            ConfigError: they are wrong.
+        """
+        return load_settings(self.config_path)
+
+    def load_keys(self, member: str, alliance: str) -> Keys:
+        """The private keys.
+
+        Raises:
+            HomeError: a key is missing, unreadable, or readable by others.
+        """
+        identity, log, witness = (self._load_ed25519(name) for name in KEY_NAMES[:3])
+        log_key = VerifierKey(log_origin(alliance, member), TYPE_LOG, log.public_key().public_bytes_raw())
+        witness_key = VerifierKey(witness_name(alliance, member), TYPE_WITNESS, witness.public_key().public_bytes_raw())
+        return Keys(
+            IdentityKey(identity.public_key().public_bytes_raw(), identity.sign),
+            Signer(log_key, log.sign),
+            Signer(witness_key, witness.sign),
+            self._read_key("tls"),
+        )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the home's write lock.
+
+        Raises:
+            HomeError: another process holds it.
+        """
+        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise HomeError(
+                    f"another process is using {self.path}", hint="a daemon runs already; type: labmesh status"
+                ) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def open_store(self) -> Store:
+        """The store.
+
+        Raises:
+            HomeError: it is missing or of another version.
+        """
+        self.require()
+        return open_store(self.path)
+
+    def _load_ed25519(self, name: str) -> Ed25519PrivateKey:
+        try:
+            key = serialization.load_pem_private_key(self._read_key(name), password=None)
+        except (ValueError, TypeError) as error:
+            raise HomeError(f"{self.key_path(name)} is not a private key in PEM", hint="restore it from a backup") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise HomeError(f"{self.key_path(name)} is not an Ed25519 key", hint="restore it from a backup")
+        return key
+
+    def _read_key(self, name: str) -> bytes:
+        path = self.key_path(name)
+        try:
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                raise HomeError(f"{path} can be read by others", hint=f"type: chmod 600 {path}")
+            return path.read_bytes()
+        except OSError as error:
+            raise HomeError(f"{path} cannot be read: {error.strerror}", hint="restore it from a backup") from error
+
+
+def create_home(
+    path: Path, *, member: str, alliance: str, name: str, region: str, address: str, listen: str | None = None
+) -> Card:
+    """Make a home: keys, certificate, first card, database and settings. It appears whole, or not at all.
+
+    Raises:
+        HomeError: something is there already.
+        FormatError: a name or address is not in the right form.
+        ConfigError: `listen` is not an address.
+    """
+    parse_member(member), parse_alliance(alliance), parse_endpoint(address)
+    listen = parse_listen(listen or "0.0.0.0:" + address.rpartition(":")[2])
+    if len(str(Home(path).socket_path)) > SOCKET_PATH_MAX:
+        raise HomeError(f"the path {path} is too long for a Unix socket", hint="choose a shorter --home")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise HomeError(f"{path} exists already; nothing was changed", hint="choose another --home, or remove it yourself")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        card = _fill(Home(draft), member, alliance, name, region, address)
+        settings = format_settings(name=name, region=region, address=address, listen=listen)
+        (draft / CONFIG_NAME).write_text(settings, encoding="utf-8")
+        load_settings(draft / CONFIG_NAME)
+        draft.rename(path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return card
+
+
+def _fill(home: Home, member: str, alliance: str, name: str, region: str, address: str) -> Card:
+    (home.path / "keys").mkdir(mode=0o700)
+    for key_name in KEY_NAMES[:3]:
+        _write_key(home.key_path(key_name), Ed25519PrivateKey.generate())
+    tls_key = ec.generate_private_key(ec.SECP256R1())
+    _write_key(home.key_path("tls"), tls_key)
+    keys, now = home.load_keys(member, alliance), utc_now()
+    card = Card(
+        alliance=alliance,
+        member=member,
+        name=name,
+        region=region,
+        identity_key=keys.identity.public_key,
+        seq=1,
+        previous=None,
+        issued=now.replace(microsecond=0),
+        endpoints=(address,),
+        log_key=keys.log.key,
+        witness_key=keys.witness.key,
+        former_log_keys=(),
+        former_witness_keys=(),
+        tls_certificates=(build_certificate(tls_key, alliance, member, now),),
+    )
+    raw = format_envelope(build_envelope(card_content(card), CARD_TYPE, keys.identity.sign))
+    parse_card(raw)
+    store = create_store(home.path)
+    try:
+        store.membership.save_identity(member, alliance, created_ms=milliseconds(now))
+        store.membership.save_card(member, 1, raw, CARD_TYPE)
+    finally:
+        store.close()
+    return card
+
+
+def build_certificate(key: ec.EllipticCurvePrivateKey, alliance: str, member: str, now: datetime) -> bytes:
+    """A self-signed certificate (DER) for TLS between nodes. A day's grace before `now` allows for slow clocks."""
+    dns_name = certificate_name(alliance, member)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + CERTIFICATE_LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns_name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def _write_key(path: Path, key: PrivateKey) -> None:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())

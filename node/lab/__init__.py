@@ -1,0 +1,1 @@
+"""What records mean to a laboratory: pure rules, no input or output."""

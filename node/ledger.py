@@ -1,0 +1,170 @@
+"""The own log: a batch of records becomes entries, one signed checkpoint covers them, one transaction writes both.
+
+The signed checkpoint leaves this process only after the transaction has returned. A crash before that leaves nothing; a
+crash after it leaves everything. So no size is ever signed twice for others to see.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+
+import orjson
+
+from node.clock import Clock, milliseconds
+from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.entry import SALT_SIZE, committer
+from node.core.keys import Signer
+from node.core.kinds import Kinds
+from node.core.merkle import EMPTY_ROOT
+from node.core.record import Record, seal_record, statement_of
+from node.errors import InvalidRecordError, Violation
+from node.push import Candidate, PushCall, PushOptions, PushOutcome
+from node.store import Store
+from node.store.logs import LogState, NewEntry
+
+
+class Ledger:
+    """Appends to the own log. One append at a time; any thread may call."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        author: str,
+        signer: Signer,
+        kinds: Kinds,
+        clock: Clock,
+        members: Callable[[], Collection[str]],
+    ) -> None:
+        """Open the own log, whose origin is the log key's name.
+
+        Args:
+            store: an open store.
+            author: the member whose log this is.
+            signer: the log key.
+            kinds: the schemas known here.
+            clock: gives `published` and the time of writing.
+            members: ids that an audience may name.
+        """
+        self.origin = signer.key.name
+        self._store, self._author, self._signer = store, author, signer
+        self._kinds, self._clock, self._members = kinds, clock, members
+        self._commit = committer(self.origin)
+        self._lock = threading.Lock()
+        self._log = store.logs.open_log(self.origin, author)
+        self._subscribers: list[Callable[[LogState], None]] = []
+
+    @property
+    def log(self) -> LogState:
+        """The own log as last written."""
+        return self._log
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The newest checkpoint; of size 0 before anything was pushed."""
+        head = self._log.head
+        return head.checkpoint if head else Checkpoint(self.origin, 0, EMPTY_ROOT)
+
+    def subscribe(self, notify: Callable[[LogState], None]) -> None:
+        """Call `notify` after each append, in the thread that appended."""
+        self._subscribers.append(notify)
+
+    def begin_push(self, options: PushOptions) -> PushCall:
+        """Begin a push; its records are checked by `PushCall.add`.
+
+        Raises:
+            NotFoundError: the kind is not known.
+        """
+        return PushCall(options, author=self._author, kinds=self._kinds, arrived=self._clock(), members=self._members)
+
+    def push(self, call: PushCall) -> PushOutcome:
+        """Judge the call's candidates against the log and append the good ones.
+
+        Unless the call keeps going, one refusal means that nothing is appended.
+
+        Raises:
+            StoreError: the database refused; nothing was appended.
+        """
+        with self._lock:
+            records, unchanged = self._judge(call)
+            if call.rejected and not call.options.keep_going:
+                records, unchanged = [], 0
+            if records:
+                self._append(records, call.arrived)
+            outcome = PushOutcome(self.checkpoint, len(records), unchanged, len(call.rejected), call.errors)
+        if records:
+            for notify in self._subscribers:
+                notify(self._log)
+        return outcome
+
+    def push_records(self, options: PushOptions, records: Iterable[bytes]) -> PushOutcome:
+        """A whole push in one call."""
+        call = self.begin_push(options)
+        call.add(records)
+        return self.push(call)
+
+    def _judge(self, call: PushCall) -> tuple[list[Record], int]:
+        """The records to append, in the order given, and how many are there already."""
+        keys = (candidate.draft.key for candidate in call.candidates)
+        newest = self._store.records.newest(self._log.id, call.options.kind, keys)
+        in_call: dict[str, Candidate] = {}
+        records: list[Record] = []
+        unchanged = 0
+        for candidate in call.candidates:
+            try:
+                record = self._judge_one(call.options, candidate, newest, in_call)
+            except InvalidRecordError as error:
+                call.reject(candidate.number, error.violations)
+                continue
+            in_call[candidate.draft.key] = candidate
+            if record is None:
+                unchanged += 1
+            else:
+                records.append(record)
+        return records, unchanged
+
+    def _judge_one(
+        self,
+        options: PushOptions,
+        candidate: Candidate,
+        newest: dict[str, tuple[int, bytes]],
+        in_call: dict[str, Candidate],
+    ) -> Record | None:
+        """The record to append, or None when it is there already."""
+        key, content, expected = candidate.draft.key, candidate.content, candidate.draft.revision
+        if (other := in_call.get(key)) is not None:
+            if statement_of(other.content) == statement_of(content):
+                return None
+            raise _conflict("/key", f"{key!r} stands in this call as record {other.number} with other content")
+        held_revision, held_raw = newest.get(key, (0, b""))
+        if held_revision:
+            held = orjson.loads(held_raw)
+            if candidate.draft.audience is None:
+                content["audience"] = held["audience"]
+            if statement_of(held) == statement_of(content) and expected in (None, held_revision, held_revision + 1):
+                return None
+            if expected is None and not options.revise:
+                message = f"{key!r} exists with other content as revision {held_revision}; use --revise to change it"
+                raise _conflict("/key", message)
+        if expected not in (None, held_revision + 1):
+            there = f"the newest is {held_revision}" if held_revision else "there is none yet"
+            raise _conflict("/revision", f"revision {expected} of {key!r} cannot come next: {there}")
+        return seal_record(content, revision=held_revision + 1)
+
+    def _append(self, records: list[Record], arrived: datetime) -> None:
+        salts = os.urandom(SALT_SIZE * len(records))
+        entries = []
+        for i, record in enumerate(records):
+            salt = salts[i * SALT_SIZE : (i + 1) * SALT_SIZE]
+            entries.append(NewEntry(self._commit(salt, record.raw), salt, record))
+        frontier, tiles = self._log.staged.extend([entry.commitment for entry in entries])
+        signed = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), self._signer)
+        now_ms = milliseconds(self._clock())
+        self._log = self._store.logs.append(self._log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms)
+
+
+def _conflict(path: str, message: str) -> InvalidRecordError:
+    return InvalidRecordError([Violation(path, message)])

@@ -1,0 +1,303 @@
+"""The alliance as this node lives it: found it, join it, change it, and pass on what is new.
+
+Decides nothing about truth (`core.alliance` does); keeps the current snapshot, writes before it publishes, and tells
+subscribers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import sha256
+from types import MappingProxyType
+
+from node.clock import Clock
+from node.core.alliance import Alliance, SignedCard, format_card, format_roster, found_alliance, load_alliance
+from node.core.card import CARD_TYPE, Card, card_content, parse_card, verify_card
+from node.core.dsse import build_envelope, format_envelope
+from node.core.keys import Sign
+from node.core.roster import ROSTER_TYPE, Member, Roster, quorum_default, roster_content
+from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
+from node.store.membership import MembershipStore
+
+ROSTER_LIFETIME = timedelta(days=730)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityKey:
+    """The member's identity key: 32 public bytes, and what signs with the private half."""
+
+    public_key: bytes
+    sign: Sign
+
+
+class Membership:
+    """The current alliance, and the only way to change it. Any thread may call."""
+
+    def __init__(self, store: MembershipStore, *, identity: IdentityKey, clock: Clock) -> None:
+        """Load and verify what the store holds."""
+        node = store.load_identity()
+        self.member, self.alliance_name = node.member, node.alliance
+        self._store, self._identity, self._clock = store, identity, clock
+        self._lock = threading.RLock()
+        self._subscribers: list[Callable[[], None]] = []
+        self._alliance = store.load_alliance()
+        raw = store.load_own_card(node.member)
+        if raw is None:
+            raise HomeError("this home has no card of its own", hint="remove the home and init again")
+        self._own_card: SignedCard = parse_card(raw)
+
+    @property
+    def alliance(self) -> Alliance | None:
+        """The current alliance; None before one is founded or joined."""
+        return self._alliance
+
+    @property
+    def joined(self) -> Alliance:
+        """The current alliance.
+
+        Raises:
+            GovernanceError: none was founded or joined yet.
+        """
+        if self._alliance is None:
+            raise GovernanceError(
+                "this node does not belong to an alliance yet",
+                hint="type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE",
+            )
+        return self._alliance
+
+    @property
+    def own_card(self) -> SignedCard:
+        """The newest card of this member."""
+        return self._own_card
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        """Call `notify` after each change, in the thread that changed."""
+        self._subscribers.append(notify)
+
+    def found(self, title: str, threshold: int = 1) -> Alliance:
+        """Sign roster version 1, with this member as its council.
+
+        Raises:
+            GovernanceError: there is an alliance already, or the threshold is impossible.
+        """
+        if self._alliance is not None:
+            raise GovernanceError(f"this node belongs to {self._alliance.name} already", hint="type: labmesh roster show")
+        if threshold != 1:
+            raise GovernanceError(
+                f"a threshold of {threshold} is impossible: the founding council has one key, this member's",
+                hint="found with a threshold of 1",
+            )
+        now = self._clock().replace(microsecond=0)
+        roster = Roster(
+            alliance=self.alliance_name,
+            title=title,
+            version=1,
+            previous=None,
+            issued=now,
+            expires=now + ROSTER_LIFETIME,
+            council=(self._identity.public_key,),
+            threshold=1,
+            quorum=quorum_default(1),
+            members=MappingProxyType({self.member: Member(self._identity.public_key, "active", now)}),
+        )
+        alliance = found_alliance(self._sign_roster(roster)).accept_card(format_card(self._own_card))
+        return self._adopt(alliance, pin=alliance.fingerprint)
+
+    def add_members(self, cards: Iterable[bytes]) -> Alliance:
+        """Sign the next roster with the members of these cards added.
+
+        Raises:
+            FormatError: not a card.
+            GovernanceError: a card is for another alliance or of a present member, or we are not on the council.
+        """
+        with self._lock:
+            alliance, now = self.joined, self._clock().replace(microsecond=0)
+            parsed = [(raw, *parse_card(raw)) for raw in cards]
+            members = dict(alliance.roster.members)
+            for _, envelope, card in parsed:
+                self._require_newcomer(alliance, card, members)
+                verify_card(envelope, card, card.identity_key)
+                members[card.member] = Member(card.identity_key, "active", now)
+            return self._publish(members, [raw for raw, _, _ in parsed])
+
+    def remove_member(self, member: str) -> Alliance:
+        """Sign the next roster with one member removed; its records stay provable.
+
+        Raises:
+            GovernanceError: no such active member, or we are not on the council.
+        """
+        with self._lock:
+            alliance, now = self.joined, self._clock().replace(microsecond=0)
+            if member not in alliance.active_members():
+                active = ", ".join(alliance.active_members())
+                raise GovernanceError(f"{member!r} is not an active member", hint=f"the active members are {active}")
+            if alliance.roster.members[member].identity_key in alliance.roster.council:
+                raise GovernanceError(
+                    f"{member} sits on the council, and the council cannot be changed by removing a member"
+                )
+            members = dict(alliance.roster.members)
+            members[member] = replace(members[member], status="removed", left=now)
+            return self._publish(members, [])
+
+    def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
+        """Join, or on a joined home take newer rosters and cards, from what a person brought.
+
+        Raises:
+            GovernanceError: another alliance, this member is not in it, or the fingerprint is not in the chain.
+            FormatError: the file's rosters or cards are not valid.
+            SignatureError: a card is not signed by its member.
+        """
+        with self._lock:
+            if self._alliance is not None:
+                return self._import_newer(self._alliance, rosters, cards, fingerprint)
+            alliance = load_alliance(rosters, fingerprint=fingerprint)
+            if alliance.name != self.alliance_name:
+                raise GovernanceError(
+                    f"the file is for {alliance.name}, this home was made for {self.alliance_name}",
+                    hint="one home belongs to one alliance; init another home for this one",
+                )
+            entry = alliance.roster.members.get(self.member)
+            if entry is None or entry.status != "active" or entry.identity_key != self._identity.public_key:
+                raise GovernanceError(
+                    f"{self.member} with this home's identity key is not an active member in roster version "
+                    f"{alliance.roster.version}",
+                    hint="send `labmesh card -o FILE` to the council, and join with the file they export afterwards",
+                )
+            for raw in (*cards, format_card(self._own_card)):
+                alliance = alliance.accept_card(raw)
+            return self._adopt(alliance, pin=fingerprint)
+
+    def accept_update(self, rosters: Iterable[bytes], cards: Iterable[bytes], *, peer: str) -> bool:
+        """Take what a peer told; returns whether anything was new.
+
+        Raises:
+            PeerFaultError: something it sent is not valid. What was valid before it is kept.
+        """
+        with self._lock:
+            alliance = before = self.joined
+            fault: PeerFaultError | None = None
+            try:
+                for raw in rosters:
+                    alliance = alliance.accept_roster(raw)
+                for raw in cards:
+                    alliance = alliance.accept_card(raw)
+            except PeerFaultError as error:
+                fault = error
+            except (GovernanceError, FormatError) as error:
+                fault = PeerFaultError(f"{peer} sent a roster or card that cannot be taken: {error.message}")
+            if alliance is not before:
+                self._adopt(alliance)
+            if fault is not None:
+                raise fault
+            return alliance is not before
+
+    def newer_than(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
+        """Roster and card envelopes that someone with these does not have yet."""
+        alliance = self.joined
+        rosters = [format_roster(signed) for signed in alliance.rosters[version:]]
+        cards = [
+            format_card(signed) for member, signed in alliance.cards.items() if signed[1].seq > held_cards.get(member, 0)
+        ]
+        return rosters, cards
+
+    def cards_digest(self) -> bytes:
+        """SHA-256 over the hashes of the newest cards, in order of their members."""
+        cards = self._alliance.cards if self._alliance else {}
+        return sha256("\n".join(cards[member][0].hash for member in sorted(cards)).encode()).digest()
+
+    def held_cards(self) -> dict[str, int]:
+        """`seq` of the newest card of each member."""
+        cards = self._alliance.cards if self._alliance else {}
+        return {member: signed[1].seq for member, signed in cards.items()}
+
+    def reissue_card(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> bool:
+        """Sign the next card when the settings say something new; returns whether they did."""
+        with self._lock:
+            envelope, card = self._own_card
+            if (card.name, card.region, card.endpoints) == (name, region, endpoints):
+                return False
+            successor = replace(
+                card,
+                name=name,
+                region=region,
+                endpoints=endpoints,
+                seq=card.seq + 1,
+                previous=envelope.hash,
+                issued=self._clock().replace(microsecond=0),
+            )
+            raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
+            try:
+                parsed = parse_card(raw)
+            except FormatError as error:
+                raise ConfigError(f"the settings cannot stand in a card: {error.message}") from error
+            self._store.save_card(successor.member, successor.seq, raw, CARD_TYPE)
+            self._own_card = parsed
+            if self._alliance is not None:
+                self._adopt(self._alliance.accept_card(raw))
+            return True
+
+    def _import_newer(
+        self, held: Alliance, rosters: list[bytes], cards: Iterable[bytes], fingerprint: str | None
+    ) -> Alliance:
+        alliance = held
+        for raw in rosters:
+            alliance = alliance.accept_roster(raw)
+        if fingerprint is not None and not alliance.knows_fingerprint(fingerprint):
+            raise GovernanceError(f"no roster of {alliance.name} has the fingerprint {fingerprint}")
+        for raw in cards:
+            alliance = alliance.accept_card(raw)
+        return self._adopt(alliance) if alliance is not held else held
+
+    def _publish(self, members: Mapping[str, Member], cards: Iterable[bytes]) -> Alliance:
+        alliance = self.joined
+        envelope, roster = alliance.rosters[-1]
+        if self._identity.public_key not in roster.council:
+            raise GovernanceError(
+                f"{self.member} does not sit on the council of {alliance.name}, so it cannot change the roster",
+                hint="send the card to a member of the council",
+            )
+        now = self._clock().replace(microsecond=0)
+        active = [len([m for m in one.values() if m.status == "active"]) for one in (roster.members, members)]
+        successor = replace(
+            roster,
+            version=roster.version + 1,
+            previous=envelope.hash,
+            issued=now,
+            expires=now + ROSTER_LIFETIME,
+            members=MappingProxyType(dict(members)),
+            quorum=quorum_default(active[1]) if roster.quorum == quorum_default(active[0]) else roster.quorum,
+        )
+        alliance = alliance.accept_roster(self._sign_roster(successor))
+        for raw in cards:
+            alliance = alliance.accept_card(raw)
+        return self._adopt(alliance)
+
+    def _sign_roster(self, roster: Roster) -> bytes:
+        try:
+            return format_envelope(build_envelope(roster_content(roster), ROSTER_TYPE, self._identity.sign))
+        except FormatError as error:
+            raise GovernanceError(error.message, hint=error.hint) from error
+
+    def _adopt(self, alliance: Alliance, *, pin: str | None = None) -> Alliance:
+        """Write, then publish inside the process."""
+        with self._lock:
+            self._store.save_alliance(alliance, pin=pin)
+            self._alliance = alliance
+            own = alliance.cards.get(self.member)
+            if own is not None and own[1].seq > self._own_card[1].seq:
+                self._own_card = own
+        for notify in self._subscribers:
+            notify()
+        return alliance
+
+    def _require_newcomer(self, alliance: Alliance, card: Card, members: Mapping[str, Member]) -> None:
+        if card.alliance != alliance.name:
+            raise GovernanceError(
+                f"the card of {card.member} is for {card.alliance}, not for {alliance.name}",
+                hint=f"its member must init with --alliance {alliance.name}",
+            )
+        if card.member in members:
+            raise GovernanceError(f"{card.member} is in the roster already", hint="type: labmesh roster show")

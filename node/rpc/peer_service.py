@@ -1,0 +1,156 @@
+"""PeerService: what this node answers its peers.
+
+The caller is looked up by its exact leaf certificate on every call and before every message of a stream, so a member that
+was removed gets nothing more, not even on a connection that is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from labmesh.v1 import peer_pb2, peer_pb2_grpc
+from node.clock import Clock, milliseconds
+from node.confirmation import Confirmation
+from node.errors import AccessRefusedError, LabmeshError, LimitError
+from node.membership import Membership
+from node.rpc.faults import abort, abort_unknown, answered
+from node.rpc.heads import Heads
+from node.rpc.log_stream import LogStream
+from node.rpc.tls import TrustedCertificates
+from node.store import Store
+from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
+
+NOTES_MAX = 1000
+STREAMS_PER_MEMBER = 8
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerServiceParts:
+    """What the service reads from."""
+
+    store: Store
+    membership: Membership
+    confirmation: Confirmation
+    exchange: CheckpointExchange
+    trusted: TrustedCertificates
+    heads: Heads
+    clock: Clock
+    on_call: Callable[[str], None]
+    on_notes: Callable[[str, list[bytes]], Awaitable[None]]
+
+
+class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
+    """Answers active members, and nobody else."""
+
+    def __init__(self, parts: PeerServiceParts) -> None:
+        """Answer from `parts`."""
+        self._parts = parts
+        self._streams: dict[str, int] = {}
+
+    async def GetRoster(self, request: peer_pb2.GetRosterRequest, context: Context) -> peer_pb2.GetRosterResponse:
+        """Rosters and cards newer than the caller's."""
+
+        async def answer() -> peer_pb2.GetRosterResponse:
+            self._require_member(context)
+            held = {item.member: item.seq for item in request.cards}
+            rosters, cards = self._parts.membership.newer_than(request.version, held)
+            return peer_pb2.GetRosterResponse(rosters=rosters, cards=cards)
+
+        return await answered(answer(), context)
+
+    async def ExchangeCheckpoints(
+        self, request: peer_pb2.ExchangeCheckpointsRequest, context: Context
+    ) -> peer_pb2.ExchangeCheckpointsResponse:
+        """Both sides' newest checkpoints."""
+
+        async def answer() -> peer_pb2.ExchangeCheckpointsResponse:
+            caller = self._require_member(context)
+            parts, notes = self._parts, list(request.notes)
+            if len(notes) > NOTES_MAX:
+                raise LimitError(f"{len(notes)} notes in one call; at most {NOTES_MAX} are taken")
+            held = await asyncio.to_thread(parts.exchange.held_notes)
+            digest = parts.exchange.digest(held)
+            if notes:
+                await parts.on_notes(caller, notes)
+            return peer_pb2.ExchangeCheckpointsResponse(
+                digest=digest,
+                notes=held if digest != request.digest and not notes else [],
+                roster_version=parts.membership.joined.roster.version,
+                cards_digest=parts.membership.cards_digest(),
+                caller_note=await asyncio.to_thread(parts.exchange.note_for, caller),
+                time_ms=milliseconds(parts.clock()),
+            )
+
+        return await answered(answer(), context)
+
+    async def ReadLog(self, request: peer_pb2.ReadLogRequest, context: Context) -> AsyncIterator[peer_pb2.ReadLogResponse]:
+        """A log from an index on, then live."""
+        caller = ""
+        try:
+            caller = self._require_member(context)
+            self._open_stream(caller)
+            async for message in self._read_log(request, caller, context):
+                yield message
+        except LabmeshError as error:
+            await abort(context, error)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception as error:
+            await abort_unknown(context, error)
+        finally:
+            if caller:
+                self._streams[caller] -= 1
+
+    async def _read_log(
+        self, request: peer_pb2.ReadLogRequest, caller: str, context: Context
+    ) -> AsyncIterator[peer_pb2.ReadLogResponse]:
+        """What the caller does not have yet, then what comes."""
+        self._parts.membership.joined.author_of(request.origin)
+        stream = LogStream(self._parts.store, request, reader=caller, ceiling=self._ceiling)
+        while True:
+            generation = self._parts.heads.generation
+            self._require_same(caller, context)
+            messages = await asyncio.to_thread(stream.advance)
+            for message in messages:
+                self._require_same(caller, context)
+                yield message
+            if not messages:
+                if not request.follow:
+                    return
+                await self._parts.heads.wait_beyond(generation)
+
+    def _ceiling(self, log: LogState) -> int:
+        if log.member == self._parts.membership.member:
+            return min(log.head_size, self._parts.confirmation.ceiling)
+        return log.head_size
+
+    def _require_member(self, context: Context) -> str:
+        """The caller's member id.
+
+        Raises:
+            AccessRefusedError: the certificate presented stands in no active member's card.
+        """
+        pem = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+        member = None if pem is None else self._parts.trusted.member_of(pem)
+        if member is None:
+            raise AccessRefusedError("the certificate presented is in no active member's card")
+        self._parts.on_call(member)
+        return member
+
+    def _require_same(self, caller: str, context: Context) -> None:
+        if self._require_member(context) != caller:
+            raise AccessRefusedError("the certificate presented now belongs to another member")
+
+    def _open_stream(self, caller: str) -> None:
+        count = self._streams.get(caller, 0) + 1
+        self._streams[caller] = count
+        if count > STREAMS_PER_MEMBER:
+            raise LimitError(f"{caller} has {STREAMS_PER_MEMBER} log streams open already")

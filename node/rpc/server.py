@@ -1,0 +1,116 @@
+"""The two servers of a node: peers over mutual TLS, and its own people over a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from labmesh.v1 import node_pb2, node_pb2_grpc, peer_pb2, peer_pb2_grpc
+from node.errors import ConfigError
+from node.rpc.client import MESSAGE_SIZE_MAX, RECEIVE_SIZE_MAX
+from node.rpc.node_service import NodeServicer
+from node.rpc.peer_service import PeerServicer
+
+PEER_SERVICE = peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name
+NODE_SERVICE = node_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name
+
+_OPTIONS = [
+    ("grpc.max_send_message_length", RECEIVE_SIZE_MAX),
+    ("grpc.max_receive_message_length", RECEIVE_SIZE_MAX),
+    ("grpc.so_reuseport", 0),
+]
+_PEER_OPTIONS = [
+    ("grpc.max_send_message_length", RECEIVE_SIZE_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_SIZE_MAX),
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 64),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+@dataclass(slots=True)
+class Servers:
+    """Running servers, and the port on which peers are served."""
+
+    peers: grpc.aio.Server
+    node: grpc.aio.Server
+    port: int
+    health: health.aio.HealthServicer
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, let running ones end within `grace_s`."""
+        await self.health.enter_graceful_shutdown()
+        await self.node.stop(grace_s)
+        await self.peers.stop(grace_s)
+
+
+async def start_servers(
+    *,
+    listen: str,
+    credentials: grpc.ServerCredentials,
+    peer_servicer: PeerServicer,
+    node_servicer: NodeServicer,
+    socket_path: Path,
+    socket_group: str,
+    reflect: bool,
+) -> Servers:
+    """Start both servers.
+
+    Raises:
+        ConfigError: the address or the socket cannot be had.
+    """
+    healthy = health.aio.HealthServicer()
+    peers = grpc.aio.server(options=_PEER_OPTIONS)
+    peer_pb2_grpc.add_PeerServiceServicer_to_server(peer_servicer, peers)
+    port = _bind_port(peers, listen, credentials)
+    node = grpc.aio.server(options=_OPTIONS)
+    node_pb2_grpc.add_NodeServiceServicer_to_server(node_servicer, node)
+    _bind_socket(node, socket_path, socket_group)
+    for server, service in ((peers, PEER_SERVICE), (node, NODE_SERVICE)):
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        if reflect:
+            names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+    for service in ("", PEER_SERVICE, NODE_SERVICE):
+        await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+    await node.start()
+    await peers.start()
+    return Servers(peers, node, port, healthy)
+
+
+def _bind_port(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
+    try:
+        return server.add_secure_port(listen, credentials)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"cannot listen on {listen}: {error}",
+            hint="another program may use the port; change `listen` in labmesh.toml or stop that program",
+        ) from error
+
+
+def _bind_socket(server: grpc.aio.Server, path: Path, group: str) -> None:
+    """Bind the socket, never readable by others, not even for a moment."""
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise ConfigError(f"cannot make the socket {path}: {error}") from error
+    finally:
+        os.umask(before)
+    if group:
+        try:
+            shutil.chown(path, group=group)
+        except (LookupError, PermissionError) as error:
+            raise ConfigError(f"socket_group is {group!r}: {error}") from error
+        path.chmod(0o660)
+    else:
+        path.chmod(0o600)

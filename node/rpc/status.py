@@ -1,0 +1,98 @@
+"""The state of a node, put together for `GetStatus`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from labmesh.v1 import node_pb2
+from node.confirmation import Confirmation
+from node.core.times import format_milliseconds
+from node.ledger import Ledger
+from node.membership import Membership
+from node.store import Store
+from node.sync.peer import PeerState
+
+
+@dataclass(frozen=True, slots=True)
+class StatusParts:
+    """Where the state comes from."""
+
+    store: Store
+    ledger: Ledger
+    membership: Membership
+    confirmation: Confirmation
+    peer_states: Callable[[], dict[str, PeerState]]
+    alarms: Callable[[], list[str]]
+    now: Callable[[], datetime]
+    port: Callable[[], int]
+    version: str
+
+
+def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
+    """The answer to GetStatus."""
+    alliance, checkpoint = parts.membership.alliance, parts.ledger.checkpoint
+    quarantined = _quarantined_by_member(parts.store)
+    peers = sorted(parts.peer_states().values(), key=lambda peer: peer.member)
+    return node_pb2.GetStatusResponse(
+        member=parts.membership.member,
+        alliance=parts.membership.alliance_name,
+        fingerprint=alliance.fingerprint if alliance else "",
+        roster_version=alliance.roster.version if alliance else 0,
+        state=_state(parts),
+        size=checkpoint.size,
+        root=checkpoint.root,
+        records=parts.store.records.count(),
+        peers=[_peer_status(peer, quarantined.get(peer.member, 0)) for peer in peers],
+        alarms=_alarms(parts),
+        index_backlog=parts.store.search.backlog(),
+        version=parts.version,
+        port=parts.port(),
+    )
+
+
+def _state(parts: StatusParts) -> str:
+    confirmation, alliance = parts.confirmation, parts.membership.alliance
+    if confirmation.longer is not None:
+        return "recovering"
+    if confirmation.conflict is not None or (alliance and alliance.roster.expires <= parts.now()):
+        return "degraded"
+    return "ready" if confirmation.confirmed else "unconfirmed"
+
+
+def _alarms(parts: StatusParts) -> list[str]:
+    found = parts.alarms()
+    confirmation, alliance = parts.confirmation, parts.membership.alliance
+    if confirmation.longer is not None:
+        peer, size = confirmation.longer
+        found.append(
+            f"{peer} holds {size} entries of this member's log, this node only {parts.ledger.log.head_size}: this home is "
+            "older than what was published; nothing more is published"
+        )
+    if confirmation.conflict is not None:
+        found.append(f"{confirmation.conflict}; nothing more is published")
+    if alliance and alliance.roster.expires <= parts.now():
+        found.append(f"the roster expired on {alliance.roster.expires:%Y-%m-%d}; the council must sign a new one")
+    return found
+
+
+def _quarantined_by_member(store: Store) -> dict[str, int]:
+    members = {log.id: log.member for log in store.logs.load_logs()}
+    return {members[log_id]: count for log_id, count in store.records.count_quarantined().items()}
+
+
+def _peer_status(peer: PeerState, quarantined: int) -> node_pb2.PeerStatus:
+    contact = datetime.fromtimestamp(peer.last_contact_ms / 1000, UTC) if peer.last_contact_ms else None
+    return node_pb2.PeerStatus(
+        member=peer.member,
+        state=peer.state,
+        size=peer.size,
+        verified=peer.verified,
+        behind=max(0, peer.size - peer.verified),
+        last_contact=format_milliseconds(contact) if contact else "",
+        error=peer.error,
+        reason=peer.reason,
+        clock_offset_ms=peer.clock_offset_ms,
+        quarantined=quarantined,
+    )

@@ -1,0 +1,83 @@
+"""Mutual TLS pinned from cards.
+
+The trusted roots are the certificates in the active members' cards, read anew at every handshake, so a change of the
+roster needs no restart. A root may have issued other leaves, in any name: therefore a caller is never taken for whom its
+certificate names, but for the member whose card holds exactly the presented leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from node.core.alliance import Alliance
+from node.core.card import Card, certificate_name
+
+
+def certificate_pem(der: bytes) -> bytes:
+    """A certificate as PEM."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
+class TrustedCertificates:
+    """Who may connect now."""
+
+    def __init__(self, *, own_card: Callable[[], Card], alliance: Callable[[], Alliance | None]) -> None:
+        """Look at the current card and alliance whenever asked."""
+        self._own_card, self._alliance = own_card, alliance
+        self._snapshot: Alliance | None = None
+        self._members: dict[bytes, str] = {}
+
+    def member_of(self, pem: bytes) -> str | None:
+        """The active member whose card holds exactly this certificate (PEM), if there is one."""
+        try:
+            der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+        except ValueError:
+            return None
+        return self._by_certificate().get(der)
+
+    def roots(self) -> bytes:
+        """PEM of every active member's certificates; the own one where there are no others."""
+        certificates = sorted(self._by_certificate()) or list(self._own_card().tls_certificates)
+        return b"".join(certificate_pem(der) for der in certificates)
+
+    def _by_certificate(self) -> dict[bytes, str]:
+        alliance = self._alliance()
+        if alliance is not self._snapshot:
+            members = {} if alliance is None else {
+                der: member
+                for member in alliance.active_members()
+                if member in alliance.cards
+                for der in alliance.cards[member][1].tls_certificates
+            }  # fmt: skip
+            self._members, self._snapshot = members, alliance
+        return self._members
+
+
+def server_credentials(
+    trusted: TrustedCertificates, *, key_pem: bytes, own_card: Callable[[], Card]
+) -> grpc.ServerCredentials:
+    """Credentials that ask `trusted` at every handshake and demand a client certificate."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        chain = certificate_pem(own_card().tls_certificates[0])
+        return grpc.ssl_server_certificate_configuration([(key_pem, chain)], root_certificates=trusted.roots())
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=True)
+
+
+def channel_credentials(peer: Card, *, key_pem: bytes, own_card: Card) -> grpc.ChannelCredentials:
+    """Credentials for a connection to one peer: only the certificates in its card are trusted."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=b"".join(certificate_pem(der) for der in peer.tls_certificates),
+        private_key=key_pem,
+        certificate_chain=certificate_pem(own_card.tls_certificates[0]),
+    )
+
+
+def expected_name(peer: Card) -> str:
+    """The DNS name that the peer's certificate must carry."""
+    return certificate_name(peer.alliance, peer.member)

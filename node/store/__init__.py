@@ -1,0 +1,63 @@
+"""What a node remembers. `Store` is the whole of it; its parts are reached by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.store.checkpoints import CheckpointStore
+from node.store.database import Database, require_revision
+from node.store.logs import LogStore
+from node.store.membership import MembershipStore
+from node.store.records import RecordStore
+from node.store.search import SearchIndex, prepare_search_file
+
+DATABASE_NAME = "labmesh.sqlite"
+SEARCH_NAME = "search.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open store."""
+
+    database: Database
+    membership: MembershipStore
+    logs: LogStore
+    checkpoints: CheckpointStore
+    records: RecordStore
+    search: SearchIndex
+
+    def close(self) -> None:
+        """Close every file."""
+        self.search.close()
+        self.database.close()
+
+
+def create_store(home: Path) -> Store:
+    """Make an empty store in a home."""
+    from node.store.upgrade import migrate  # Alembic takes long to import, and only `init` and `upgrade` need it.
+
+    path = home / DATABASE_NAME
+    path.touch(mode=0o600)
+    migrate(path)
+    return open_store(home)
+
+
+def open_store(home: Path) -> Store:
+    """Open the store in a home.
+
+    Raises:
+        HomeError: it is missing, or of another version.
+    """
+    path, search_path = home / DATABASE_NAME, home / SEARCH_NAME
+    require_revision(path)
+    prepare_search_file(search_path)
+    database = Database(path, attach={"search": search_path})
+    return Store(
+        database,
+        MembershipStore(database),
+        LogStore(database),
+        CheckpointStore(database),
+        RecordStore(database),
+        SearchIndex(database, search_path),
+    )

@@ -1,0 +1,360 @@
+"""Logs on disk: entries, openings, tiles, checkpoints and cosignatures; how they come in and go out.
+
+| table | may it be lost? | is it trusted? |
+| --- | --- | --- |
+| log, entry, checkpoint | own log: no. Mirrors: fetched again | yes: written only after verification, or staged |
+| opening | own log: no. Mirrors: fetched again from whoever holds it | it fits its commitment |
+| tile, cursor, cosignature | yes: recomputed, or told again | tiles and cosignatures are verified before |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy.sql import ColumnElement
+
+from node.core.checkpoint import SignedCheckpoint, parse_checkpoint
+from node.core.entry import PAGE_BYTES_AIM, PAGE_ENTRIES_MAX, LogPage, Opening
+from node.core.merkle import TILE_WIDTH, Frontier, Tree, format_frontier, parse_frontier
+from node.core.mirror import AcceptedOpening, AcceptedPage
+from node.core.record import Record
+from node.errors import NotFoundError, StoreError
+from node.store.database import Database
+from node.store.rows import OPENING_COLUMNS, OpeningTuple, accepted_tuple, opening_tuple
+from node.store.tables import (
+    STATUS_QUARANTINED,
+    CheckpointRow,
+    CursorRow,
+    EntryRow,
+    LogRow,
+    OpeningRow,
+    TileRow,
+    index_of,
+    position_of,
+    table_of,
+)
+
+_LOG, _ENTRY, _TILE, _OPENING = table_of(LogRow), table_of(EntryRow), table_of(TileRow), table_of(OpeningRow)
+_CURSOR, _CHECKPOINT = table_of(CursorRow), table_of(CheckpointRow)
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """One row of the table `log`: the verified head and the tree over everything stored."""
+
+    id: int
+    origin: str
+    member: str
+    head_size: int
+    head_note: bytes
+    head_frontier: Frontier
+    head_ms: int
+    staged: Frontier
+    staged_bytes: int
+    last_sequence: int
+
+    @property
+    def head(self) -> SignedCheckpoint | None:
+        """The verified checkpoint, with the author's signature alone."""
+        return parse_checkpoint(self.head_note) if self.head_note else None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry of the own log, ready to be written."""
+
+    commitment: bytes
+    salt: bytes
+    record: Record
+
+
+class LogStore:
+    """Reads and writes logs; every write is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database."""
+        self._database = database
+
+    def open_log(self, origin: str, member: str) -> LogState:
+        """The log with this origin; an empty one is made when there is none."""
+        found = self.find_log(origin)
+        if found is not None:
+            return found
+        with self._database.write() as connection:
+            connection.execute(insert(_LOG), LogRow(origin=origin, member=member).model_dump(exclude={"id"}))
+            return _load(connection, _LOG.c.origin == origin)
+
+    def find_log(self, origin: str) -> LogState | None:
+        """The log with this origin, if it is held."""
+        with self._database.read() as connection:
+            row = connection.execute(select(_LOG).where(_LOG.c.origin == origin)).one_or_none()
+        return None if row is None else _state(row)
+
+    def load_log(self, log_id: int) -> LogState:
+        """The log with this number."""
+        with self._database.read() as connection:
+            return _load(connection, _LOG.c.id == log_id)
+
+    def load_logs(self) -> list[LogState]:
+        """Every log held, by origin."""
+        with self._database.read() as connection:
+            return [_state(row) for row in connection.execute(select(_LOG).order_by(_LOG.c.origin))]
+
+    def append(
+        self,
+        log: LogState,
+        entries: Sequence[NewEntry],
+        *,
+        frontier: Frontier,
+        tiles: Sequence[bytes],
+        signed: SignedCheckpoint,
+        now_ms: int,
+    ) -> LogState:
+        """Append to the own log: entries, openings and the checkpoint that covers them, in one transaction.
+
+        Raises:
+            StoreError: the log is no longer as `log` says (compare-and-set), or the database refused.
+        """
+        with self._database.write() as connection:
+            current = _load(connection, _LOG.c.id == log.id)
+            if current.head_size != log.head_size:
+                raise StoreError(f"{log.origin} grew to {current.head_size} while entries were made for {log.head_size}")
+            first, sequence = position_of(log.id, log.head_size), current.last_sequence
+            commitments = [entry.commitment for entry in entries]
+            self._insert_entries(connection, log.id, log.head_size, commitments, tiles)
+            rows = [
+                opening_tuple(first + i, log.id, sequence + 1 + i, entry.salt, entry.record)
+                for i, entry in enumerate(entries)
+            ]
+            self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, rows)
+            state = replace(current, staged=frontier, last_sequence=sequence + len(rows))
+            return _move_head(connection, state, signed, now_ms)
+
+    def stage(self, log: LogState, page: AcceptedPage, *, server: str) -> LogState:
+        """Store a verified page beyond the head. It stays invisible until `accept_head`.
+
+        Raises:
+            StoreError: the staged tree is not the one the page continues, or the database refused.
+        """
+        with self._database.write() as connection:
+            return self._stage(connection, log, page, server)
+
+    def accept_head(
+        self, log: LogState, page: AcceptedPage | None, signed: SignedCheckpoint, *, server: str, now_ms: int
+    ) -> LogState:
+        """Store the last page, if one is missing, and move the head to `signed`, in one transaction.
+
+        Raises:
+            StoreError: the entries stored are not those of the checkpoint, or the database refused.
+        """
+        with self._database.write() as connection:
+            if page is not None:
+                log = self._stage(connection, log, page, server)
+            state = _load(connection, _LOG.c.id == log.id)
+            if state.staged.size != signed.size or state.staged.root() != signed.root:
+                raise StoreError(f"{log.origin}: what is stored does not have the root signed for {signed.size}")
+            return _move_head(connection, state, signed, now_ms)
+
+    def drop_staged(self, log: LogState) -> LogState:
+        """Delete everything beyond the head."""
+        with self._database.write() as connection:
+            current = _load(connection, _LOG.c.id == log.id)
+            low, high = position_of(log.id, current.head_size), position_of(log.id + 1, 0)
+            for table in (_ENTRY, _OPENING):
+                connection.execute(delete(table).where(table.c.position >= low, table.c.position < high))
+            tiles = position_of(log.id, current.head_size // TILE_WIDTH)
+            connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < high))
+            connection.execute(delete(_CURSOR).where(_CURSOR.c.log_id == log.id))
+            return _save(connection, replace(current, staged=current.head_frontier, staged_bytes=0))
+
+    def last_sequence_from(self, log_id: int, server: str) -> int:
+        """The last sequence number received for a log from one peer; 0 for none."""
+        statement = select(_CURSOR.c.sequence).where(_CURSOR.c.log_id == log_id, _CURSOR.c.server == server)
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar() or 0
+
+    def commitment_at(self, log_id: int, index: int) -> bytes | None:
+        """One stored commitment, verified or staged."""
+        statement = select(_ENTRY.c.commitment).where(_ENTRY.c.position == position_of(log_id, index))
+        with self._database.read() as connection:
+            found: bytes | None = connection.execute(statement).scalar()
+        return found
+
+    def read_page(self, log: LogState, *, start: int, stop: int, reader: str) -> LogPage:
+        """Entries from `start`, at most to `stop` (exclusive), 1,000 or about 1 MiB, with the openings `reader` may have."""
+        stop = min(stop, start + PAGE_ENTRIES_MAX)
+        low = position_of(log.id, start)
+        commitments: list[bytes] = []
+        openings: list[Opening] = []
+        size = 0
+        joined = _ENTRY.outerjoin(_OPENING, (_OPENING.c.position == _ENTRY.c.position) & _readable(reader, log.member))
+        statement = (
+            select(_ENTRY.c.commitment, _OPENING.c.sequence, _OPENING.c.salt, _OPENING.c.record)
+            .select_from(joined)
+            .where(_ENTRY.c.position >= low, _ENTRY.c.position < position_of(log.id, stop))
+            .order_by(_ENTRY.c.position)
+        )
+        with self._database.read() as connection:
+            for commitment, sequence, salt, record in connection.execute(statement):
+                if record is not None:
+                    openings.append(Opening(start + len(commitments), salt, record, sequence))
+                    size += len(record)
+                commitments.append(commitment)
+                if size >= PAGE_BYTES_AIM:
+                    break
+        return LogPage(start, b"".join(commitments), openings)
+
+    def read_late_openings(self, log: LogState, *, before: int, after: int, reader: str) -> LogPage:
+        """Openings of entries before index `before` that became readable after sequence number `after`."""
+        statement = (
+            select(_OPENING.c.position, _OPENING.c.sequence, _OPENING.c.salt, _OPENING.c.record)
+            .where(
+                _OPENING.c.log_id == log.id,
+                _OPENING.c.sequence > after,
+                _OPENING.c.position < position_of(log.id, before),
+                _readable(reader, log.member),
+            )
+            .order_by(_OPENING.c.sequence)
+            .limit(PAGE_ENTRIES_MAX)
+        )
+        openings: list[Opening] = []
+        size = 0
+        with self._database.read() as connection:
+            for position, sequence, salt, record in connection.execute(statement):
+                openings.append(Opening(index_of(position), salt, record, sequence))
+                size += len(record)
+                if size >= PAGE_BYTES_AIM:
+                    break
+        return LogPage(before, b"", openings)
+
+    def tree(self, log_id: int) -> Tree:
+        """Proofs over what is stored of a log."""
+
+        def entries(low: int, high: int) -> Sequence[bytes]:
+            return self._read_range(_ENTRY.c.commitment, _ENTRY.c.position, log_id, low, high)
+
+        def tiles(low: int, high: int) -> Sequence[bytes]:
+            return self._read_range(_TILE.c.root, _TILE.c.position, log_id, low, high)
+
+        return Tree(entries, tiles)
+
+    def _stage(self, connection: Connection, log: LogState, page: AcceptedPage, server: str) -> LogState:
+        current = _load(connection, _LOG.c.id == log.id)
+        if current.staged != log.staged:
+            raise StoreError(f"{log.origin}: the staged tree changed while a page was verified")
+        self._insert_entries(connection, log.id, current.staged.size, page.commitments, page.tiles)
+        state = self._insert_openings(connection, current, page.openings)
+        if page.openings:
+            self._save_cursor(connection, log.id, server, max(item.opening.sequence for item in page.openings))
+        state = replace(state, staged=page.frontier, staged_bytes=state.staged_bytes + page.size_bytes)
+        return _save(connection, state)
+
+    def _insert_entries(
+        self, connection: Connection, log_id: int, start: int, commitments: Sequence[bytes], tiles: Sequence[bytes]
+    ) -> None:
+        first, first_tile = position_of(log_id, start), position_of(log_id, start // TILE_WIDTH)
+        columns = ("position", "commitment")
+        self._database.insert_rows(connection, _ENTRY, columns, list(enumerate(commitments, first)))
+        self._database.insert_rows(connection, _TILE, ("position", "root"), list(enumerate(tiles, first_tile)))
+
+    def _insert_openings(self, connection: Connection, log: LogState, openings: Sequence[AcceptedOpening]) -> LogState:
+        rows = [accepted_tuple(log.id, log.last_sequence + 1 + i, accepted) for i, accepted in enumerate(openings)]
+        written = self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, rows, prefix="OR IGNORE")
+        if written != len(rows):
+            self._quarantine_contradictions(connection, rows)
+        return replace(log, last_sequence=log.last_sequence + len(rows))
+
+    def _quarantine_contradictions(self, connection: Connection, rows: Sequence[OpeningTuple]) -> None:
+        """Rows that did not go in are either there already, or say again what one (kind, key, revision) said before."""
+        positions = [row[0] for row in rows]
+        statement = select(_OPENING.c.position).where(_OPENING.c.position.in_(positions))
+        present = set(connection.execute(statement).scalars())
+        fault = "another record of this log has the same kind, key and revision"
+        again = [(*row[:3], STATUS_QUARANTINED, *row[4:8], fault, *row[9:]) for row in rows if row[0] not in present]
+        self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, again)
+
+    def _save_cursor(self, connection: Connection, log_id: int, server: str, sequence: int) -> None:
+        here = (_CURSOR.c.log_id == log_id) & (_CURSOR.c.server == server)
+        held = connection.execute(select(_CURSOR.c.sequence).where(here)).scalar()
+        if held is None:
+            connection.execute(insert(_CURSOR), {"log_id": log_id, "server": server, "sequence": sequence})
+        elif held < sequence:
+            connection.execute(update(_CURSOR).where(here).values(sequence=sequence))
+
+    def _read_range(
+        self, column: ColumnElement[bytes], position: ColumnElement[int], log_id: int, low: int, high: int
+    ) -> Sequence[bytes]:
+        statement = (
+            select(column)
+            .where(position >= position_of(log_id, low), position < position_of(log_id, high))
+            .order_by(position)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(statement).scalars().all()
+        if len(found) != high - low:
+            raise StoreError(f"log {log_id}: {high - low - len(found)} of the entries {low} to {high} are missing")
+        return found
+
+
+def _readable(reader: str, author: str) -> ColumnElement[bool]:
+    if reader == author:
+        return _OPENING.c.position >= 0
+    named = _OPENING.c.audience.contains(f",{reader},", autoescape=True)
+    return (_OPENING.c.status != STATUS_QUARANTINED) & or_(_OPENING.c.audience == "*", named)
+
+
+def _load(connection: Connection, condition: ColumnElement[bool]) -> LogState:
+    row = connection.execute(select(_LOG).where(condition)).one_or_none()
+    if row is None:
+        raise NotFoundError("no such log is held here")
+    return _state(row)
+
+
+def _state(row: Row[tuple[object, ...]]) -> LogState:
+    return LogState(
+        id=row.id,
+        origin=row.origin,
+        member=row.member,
+        head_size=row.head_size,
+        head_note=row.head_note,
+        head_frontier=parse_frontier(row.head_size, row.head_frontier),
+        head_ms=row.head_ms,
+        staged=parse_frontier(row.staged_size, row.staged_frontier),
+        staged_bytes=row.staged_bytes,
+        last_sequence=row.last_sequence,
+    )
+
+
+def _save(connection: Connection, state: LogState) -> LogState:
+    connection.execute(
+        update(_LOG)
+        .where(_LOG.c.id == state.id)
+        .values(
+            head_size=state.head_size,
+            head_note=state.head_note,
+            head_frontier=format_frontier(state.head_frontier),
+            head_ms=state.head_ms,
+            staged_size=state.staged.size,
+            staged_frontier=format_frontier(state.staged),
+            staged_bytes=state.staged_bytes,
+            last_sequence=state.last_sequence,
+        )
+    )
+    return state
+
+
+def _move_head(connection: Connection, state: LogState, signed: SignedCheckpoint, now_ms: int) -> LogState:
+    connection.execute(insert(_CHECKPOINT), {"log_id": state.id, "size": signed.size, "note": bytes(signed)})
+    return _save(
+        connection,
+        replace(
+            state,
+            head_size=signed.size,
+            head_note=bytes(signed),
+            head_frontier=state.staged,
+            head_ms=now_ms,
+            staged_bytes=0,
+        ),
+    )

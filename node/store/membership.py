@@ -1,0 +1,98 @@
+"""What is remembered of the alliance: whose home this is, rosters, and cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.core.alliance import Alliance, format_card, format_roster, load_alliance
+from node.core.dsse import parse_envelope
+from node.errors import HomeError
+from node.store.database import Database
+from node.store.tables import CardRow, NodeRow, RosterRow, table_of
+
+_NODE, _ROSTER, _CARD = table_of(NodeRow), table_of(RosterRow), table_of(CardRow)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Whose home this is; `fingerprint` is the pinned one, None before the alliance is joined."""
+
+    member: str
+    alliance: str
+    fingerprint: str | None
+
+
+class MembershipStore:
+    """Rosters, cards and the node's identity. Only verified values come in."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database."""
+        self._database = database
+
+    def save_identity(self, member: str, alliance: str, *, created_ms: int) -> None:
+        """Write the one node row of a new home."""
+        with self._database.write() as connection:
+            connection.execute(insert(_NODE), {"id": 1, "member": member, "alliance": alliance, "created_ms": created_ms})
+
+    def load_identity(self) -> NodeIdentity:
+        """The node row.
+
+        Raises:
+            HomeError: the database has none.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(select(_NODE)).one_or_none()
+        if row is None:
+            raise HomeError("the database does not say whose home this is", hint="remove the home and init again")
+        return NodeIdentity(row.member, row.alliance, row.fingerprint)
+
+    def load_alliance(self) -> Alliance | None:
+        """The alliance, verified again from version 1; None before it is joined."""
+        with self._database.read() as connection:
+            rosters = connection.execute(select(_ROSTER.c.envelope).order_by(_ROSTER.c.version)).scalars().all()
+            cards = connection.execute(select(_CARD.c.envelope).order_by(_CARD.c.member, _CARD.c.seq)).scalars().all()
+        if not rosters:
+            return None
+        return load_alliance(rosters, cards, fingerprint=self.load_identity().fingerprint)
+
+    def load_own_card(self, member: str) -> bytes | None:
+        """The newest card of this home's member, which exists before any alliance is joined."""
+        with self._database.read() as connection:
+            statement = select(_CARD.c.envelope).where(_CARD.c.member == member).order_by(_CARD.c.seq.desc()).limit(1)
+            envelope: bytes | None = connection.execute(statement).scalar()
+        return envelope
+
+    def save_alliance(self, alliance: Alliance, *, pin: str | None = None) -> None:
+        """Write rosters and cards that are not there yet; with `pin`, also the fingerprint that a person compared."""
+        with self._database.write() as connection:
+            if pin is not None:
+                connection.execute(update(_NODE).values(fingerprint=pin))
+            held = set(connection.execute(select(_ROSTER.c.version)).scalars())
+            rows = [
+                {"version": roster.version, "hash": envelope.hash, "envelope": format_roster((envelope, roster))}
+                for envelope, roster in alliance.rosters
+                if roster.version not in held
+            ]
+            if rows:
+                connection.execute(insert(_ROSTER), rows)
+            have = {tuple(row) for row in connection.execute(select(_CARD.c.member, _CARD.c.seq))}
+            self._insert_cards(
+                connection,
+                (
+                    (card.member, card.seq, envelope.hash, format_card((envelope, card)))
+                    for envelope, card in alliance.cards.values()
+                    if (card.member, card.seq) not in have
+                ),
+            )
+
+    def save_card(self, member: str, seq: int, raw: bytes, payload_type: str) -> None:
+        """Write one card, the own one, before or after the alliance is joined."""
+        envelope, _ = parse_envelope(raw, payload_type)
+        with self._database.write() as connection:
+            self._insert_cards(connection, [(member, seq, envelope.hash, raw)])
+
+    def _insert_cards(self, connection: Connection, rows: Iterable[tuple[str, int, str, bytes]]) -> None:
+        self._database.insert_rows(connection, _CARD, ("member", "seq", "hash", "envelope"), list(rows))

@@ -1,0 +1,248 @@
+"""Records as people and programs look for them: by id, in lists, by words. Only what a checkpoint covers is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row, Select, and_, exists, func, literal_column, select, text
+from sqlalchemy.sql import ColumnElement
+
+from node.core.names import RecordId
+from node.errors import FormatError
+from node.store.database import Database
+from node.store.tables import (
+    INDEX_BITS,
+    STATUS_NOT_UNDERSTOOD,
+    STATUS_QUARANTINED,
+    STATUS_VISIBLE,
+    LogRow,
+    OpeningRow,
+    index_of,
+    table_of,
+)
+
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 1000
+RANKED_HITS_MAX = 1000
+
+_LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
+_LATER = _OPENING.alias("later")
+_KEYS_PER_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record with its place, as the database holds it. `head_ms` is when its log last moved."""
+
+    log_id: int
+    origin: str
+    author: str
+    index: int
+    kind: str
+    key: str
+    revision: int
+    status: int
+    fault: str
+    salt: bytes
+    record: bytes
+    head_ms: int
+
+    @property
+    def id(self) -> str:
+        """The id without the revision."""
+        return f"{self.author}/{self.kind}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records to look at; None for all."""
+
+    kind: str | None = None
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Some records, and the token of the next page (None at the end)."""
+
+    records: list[StoredRecord]
+    next_token: str | None
+
+
+class RecordStore:
+    """Queries over openings. The search index is attached to each connection as `search`."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database."""
+        self._database = database
+
+    def find(self, record_id: RecordId) -> StoredRecord | None:
+        """One record; without a revision the newest. A quarantined one is found when nothing better has the id."""
+        conditions = [
+            _LOG.c.member == record_id.author,
+            _OPENING.c.kind == record_id.kind,
+            _OPENING.c.key == record_id.key,
+        ]
+        if record_id.revision is not None:
+            conditions.append(_OPENING.c.revision == record_id.revision)
+        statement = (
+            _select_visible()
+            .where(*conditions)
+            .order_by(_OPENING.c.status == STATUS_QUARANTINED, _OPENING.c.revision.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(statement).one_or_none()
+        return None if row is None else _stored(row)
+
+    def newest(self, log_id: int, kind: str, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+        """Newest revision and its bytes of those keys that exist, in one log."""
+        wanted, found = list(dict.fromkeys(keys)), {}
+        columns = (_OPENING.c.key, _OPENING.c.revision, _OPENING.c.record)
+        with self._database.read() as connection:
+            for i in range(0, len(wanted), _KEYS_PER_QUERY):
+                statement = (
+                    select(*columns)
+                    .where(
+                        _OPENING.c.log_id == log_id,
+                        _OPENING.c.kind == kind,
+                        _OPENING.c.key.in_(wanted[i : i + _KEYS_PER_QUERY]),
+                        _OPENING.c.status < STATUS_QUARANTINED,
+                    )
+                    .order_by(_OPENING.c.key, _OPENING.c.revision)
+                )
+                found.update({key: (revision, record) for key, revision, record in connection.execute(statement)})
+        return found
+
+    def list(self, chosen: Filter, *, limit: int, token: str | None = None) -> RecordPage:
+        """Newest revisions, in the order of logs and entries."""
+        statement = _newest_only(_select_visible(), chosen).order_by(_OPENING.c.position).limit(limit + 1)
+        if token:
+            statement = statement.where(_OPENING.c.position > _parse_token(token, "p"))
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        more = len(rows) > limit
+        return RecordPage([_stored(row) for row in rows[:limit]], f"p{rows[limit - 1].position}" if more else None)
+
+    def search(self, expression: str, chosen: Filter, *, limit: int, token: str | None = None) -> RecordPage:
+        """Newest revisions that match an FTS5 expression: best first, or newest first where there are very many."""
+        if not expression:
+            return RecordPage([], None)
+        offset = _parse_token(token, "o") if token else 0
+        few = self._count_matches(expression) <= RANKED_HITS_MAX
+        order = "search.term.rank, search.term.rowid DESC" if few else "search.term.rowid DESC"
+        statement = (
+            _newest_only(_select_visible(), chosen)
+            .join(text("search.term"), _OPENING.c.position == literal_column("search.term.rowid"))
+            .where(text("search.term.term MATCH :expression"))
+            .order_by(text(order))
+            .limit(limit + 1)
+            .offset(offset)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement, {"expression": expression}).all()
+        more = len(rows) > limit
+        return RecordPage([_stored(row) for row in rows[:limit]], f"o{offset + limit}" if more else None)
+
+    def count(self) -> int:
+        """Openings of accepted records that checkpoints cover, of every log."""
+        statement = select(func.count()).select_from(_OPENING).where(_OPENING.c.status < STATUS_QUARANTINED)
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar_one()
+
+    def count_quarantined(self) -> dict[int, int]:
+        """How many entries are quarantined, by log."""
+        statement = (
+            select(_OPENING.c.log_id, func.count())
+            .where(_OPENING.c.status == STATUS_QUARANTINED)
+            .group_by(_OPENING.c.log_id)
+        )
+        with self._database.read() as connection:
+            return {row.log_id: row[1] for row in connection.execute(statement)}
+
+    def _count_matches(self, expression: str) -> int:
+        statement = text("SELECT count(*) FROM (SELECT rowid FROM search.term WHERE term MATCH :expression LIMIT :most)")
+        with self._database.read() as connection:
+            found = connection.execute(statement, {"expression": expression, "most": RANKED_HITS_MAX + 1})
+            return int(found.scalar_one())
+
+
+def _select_visible() -> Select[tuple[object, ...]]:
+    """Openings that a verified checkpoint covers, with their log."""
+    return select(
+        _OPENING.c.position,
+        _OPENING.c.kind,
+        _OPENING.c.key,
+        _OPENING.c.revision,
+        _OPENING.c.status,
+        _OPENING.c.fault,
+        _OPENING.c.salt,
+        _OPENING.c.record,
+        _LOG.c.id.label("log_id"),
+        _LOG.c.origin,
+        _LOG.c.member,
+        _LOG.c.head_ms,
+    ).join_from(_OPENING, _LOG, and_(_LOG.c.id == _OPENING.c.log_id, _covered(_OPENING.c.position)))
+
+
+def _covered(position: ColumnElement[int]) -> ColumnElement[bool]:
+    return position < _LOG.c.id.op("<<")(INDEX_BITS) + _LOG.c.head_size
+
+
+def _newest_only(statement: Select[tuple[object, ...]], chosen: Filter) -> Select[tuple[object, ...]]:
+    later = exists().where(
+        _LATER.c.log_id == _OPENING.c.log_id,
+        _LATER.c.kind == _OPENING.c.kind,
+        _LATER.c.key == _OPENING.c.key,
+        _LATER.c.revision > _OPENING.c.revision,
+        _LATER.c.status < STATUS_QUARANTINED,
+        _covered(_LATER.c.position),
+    )
+    statement = statement.where(_OPENING.c.status == STATUS_VISIBLE, ~later)
+    if chosen.kind is not None:
+        statement = statement.where(_OPENING.c.kind == chosen.kind)
+    if chosen.author is not None:
+        statement = statement.where(_LOG.c.member == chosen.author)
+    return statement
+
+
+def _stored(row: Row[tuple[object, ...]]) -> StoredRecord:
+    return StoredRecord(
+        log_id=row.log_id,
+        origin=row.origin,
+        author=row.member,
+        index=index_of(row.position),
+        kind=row.kind,
+        key=row.key,
+        revision=row.revision,
+        status=row.status,
+        fault=row.fault,
+        salt=row.salt,
+        record=row.record,
+        head_ms=row.head_ms,
+    )
+
+
+def _parse_token(token: str, prefix: str) -> int:
+    number = token[1:]
+    if not token.startswith(prefix) or not number.isascii() or not number.isdigit() or len(number) > 18:
+        raise FormatError(f"{token[:40]!r} is not a cursor of this list", hint="take it from 'next' of the page before")
+    return int(number)
+
+
+def page_size(limit: int) -> int:
+    """The page size for a requested limit: 0 means the default, more than the maximum means the maximum."""
+    return min(limit, PAGE_SIZE_MAX) if limit else PAGE_SIZE_DEFAULT
+
+
+__all__: Sequence[str] = (
+    "STATUS_NOT_UNDERSTOOD",
+    "STATUS_QUARANTINED",
+    "STATUS_VISIBLE",
+    "Filter",
+    "RecordPage",
+    "RecordStore",
+    "StoredRecord",
+    "page_size",
+)

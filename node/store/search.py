@@ -1,0 +1,135 @@
+"""The search index: a file of its own, filled in batches behind verification, made again whenever it is lost.
+
+It holds terms and positions, no records. How far it has come is written in the same transaction as the terms, so a crash
+neither skips nor doubles a record.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+from sqlalchemy import select, text
+
+from node.errors import StoreError
+from node.lab.text import index_terms, searchable_texts
+from node.store.database import Database
+from node.store.tables import STATUS_VISIBLE, LogRow, OpeningRow, position_of, table_of
+
+FORMAT = 1
+BATCH = 500
+
+_LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
+_SCHEMA = f"""
+CREATE VIRTUAL TABLE term USING fts5(words, bigrams, content='', tokenize="ascii tokenchars '-./'");
+CREATE TABLE progress (log_id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
+PRAGMA user_version={FORMAT};
+"""
+
+
+def prepare_search_file(path: Path) -> None:
+    """Make the index file where it is missing, damaged or of another format."""
+    if _is_current(path):
+        return
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(_SCHEMA)
+    path.chmod(0o600)
+
+
+class SearchIndex:
+    """Fills the index from the store. One thread at a time."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        """Read openings from `database`, write terms to the index file at `path`."""
+        self._database = database
+        self._connection = sqlite3.connect(path, check_same_thread=False, timeout=10, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        # The index may lose its last batches in a power cut: they are made again.
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def advance(self) -> int:
+        """Index one batch of each log; returns how many records were looked at (0 when nothing waits)."""
+        return sum(self._advance_log(*log) for log in self._logs())
+
+    def backlog(self) -> int:
+        """How many sequence numbers of verified entries are still to be looked at."""
+        return sum(max(0, last - self._progress(log_id)) for log_id, _, last in self._logs())
+
+    def close(self) -> None:
+        """Close the index file."""
+        self._connection.close()
+
+    def _logs(self) -> Iterator[tuple[int, int, int]]:
+        """Number, head size, and the last sequence number of each log."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(_LOG.c.id, _LOG.c.head_size, _LOG.c.last_sequence)).all()
+        return ((log_id, size, last) for log_id, size, last in rows)
+
+    def _advance_log(self, log_id: int, head_size: int, last: int) -> int:
+        done = self._progress(log_id)
+        if done >= last:
+            return 0
+        statement = (
+            select(_OPENING.c.position, _OPENING.c.sequence, _OPENING.c.status, _OPENING.c.key, _OPENING.c.record)
+            .where(_OPENING.c.log_id == log_id, _OPENING.c.sequence > done)
+            .order_by(_OPENING.c.sequence)
+            .limit(BATCH)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        end = position_of(log_id, head_size)
+        covered = []
+        for row in rows:
+            if row.position >= end:
+                break
+            covered.append(row)
+        if covered:
+            self._write(log_id, covered[-1].sequence, [tuple(row) for row in covered])
+        elif not rows:
+            self._write(log_id, last, [])
+        return len(covered)
+
+    def _write(self, log_id: int, sequence: int, rows: list[tuple[int, int, int, str | None, bytes]]) -> None:
+        terms = []
+        for position, _, status, key, record in rows:
+            if status == STATUS_VISIBLE:
+                found = index_terms([key or "", *searchable_texts(orjson.loads(record)["body"])])
+                terms.append((position, found.words, found.bigrams))
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO term(rowid, words, bigrams) VALUES (?, ?, ?)", terms)
+            self._connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (log_id, sequence))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise StoreError(f"the search index refused: {error}") from error
+
+    def _progress(self, log_id: int) -> int:
+        row = self._connection.execute("SELECT sequence FROM progress WHERE log_id=?", (log_id,)).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _is_current(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            current = connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT
+            connection.execute("SELECT count(*) FROM progress").fetchone()
+            return bool(current)
+    except sqlite3.DatabaseError:
+        return False
+
+
+def sqlite_has_fts5(database: Database) -> bool:
+    """Whether the SQLite library was built with FTS5, without which nothing can be searched."""
+    with database.read() as connection:
+        options = connection.execute(text("PRAGMA compile_options")).scalars().all()
+    return "ENABLE_FTS5" in options

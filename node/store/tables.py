@@ -1,0 +1,161 @@
+"""The tables. One `position` orders every entry a node holds: the log's number in the upper bits, the index below.
+
+What lies at or beyond a log's `head_size` is staged: it was received, but no signed checkpoint covers it yet, and no query
+shows it. So making a page visible is one update of one row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, text
+from sqlmodel import Field, SQLModel
+
+INDEX_BITS = 40
+INDEX_MASK = (1 << INDEX_BITS) - 1
+
+STATUS_VISIBLE = 0
+STATUS_NOT_UNDERSTOOD = 1
+STATUS_QUARANTINED = 2
+
+
+def position_of(log_id: int, index: int) -> int:
+    """The position of one entry (or, for the table `tile`, of one tile)."""
+    return log_id << INDEX_BITS | index
+
+
+def index_of(position: int) -> int:
+    """The entry's index in its log."""
+    return position & INDEX_MASK
+
+
+class NodeRow(SQLModel, table=True):
+    """Whose home this is: exactly one row."""
+
+    __tablename__: ClassVar[Any] = "node"
+    id: int = Field(default=1, primary_key=True)
+    member: str
+    alliance: str
+    fingerprint: str | None = None
+    created_ms: int = Field(sa_type=BigInteger)
+
+
+class RosterRow(SQLModel, table=True):
+    """Every roster version, as signed."""
+
+    __tablename__: ClassVar[Any] = "roster"
+    version: int = Field(primary_key=True)
+    hash: str
+    envelope: bytes
+
+
+class CardRow(SQLModel, table=True):
+    """Every card this node has accepted, as signed; the newest of a member counts."""
+
+    __tablename__: ClassVar[Any] = "card"
+    member: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    hash: str
+    envelope: bytes
+
+
+class LogRow(SQLModel, table=True):
+    """One log, the own or a mirrored one: the verified head, and the tree over what is staged beyond it."""
+
+    __tablename__: ClassVar[Any] = "log"
+    id: int | None = Field(default=None, primary_key=True)
+    origin: str = Field(unique=True)
+    member: str
+    head_size: int = Field(default=0, sa_type=BigInteger)
+    head_note: bytes = b""
+    head_frontier: bytes = b""
+    head_ms: int = Field(default=0, sa_type=BigInteger)
+    staged_size: int = Field(default=0, sa_type=BigInteger)
+    staged_frontier: bytes = b""
+    staged_bytes: int = Field(default=0, sa_type=BigInteger)
+    last_sequence: int = Field(default=0, sa_type=BigInteger)
+
+
+class EntryRow(SQLModel, table=True):
+    """One commitment."""
+
+    __tablename__: ClassVar[Any] = "entry"
+    position: int = Field(sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    commitment: bytes
+
+
+class TileRow(SQLModel, table=True):
+    """Root of a full run of 256 leaves; its `position` counts tiles."""
+
+    __tablename__: ClassVar[Any] = "tile"
+    position: int = Field(sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    root: bytes
+
+
+class OpeningRow(SQLModel, table=True):
+    """Salt and bytes of one entry, with what queries look at.
+
+    `audience` is `*`, or the member ids each between commas, or empty. Quarantined bytes have no kind and key.
+    """
+
+    __tablename__: ClassVar[Any] = "opening"
+    position: int = Field(sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    log_id: int
+    sequence: int = Field(sa_type=BigInteger)
+    status: int
+    kind: str | None = None
+    key: str | None = Field(default=None, sa_column=Column("key", String))
+    revision: int | None = Field(default=None, sa_type=BigInteger)
+    audience: str
+    fault: str = ""
+    salt: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    record: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    __table_args__: ClassVar[Any] = (
+        Index("opening_sequence", "log_id", "sequence"),
+        Index(
+            "opening_key",
+            "log_id",
+            "kind",
+            "key",
+            "revision",
+            unique=True,
+            sqlite_where=text("status < 2"),
+            postgresql_where=text("status < 2"),
+        ),
+        Index("opening_quarantined", "log_id", sqlite_where=text("status = 2"), postgresql_where=text("status = 2")),
+    )
+
+
+class CursorRow(SQLModel, table=True):
+    """The last sequence number received for a log from one serving peer."""
+
+    __tablename__: ClassVar[Any] = "cursor"
+    log_id: int = Field(primary_key=True)
+    server: str = Field(primary_key=True)
+    sequence: int = Field(sa_type=BigInteger)
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A verified checkpoint, with the author's signature alone."""
+
+    __tablename__: ClassVar[Any] = "checkpoint"
+    log_id: int = Field(primary_key=True)
+    size: int = Field(sa_column=Column(BigInteger, primary_key=True))
+    note: bytes
+
+
+class CosignatureRow(SQLModel, table=True):
+    """One verified cosignature line on a held checkpoint."""
+
+    __tablename__: ClassVar[Any] = "cosignature"
+    log_id: int = Field(primary_key=True)
+    size: int = Field(sa_column=Column(BigInteger, primary_key=True))
+    witness: str = Field(primary_key=True)
+    time: int = Field(sa_type=BigInteger)
+    line: str
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The Core table behind a model, for statements in batches."""
+    table: Table = model.__table__  # type: ignore[attr-defined]
+    return table

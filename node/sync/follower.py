@@ -1,0 +1,318 @@
+"""Follow one peer: contact, pull, verify, save, again and again.
+
+Nothing becomes visible unless the whole range up to a signed checkpoint verifies, so a stopped pull can be repeated. Only
+PeerUnreachableError is retried, with exponential back-off and jitter; after a fault of the peer the follower pauses and
+shows why, because repeating the same request at once cannot help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from node.clock import Clock, milliseconds
+from node.confirmation import Confirmation
+from node.core.card import Card
+from node.core.entry import LogPage
+from node.core.kinds import Kinds
+from node.core.mirror import AcceptedPage, Mirror, StagingLimits
+from node.errors import (
+    LabmeshError,
+    PeerFaultError,
+    PeerUnreachableError,
+    ProofError,
+    SplitViewError,
+    StagingLimitError,
+)
+from node.membership import Membership
+from node.store import Store
+from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
+from node.sync.peer import Exchange, PeerClient, PeerState
+
+logger = logging.getLogger(__name__)
+
+DISCONNECT_PAUSE_S = 0.2
+FAULT_PAUSE_S = 60.0
+STALL_S = 60.0
+QUEUE_PAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerParts:
+    """What every follower of a node shares."""
+
+    store: Store
+    membership: Membership
+    exchange: CheckpointExchange
+    confirmation: Confirmation
+    kinds: Kinds
+    clock: Clock
+    limits: StagingLimits
+    contact_interval_s: float
+    retry_max_s: float
+    make_client: Callable[[Card], PeerClient]
+    on_head: Callable[[LogState], None]
+    on_split_view: Callable[[SplitViewError], None]
+
+
+class Follower:
+    """Follows the log of one member, from one peer: that member's own node."""
+
+    def __init__(self, parts: FollowerParts, member: str, state: PeerState) -> None:
+        """Follow `member`; what happens is noted in `state`."""
+        self.member, self.state = member, state
+        self._parts = parts
+        self._wake, self._nudge = asyncio.Event(), asyncio.Event()
+        self._entries_max = parts.limits.entries
+        self._was_connected = False
+
+    def wake(self) -> None:
+        """Try at once: the peer has just called us, or its card has changed."""
+        self._wake.set()
+
+    def nudge(self) -> None:
+        """Tell the peer soon that something changed here."""
+        self._nudge.set()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                await self._follow_with_retries()
+                await self._sleep(DISCONNECT_PAUSE_S)
+            except PeerFaultError as error:
+                self._note_fault(error)
+                await asyncio.sleep(1.0)
+                await self._sleep(FAULT_PAUSE_S)
+            except LabmeshError as error:
+                self.state.note_unreachable(error, self._now_ms())
+                logger.error("event=follow_failed member=%s reason=%s error=%r", self.member, error.reason, error.message)
+                await self._sleep(FAULT_PAUSE_S)
+
+    async def _follow_with_retries(self) -> None:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(PeerUnreachableError),
+            wait=wait_random_exponential(multiplier=0.5, max=self._parts.retry_max_s),
+            sleep=self._sleep,
+            before_sleep=self._note_retry,
+        )
+        async for attempt in retrying:
+            with attempt:
+                await self._follow_once()
+
+    async def _follow_once(self) -> None:
+        """One connection, until it ends. A connection that worked and broke is not a failed attempt."""
+        client = self._parts.make_client(self._parts.membership.joined.card(self.member))
+        self._was_connected = False
+        try:
+            await self._contact(client)
+            self._was_connected = True
+            await _run_together(self._keep_contact(client), self._pull(client))
+        except PeerUnreachableError as error:
+            self.state.note_unreachable(error, self._now_ms())
+            if not self._was_connected:
+                raise
+            logger.info("event=disconnected member=%s error=%r", self.member, error.message)
+        finally:
+            await client.close()
+
+    async def _keep_contact(self, client: PeerClient) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._parts.contact_interval_s):
+                    await self._nudge.wait()
+            except TimeoutError:
+                pass
+            self._nudge.clear()
+            await self._contact(client)
+
+    async def _contact(self, client: PeerClient) -> None:
+        """Exchange checkpoints; where rosters or cards differ, ask for them."""
+        parts = self._parts
+        notes = await asyncio.to_thread(parts.exchange.held_notes)
+        digest = parts.exchange.digest(notes)
+        answer = await self._exchange(client, digest, [])
+        if answer.roster_version > parts.membership.joined.roster.version or (
+            answer.cards_digest != parts.membership.cards_digest()
+        ):
+            await self._take_roster(client)
+        if parts.confirmation.accept_told(self.member, answer.caller_note):
+            logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)
+            parts.on_head(await asyncio.to_thread(self._own_log))
+        if answer.digest != digest:
+            await self._take_notes([note for note in answer.notes if note not in set(notes)])
+            await self._exchange(client, digest, notes)
+
+    async def _exchange(self, client: PeerClient, digest: bytes, notes: list[bytes]) -> Exchange:
+        membership = self._parts.membership
+        before_ms = self._now_ms()
+        answer = await client.exchange_checkpoints(
+            digest=digest,
+            notes=notes,
+            roster_version=membership.joined.roster.version,
+            cards_digest=membership.cards_digest(),
+        )
+        self.state.note_contact(self._now_ms())
+        self.state.clock_offset_ms = answer.time_ms - (before_ms + self._now_ms()) // 2
+        return answer
+
+    async def _take_roster(self, client: PeerClient) -> None:
+        membership = self._parts.membership
+        rosters, cards = await client.get_roster(membership.joined.roster.version, membership.held_cards())
+        if await asyncio.to_thread(membership.accept_update, rosters, cards, peer=self.member):
+            logger.info("event=roster_taken member=%s version=%d", self.member, membership.joined.roster.version)
+
+    async def _take_notes(self, notes: list[bytes]) -> None:
+        saved, splits = await asyncio.to_thread(self._parts.exchange.accept_notes, notes, peer=self.member)
+        for split in splits:
+            self._parts.on_split_view(split)
+        if saved:
+            logger.debug("event=cosignatures_taken member=%s count=%d", self.member, saved)
+
+    async def _pull(self, client: PeerClient) -> None:
+        """Read the log to its newest checkpoint, then live."""
+        parts = self._parts
+        card = parts.membership.joined.card(self.member)
+        log = await asyncio.to_thread(parts.store.logs.open_log, card.origin, self.member)
+        session = PullSession(parts, log, card, self.state)
+        after = await asyncio.to_thread(parts.store.logs.last_sequence_from, log.id, self.member)
+        queue: asyncio.Queue[bytes | LogPage] = asyncio.Queue(maxsize=QUEUE_PAGES)
+
+        async def receive() -> None:
+            stream = client.read_log(
+                card.origin, start=log.staged.size, after=after, follow=True, entries_max=self._entries_max
+            )
+            async for message in stream:
+                await queue.put(message)
+            raise PeerUnreachableError(f"{self.member} ended the stream")
+
+        async def apply() -> None:
+            while True:
+                try:
+                    async with asyncio.timeout(STALL_S if session.waiting_for_pages else None):
+                        message = await queue.get()
+                except TimeoutError:
+                    raise PeerUnreachableError(f"{self.member} sent nothing for {STALL_S:.0f} s") from None
+                await self._apply(session, message)
+
+        await _run_together(receive(), apply())
+
+    async def _apply(self, session: PullSession, message: bytes | LogPage) -> None:
+        try:
+            moved = await asyncio.to_thread(session.apply, message)
+        except StagingLimitError:
+            self._entries_max = max(1, self._entries_max // 2)
+            await asyncio.to_thread(session.drop_staged)
+            raise
+        except ProofError:
+            await asyncio.to_thread(session.drop_staged)
+            raise
+        if moved:
+            self._parts.on_head(session.log)
+
+    def _own_log(self) -> LogState:
+        membership = self._parts.membership
+        return self._parts.store.logs.open_log(membership.own_card[1].origin, membership.member)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not through a wake-up."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _note_retry(self, retry: RetryCallState) -> None:
+        logger.info(
+            "event=retry member=%s attempt=%d pause_s=%.1f error=%r",
+            self.member, retry.attempt_number, retry.upcoming_sleep, self.state.error,
+        )  # fmt: skip
+
+    def _note_fault(self, error: PeerFaultError) -> None:
+        self.state.note_fault(error)
+        logger.warning("event=peer_fault member=%s reason=%s error=%r", self.member, error.reason, error.message)
+        if isinstance(error, SplitViewError):
+            self._parts.on_split_view(error)
+
+    def _now_ms(self) -> int:
+        return milliseconds(self._parts.clock())
+
+
+class PullSession:
+    """One stream of one log: the mirror and the log's row move together. Called off the event loop, one call at a time."""
+
+    def __init__(self, parts: FollowerParts, log: LogState, card: Card, state: PeerState) -> None:
+        """Begin with what the store holds."""
+        self.log = log
+        self._parts, self._state = parts, state
+        self._mirror = Mirror(
+            card,
+            reader=parts.membership.member,
+            kinds=parts.kinds,
+            head=log.head,
+            staged=log.staged,
+            staged_bytes=log.staged_bytes,
+            limits=parts.limits,
+        )
+        state.verified, state.size = log.head_size, max(state.size, log.head_size)
+
+    @property
+    def waiting_for_pages(self) -> bool:
+        """Whether entries up to an announced checkpoint are still missing."""
+        return self._mirror.target is not None and not self._mirror.complete
+
+    def apply(self, message: bytes | LogPage) -> bool:
+        """Take an announcement or a page; returns whether the head moved.
+
+        Raises:
+            PeerFaultError: it cannot be taken; nothing was saved of it.
+            StoreError: the database refused.
+        """
+        page = None
+        if isinstance(message, LogPage):
+            page = self._mirror.accept_page(message, self._held_commitment)
+        else:
+            signed = self._mirror.accept_announcement(message)
+            self._state.size = max(self._state.size, signed.size)
+            if self._mirror.staged.size > signed.size:
+                self.drop_staged()
+        return self._save(page)
+
+    def drop_staged(self) -> None:
+        """Forget what is not covered by the head."""
+        self.log = self._parts.store.logs.drop_staged(self.log)
+        self._mirror.restart(self.log.head_frontier)
+
+    def _save(self, page: AcceptedPage | None) -> bool:
+        logs, member = self._parts.store.logs, self._state.member
+        if self._mirror.complete and self._mirror.staged.size > self._mirror.head_size:
+            signed = self._mirror.accept_head()
+            now_ms = milliseconds(self._parts.clock())
+            self.log = logs.accept_head(self.log, page, signed, server=member, now_ms=now_ms)
+            self._state.verified = self.log.head_size
+            return True
+        if page is not None:
+            self.log = logs.stage(self.log, page, server=member)
+        return False
+
+    def _held_commitment(self, index: int) -> bytes | None:
+        return self._parts.store.logs.commitment_at(self.log.id, index)
+
+
+async def _run_together(*work: Awaitable[None]) -> None:
+    """Run until one of them ends or fails; the error is raised as it is, not as a group."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,75 @@
+"""What following needs of a peer, and what is known about one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.core.entry import LogPage
+from node.errors import LabmeshError, SplitViewError
+
+OFFLINE_AFTER_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a peer answers to ExchangeCheckpoints."""
+
+    digest: bytes
+    notes: Sequence[bytes]
+    roster_version: int
+    cards_digest: bytes
+    caller_note: bytes
+    time_ms: int
+
+
+class PeerClient(Protocol):
+    """A connection to one peer. Every method raises PeerUnreachableError or PeerFaultError, nothing else."""
+
+    async def get_roster(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
+        """Roster and card envelopes newer than these."""
+
+    async def exchange_checkpoints(
+        self, *, digest: bytes, notes: Sequence[bytes], roster_version: int, cards_digest: bytes
+    ) -> Exchange:
+        """Tell what we hold, hear what the peer holds."""
+
+    def read_log(
+        self, origin: str, *, start: int, after: int, follow: bool, entries_max: int
+    ) -> AsyncIterator[bytes | LogPage]:
+        """A log's announcements (notes) and pages."""
+
+    async def close(self) -> None:
+        """Close the connection."""
+
+
+@dataclass(slots=True)
+class PeerState:
+    """What `status` shows of one peer. Times are milliseconds since 1970, 0 for never."""
+
+    member: str
+    state: str = "retrying"
+    size: int = 0
+    verified: int = 0
+    last_contact_ms: int = 0
+    failing_since_ms: int = 0
+    error: str = ""
+    reason: str = ""
+    clock_offset_ms: int | None = None
+
+    def note_contact(self, now_ms: int) -> None:
+        """The peer answered."""
+        self.state, self.error, self.reason = "connected", "", ""
+        self.last_contact_ms, self.failing_since_ms = now_ms, 0
+
+    def note_unreachable(self, error: LabmeshError, now_ms: int) -> None:
+        """The peer did not answer; after a minute of that it counts as offline."""
+        self.failing_since_ms = self.failing_since_ms or now_ms
+        self.state = "offline" if now_ms - self.failing_since_ms > OFFLINE_AFTER_MS else "retrying"
+        self.error, self.reason = error.message, error.reason
+
+    def note_fault(self, error: LabmeshError) -> None:
+        """The peer, or the author of its log, broke a rule."""
+        self.state = "quarantined" if isinstance(error, SplitViewError) else "refused"
+        self.error, self.reason = error.message, error.reason

@@ -1,0 +1,147 @@
+"""One follower for each other active member; started, stopped and restarted as the roster and the cards change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+
+from node.core.card import Card
+from node.errors import SplitViewError
+from node.store.logs import LogState
+from node.sync.follower import Follower, FollowerParts
+from node.sync.peer import PeerState
+
+logger = logging.getLogger(__name__)
+
+COSIGN_INTERVAL_S = 1.0
+
+
+class Peers:
+    """All followers of a node. Lives on the event loop."""
+
+    def __init__(self, parts: FollowerParts) -> None:
+        """Share `parts` among the followers."""
+        self.states: dict[str, PeerState] = {}
+        self._parts = parts
+        self._changed = asyncio.Event()
+        self._running: dict[str, tuple[Follower, asyncio.Task[None], tuple[object, ...]]] = {}
+
+    async def run(self) -> None:
+        """Keep one follower for each active member, until cancelled."""
+        try:
+            while True:
+                self._changed.clear()
+                await self._reconcile()
+                await self._changed.wait()
+        finally:
+            await self._stop(list(self._running))
+
+    def notice_change(self) -> None:
+        """The roster or a card changed: look again at who is to be followed, and tell everyone."""
+        self._changed.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Tell every connected peer soon that something changed here."""
+        for follower, _, _ in self._running.values():
+            follower.nudge()
+
+    def nudge_one(self, member: str) -> None:
+        """Tell one peer."""
+        if member in self._running:
+            self._running[member][0].nudge()
+
+    def wake(self, member: str) -> None:
+        """This peer has just called us, so it can be reached."""
+        if member in self._running and self.states[member].state != "connected":
+            self._running[member][0].wake()
+
+    async def _reconcile(self) -> None:
+        alliance = self._parts.membership.alliance
+        wanted = alliance.other_members(self._parts.membership.member) if alliance else []
+        for member in set(self.states) - set(wanted):
+            await self._stop([member])
+            del self.states[member]
+        for member in wanted:
+            state = self.states.setdefault(member, PeerState(member))
+            signed = alliance.cards.get(member) if alliance else None
+            if signed is None or not signed[1].endpoints:
+                state.state = "offline"
+                state.error = "its card names no address" if signed else "its card is not known yet"
+                await self._stop([member])
+                continue
+            await self._start(member, state, signed[1])
+
+    async def _start(self, member: str, state: PeerState, card: Card) -> None:
+        way_in = (card.endpoints, card.tls_certificates, card.log_key)
+        running = self._running.get(member)
+        if running is not None:
+            if running[2] == way_in:
+                return
+            await self._stop([member])
+        follower = Follower(self._parts, member, state)
+        task = asyncio.create_task(follower.run(), name=f"follow-{member}")
+        task.add_done_callback(_report_end)
+        self._running[member] = (follower, task, way_in)
+
+    async def _stop(self, members: list[str]) -> None:
+        tasks = [self._running.pop(member)[1] for member in members if member in self._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Cosigner:
+    """Cosigns verified heads, at most once a second for each log, and tells the author."""
+
+    def __init__(self, parts: FollowerParts, peers: Peers) -> None:
+        """Cosign through the exchange of `parts`."""
+        self._parts, self._peers = parts, peers
+        self._pending: dict[str, asyncio.Task[None]] = {}
+        self._last_s: dict[str, float] = defaultdict(float)
+
+    def notice_head(self, log: LogState) -> None:
+        """A head moved; cosign it now, or when the second is over."""
+        if log.member == self._parts.membership.member or log.origin in self._pending:
+            return
+        self._pending[log.origin] = asyncio.create_task(self._cosign(log), name=f"cosign-{log.member}")
+
+    async def close(self) -> None:
+        """Stop."""
+        tasks = list(self._pending.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _cosign(self, log: LogState) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.sleep(max(0.0, self._last_s[log.origin] + COSIGN_INTERVAL_S - loop.time()))
+            self._last_s[log.origin] = loop.time()
+        finally:
+            self._pending.pop(log.origin, None)
+        if await asyncio.to_thread(self._parts.exchange.cosign_head, log.origin):
+            self._peers.nudge_one(log.member)
+
+
+class Alarms:
+    """What needs a person, one sentence each; kept until the process ends."""
+
+    def __init__(self) -> None:
+        """Begin without alarms."""
+        self._sentences: dict[str, str] = {}
+
+    def raise_split_view(self, error: SplitViewError) -> None:
+        """Two histories of one log."""
+        self._sentences[f"split {error.origin}"] = f"{error.message}; its author has signed both"
+        logger.error("event=split_view origin=%s size=%d", error.origin, error.size)
+
+    def sentences(self) -> list[str]:
+        """All of them."""
+        return list(self._sentences.values())
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("event=follower_died task=%s", task.get_name(), exc_info=error)

@@ -1,0 +1,1 @@
+"""Tests of Labmesh; they mirror the source."""

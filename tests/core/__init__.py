@@ -1,0 +1,1 @@
+"""Tests of `node.core`, one module for each of its modules."""

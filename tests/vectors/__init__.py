@@ -1,0 +1,1 @@
+"""Tests against public test vectors, which are not part of the project."""
