@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import signal
@@ -53,6 +54,7 @@ def run(path: Path) -> None:
     home.require()
     settings = home.load_settings()
     _configure_logging(settings.log_level)
+    _configure_garbage_collection()
     with home.lock():
         store = home.open_store()
         try:
@@ -73,6 +75,8 @@ class Daemon:
         self.settings, self.store, self.keys = settings, store, keys
         self.loop, self.clock = loop, clock
         self.membership = Membership(store.membership, identity=keys.identity, clock=clock)
+        if understood := store.records.revalidate(kinds):
+            logger.info("event=revalidated understood=%d", understood)
         self.membership.reissue_card(name=settings.name, region=settings.region, endpoints=settings.address)
         self.ledger = Ledger(
             store,
@@ -270,6 +274,12 @@ def _require_own_keys(daemon: Daemon) -> None:
     card = daemon.membership.own_card[1]
     if daemon.keys.log.key != card.log_key or daemon.keys.witness.key != card.witness_key:
         raise HomeError("the keys in this home are not those of its card", hint="restore keys/ from a backup")
+
+
+def _configure_garbage_collection() -> None:
+    """Collect rarely: pages make millions of short-lived objects without cycles, and each collection walks them all."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def _configure_logging(level: str) -> None:

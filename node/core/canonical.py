@@ -24,8 +24,9 @@ INTEGER_MAX = 2**53 - 1
 
 Json = Any
 
-# A number that is a float or may be out of range, outside a string or (harmlessly) inside one; or a character above U+FFFF.
-_SUSPECT = re.compile(rb"[:,\[]-?(?:[0-9]{16}|[0-9]{1,15}[.eE])|[\xf0-\xf4]")
+# How `_may_break_limits` looks at bytes: digits and minus signs become 0, lead bytes of characters above U+FFFF become 0xFF.
+_LOOK = bytes.maketrans(b"123456789-\xf0\xf1\xf2\xf3\xf4", b"0000000000\xff\xff\xff\xff\xff")
+_SHORT_INTEGER = re.compile(rb":-?[0-9]{1,15}[,}]")
 
 
 def format_canonical(value: Json) -> bytes:
@@ -89,38 +90,52 @@ def walk_violations(value: Json) -> list[Violation]:
     stack: list[tuple[str, int, Json]] = [("", 1, value)]
     while stack:
         path, depth, item = stack.pop()
-        if isinstance(item, dict | list) and depth > DEPTH_MAX:
+        if not isinstance(item, dict | list):
+            if fault := _scalar_fault(item):
+                found.append(Violation(path, fault))
+        elif depth > DEPTH_MAX:
             found.append(Violation(path, f"nested deeper than {DEPTH_MAX} levels"))
-        elif isinstance(item, dict):
+        elif isinstance(item, list):
+            stack.extend((f"{path}/{i}", depth + 1, member) for i, member in enumerate(item))
+        else:
             for name, member in item.items():
                 if fault := _name_fault(name):
                     found.append(Violation(path, fault))
                 else:
                     stack.append((f"{path}/{escape_pointer(name)}", depth + 1, member))
-        elif isinstance(item, list):
-            stack.extend((f"{path}/{i}", depth + 1, member) for i, member in enumerate(item))
-        elif fault := _scalar_fault(item):
-            found.append(Violation(path, fault))
     return sorted(found, key=lambda violation: violation.path)
 
 
 def escape_pointer(name: str) -> str:
     """Escape a member name for use in a JSON pointer (RFC 6901 section 3)."""
-    return name.replace("~", "~0").replace("/", "~1")
+    return name if name.isalnum() else name.replace("~", "~0").replace("/", "~1")
 
 
 def _name_fault(name: object) -> str | None:
     if not isinstance(name, str):
         return f"the member name {name!r} is not text"
-    if any(character > "\uffff" or "\ud800" <= character <= "\udfff" for character in name):
+    if not name.isascii() and any(character > "\uffff" or "\ud800" <= character <= "\udfff" for character in name):
         return f"the member name {name!r} has a character above U+FFFF"
     return None
 
 
 def _may_break_limits(raw: bytes) -> bool:
-    if _SUSPECT.search(raw):
+    """Whether a value in these bytes may be a float, out of range, too deep, or have a name above U+FFFF.
+
+    A number stands behind a colon, a comma or a bracket. Only short integers behind a colon are cleared here; text that
+    merely looks like a number makes the walk run in vain.
+    """
+    look = raw.translate(_LOOK).replace(b"T00:00:00", b"T________")  # times of day, which only strings hold
+    if b",0" in look or b"[0" in look or b"\xff" in look:
         return True
-    return raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or not raw.startswith((b"{", b"["))
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or not raw.startswith((b"{", b"[")):
+        return True
+    at = look.find(b":0")
+    while at >= 0:
+        if not _SHORT_INTEGER.match(raw, at):
+            return True
+        at = look.find(b":0", at + 1)
+    return False
 
 
 def _scalar_fault(item: Json) -> str | None:
@@ -129,7 +144,7 @@ def _scalar_fault(item: Json) -> str | None:
     if isinstance(item, float | _Float):  # before text, because _Float is a kind of str
         return f'the number {item} is a floating-point number; write decimals as strings, for example "{item}"'
     if isinstance(item, str):
-        return "text with a lone surrogate" if any("\ud800" <= c <= "\udfff" for c in item) else None
+        return "text with a lone surrogate" if not item.isascii() and any("\ud800" <= c <= "\udfff" for c in item) else None
     if isinstance(item, int):
         return None if abs(item) <= INTEGER_MAX else f"the integer {item} is beyond ±(2^53-1); write it as a string"
     return f"a value of type {type(item).__name__} is not JSON"

@@ -14,7 +14,7 @@ PAGE_BYTES_AIM = 1024 * 1024
 _TAG = b"labmesh/commitment/v1\x00"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opening:
     """What makes a commitment readable: 32 bytes of salt and the record's bytes.
 

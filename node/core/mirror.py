@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
@@ -52,8 +53,7 @@ class StagingLimits:
     bytes: int = STAGING_BYTES_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedOpening:
+class AcceptedOpening(NamedTuple):
     """An opening that fits its commitment. Without a record it is quarantined, and `fault` says why."""
 
     opening: Opening

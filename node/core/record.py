@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from node.core.canonical import Json, dumps_canonical, escape_pointer, parse_canonical
 from node.core.kinds import Kinds
@@ -20,8 +21,7 @@ RECORD_SIZE_MAX = 1024 * 1024
 EVERYONE = ("*",)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A valid record: its canonical bytes and the parsed content. Treat the content as read-only."""
 
     raw: bytes

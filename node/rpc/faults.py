@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from node.errors import (
@@ -178,12 +179,20 @@ def _message(error: grpc.RpcError) -> str:
 
 
 def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
-    metadata = dict(error.trailing_metadata() or ())
-    raw = metadata.get(DETAILS_KEY)
-    if not isinstance(raw, bytes):
-        return None
+    # The stubs give a call's metadata no usable type.
+    metadata: Any = error.trailing_metadata() or ()
+    for key, value in metadata:
+        if key == DETAILS_KEY:
+            return _find_info(value)
+    return None
+
+
+def _find_info(raw: bytes) -> error_details_pb2.ErrorInfo | None:
     status = status_pb2.Status()
-    status.ParseFromString(raw)
+    try:
+        status.ParseFromString(raw)
+    except DecodeError:
+        return None
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):

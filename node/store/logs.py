@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
@@ -61,8 +62,7 @@ class LogState:
         return parse_checkpoint(self.head_note) if self.head_note else None
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
+class NewEntry(NamedTuple):
     """An entry of the own log, ready to be written."""
 
     commitment: bytes

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, and_, exists, func, literal_column, select, text
+from sqlalchemy import Row, Select, and_, exists, func, literal_column, select, text, update
 from sqlalchemy.sql import ColumnElement
 
+from node.core.kinds import Kinds
 from node.core.names import RecordId
-from node.errors import FormatError
+from node.core.record import parse_record
+from node.errors import FormatError, InvalidRecordError
 from node.store.database import Database
 from node.store.tables import (
     INDEX_BITS,
@@ -153,19 +155,55 @@ class RecordStore:
 
     def count_quarantined(self) -> dict[int, int]:
         """How many entries are quarantined, by log."""
+        # `status > 0` is the condition of the partial index; SQLite does not infer it from the equality.
         statement = (
             select(_OPENING.c.log_id, func.count())
-            .where(_OPENING.c.status == STATUS_QUARANTINED)
+            .where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_QUARANTINED)
             .group_by(_OPENING.c.log_id)
         )
         with self._database.read() as connection:
             return {row.log_id: row[1] for row in connection.execute(statement)}
+
+    def revalidate(self, kinds: Kinds) -> int:
+        """Judge again what an older version did not understand; returns how many records are understood now."""
+        statement = (
+            select(_OPENING.c.position, _OPENING.c.log_id, _OPENING.c.record, _LOG.c.member)
+            .join_from(_OPENING, _LOG, _LOG.c.id == _OPENING.c.log_id)
+            .where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_NOT_UNDERSTOOD)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        understood = 0
+        for row in rows:
+            status, fault = _judge(row.record, row.member, kinds)
+            if status != STATUS_NOT_UNDERSTOOD:
+                self._settle(row.position, row.log_id, status, fault)
+                understood += status == STATUS_VISIBLE
+        return understood
+
+    def _settle(self, position: int, log_id: int, status: int, fault: str) -> None:
+        """Write a new judgement under a new sequence number, by which the search index finds it."""
+        with self._database.write() as connection:
+            here = _LOG.c.id == log_id
+            connection.execute(update(_LOG).where(here).values(last_sequence=_LOG.c.last_sequence + 1))
+            sequence = connection.execute(select(_LOG.c.last_sequence).where(here)).scalar_one()
+            connection.execute(
+                update(_OPENING).where(_OPENING.c.position == position).values(status=status, fault=fault, sequence=sequence)
+            )
 
     def _count_matches(self, expression: str) -> int:
         statement = text("SELECT count(*) FROM (SELECT rowid FROM search.term WHERE term MATCH :expression LIMIT :most)")
         with self._database.read() as connection:
             found = connection.execute(statement, {"expression": expression, "most": RANKED_HITS_MAX + 1})
             return int(found.scalar_one())
+
+
+def _judge(raw: bytes, author: str, kinds: Kinds) -> tuple[int, str]:
+    try:
+        record = parse_record(raw, author=author, kinds=kinds)
+    except InvalidRecordError as error:
+        return STATUS_QUARANTINED, error.message[:1000]
+    return (STATUS_VISIBLE if record.understood else STATUS_NOT_UNDERSTOOD), ""
 
 
 def _select_visible() -> Select[tuple[object, ...]]:

@@ -122,7 +122,7 @@ class OpeningRow(SQLModel, table=True):
             sqlite_where=text("status < 2"),
             postgresql_where=text("status < 2"),
         ),
-        Index("opening_quarantined", "log_id", sqlite_where=text("status = 2"), postgresql_where=text("status = 2")),
+        Index("opening_exception", "status", "log_id", sqlite_where=text("status > 0"), postgresql_where=text("status > 0")),
     )
 
 

@@ -109,7 +109,7 @@ def _create_openings() -> None:
         sa.Column("record", sa.LargeBinary(), nullable=False),
     )
     op.create_index("opening_sequence", "opening", ["log_id", "sequence"])
-    accepted, quarantined = sa.text("status < 2"), sa.text("status = 2")
+    accepted, exception = sa.text("status < 2"), sa.text("status > 0")
     op.create_index(
         "opening_key",
         "opening",
@@ -118,4 +118,4 @@ def _create_openings() -> None:
         sqlite_where=accepted,
         postgresql_where=accepted,
     )
-    op.create_index("opening_quarantined", "opening", ["log_id"], sqlite_where=quarantined, postgresql_where=quarantined)
+    op.create_index("opening_exception", "opening", ["status", "log_id"], sqlite_where=exception, postgresql_where=exception)

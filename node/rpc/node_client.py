@@ -1,0 +1,212 @@
+"""How the command line asks its own node: synchronous calls over the Unix socket in the home.
+
+Every call has a deadline, so a node that hangs is told from one that works. A socket that nobody answers, and one that a
+killed node left behind, give the same error.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import grpc
+
+from labmesh.v1 import node_pb2, node_pb2_grpc
+from node.errors import LabmeshError, PeerUnreachableError
+from node.rpc.faults import error_of_node
+
+READ_DEADLINE_S = 30.0
+CHANGE_DEADLINE_S = 60.0
+STALL_S = 600.0
+MESSAGE_SIZE_MAX = 16 * 1024 * 1024
+
+_OPTIONS = [
+    ("grpc.max_send_message_length", MESSAGE_SIZE_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_SIZE_MAX),
+    ("grpc.enable_http_proxy", 0),
+]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class NodeClient:
+    """A connection to the node whose socket this is. Use it as a context manager.
+
+    Every method raises PeerUnreachableError when the node does not answer, and what `error_of_node` makes of a refusal.
+    """
+
+    def __init__(self, socket_path: Path) -> None:
+        """Name the socket; nothing is opened yet."""
+        self.socket_path = socket_path.absolute()
+        self._channel: grpc.Channel | None = None
+
+    def __enter__(self) -> Self:
+        """Open the connection.
+
+        Raises:
+            PeerUnreachableError: nobody answers on the socket.
+        """
+        if failure := self._probe():
+            raise failure
+        # gRPC reads the target as a URI: a '%' or '#' in the home's path must be escaped.
+        self._channel = grpc.insecure_channel("unix:" + quote(str(self.socket_path)), options=_OPTIONS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def push(self, options: node_pb2.PushOptions, batches: Iterable[Sequence[bytes]]) -> node_pb2.PushResponse:
+        """Push records, batch by batch. Takes as long as it moves; gives up when nothing moves for `STALL_S`."""
+        moved = [time.monotonic()]
+        failed: list[BaseException] = []
+
+        def requests() -> Iterator[node_pb2.PushRequest]:
+            try:
+                yield node_pb2.PushRequest(options=options)
+                for batch in batches:
+                    moved[0] = time.monotonic()
+                    yield node_pb2.PushRequest(batch=node_pb2.PushBatch(records=batch))
+                moved[0] = time.monotonic()
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        call = self._stub.Push.future(requests())
+        try:
+            while True:
+                try:
+                    return call.result(timeout=1.0)
+                except grpc.FutureTimeoutError:
+                    if time.monotonic() - moved[0] > STALL_S:
+                        raise PeerUnreachableError(
+                            f"the node did not answer for {STALL_S:.0f} s; whether the records were appended is not known",
+                            hint="push again: records that are there already are reported as unchanged",
+                        ) from None
+        except grpc.RpcError as error:
+            raise (failed[0] if failed else self._translate(error)) from error
+        finally:
+            call.cancel()
+
+    def list_records(
+        self, *, kind: str = "", author: str = "", page_size: int = 0, page_token: str = ""
+    ) -> node_pb2.ListRecordsResponse:
+        """One page of the newest revisions."""
+        request = node_pb2.ListRecordsRequest(kind=kind, author=author, page_size=page_size, page_token=page_token)
+        return self._call(self._stub.ListRecords, request)
+
+    def search_records(
+        self, text: str, *, kind: str = "", author: str = "", page_size: int = 0, page_token: str = ""
+    ) -> node_pb2.SearchRecordsResponse:
+        """One page of hits."""
+        request = node_pb2.SearchRecordsRequest(
+            text=text, kind=kind, author=author, page_size=page_size, page_token=page_token
+        )
+        return self._call(self._stub.SearchRecords, request)
+
+    def get_record(self, record_id: str) -> node_pb2.RecordView:
+        """One record."""
+        return self._call(self._stub.GetRecord, node_pb2.GetRecordRequest(id=record_id)).record
+
+    def export_bundle(self, record_id: str) -> bytes:
+        """The bundle of one record, as the bytes of a file."""
+        try:
+            pieces = self._stub.ExportBundle(node_pb2.ExportBundleRequest(id=record_id), timeout=STALL_S)
+            return b"".join(piece.chunk for piece in pieces)
+        except grpc.RpcError as error:
+            raise self._translate(error) from error
+
+    def get_status(self) -> node_pb2.GetStatusResponse:
+        """The state of the node and of its peers."""
+        return self._call(self._stub.GetStatus, node_pb2.GetStatusRequest())
+
+    def export_alliance(self) -> tuple[list[bytes], list[bytes]]:
+        """Every roster envelope from version 1, and the newest card envelope of each member."""
+        answer = self._call(self._stub.ExportAlliance, node_pb2.ExportAllianceRequest())
+        return list(answer.rosters), list(answer.cards)
+
+    def import_alliance(
+        self, rosters: Iterable[bytes], cards: Iterable[bytes], *, fingerprint: str | None
+    ) -> tuple[int, str]:
+        """Give rosters and cards; returns the newest roster's version and fingerprint."""
+        request = node_pb2.ImportAllianceRequest(rosters=rosters, cards=cards, fingerprint=fingerprint or "")
+        answer = self._call(self._stub.ImportAlliance, request, CHANGE_DEADLINE_S)
+        return answer.version, answer.fingerprint
+
+    def found_alliance(self, title: str, threshold: int) -> tuple[int, str]:
+        """Found the alliance; returns the roster's version and fingerprint."""
+        request = node_pb2.FoundAllianceRequest(title=title, threshold=threshold)
+        answer = self._call(self._stub.FoundAlliance, request, CHANGE_DEADLINE_S)
+        return answer.version, answer.fingerprint
+
+    def add_members(self, cards: Iterable[bytes]) -> tuple[int, str]:
+        """Add the members of these cards; returns the new roster's version and fingerprint."""
+        answer = self._call(self._stub.AddMembers, node_pb2.AddMembersRequest(cards=cards), CHANGE_DEADLINE_S)
+        return answer.version, answer.fingerprint
+
+    def remove_member(self, member: str) -> tuple[int, str]:
+        """Remove one member; returns the new roster's version and fingerprint."""
+        answer = self._call(self._stub.RemoveMember, node_pb2.RemoveMemberRequest(member=member), CHANGE_DEADLINE_S)
+        return answer.version, answer.fingerprint
+
+    def confirm_log(self) -> int:
+        """Publish although too few peers have answered; returns the size that is published now."""
+        return self._call(self._stub.ConfirmLog, node_pb2.ConfirmLogRequest(), CHANGE_DEADLINE_S).size
+
+    @property
+    def _stub(self) -> node_pb2_grpc.NodeServiceStub:
+        assert self._channel is not None, "use NodeClient as a context manager"  # noqa: S101
+        return node_pb2_grpc.NodeServiceStub(self._channel)
+
+    def _call(
+        self,
+        method: Callable[..., Response],
+        request: Request,
+        deadline_s: float = READ_DEADLINE_S,
+    ) -> Response:
+        try:
+            return method(request, timeout=deadline_s)
+        except grpc.RpcError as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: grpc.RpcError) -> LabmeshError:
+        failed = error_of_node(error)
+        if isinstance(failed, PeerUnreachableError):
+            # It may have stopped since the connection was opened; then the cause is worth more than gRPC's words.
+            return self._probe() or failed
+        return failed
+
+    def _probe(self) -> PeerUnreachableError | None:
+        """Try the socket; what is wrong with it, or None. gRPC would wait, and not say why."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(5)
+                probe.connect(str(self.socket_path))
+        except PermissionError:
+            return PeerUnreachableError(
+                f"this account may not use {self.socket_path}",
+                hint="work as the account that the node runs under, or name a group in the setting socket_group",
+            )
+        except OSError:
+            return PeerUnreachableError(f"the node is not running (no answer on {self.socket_path})", hint=self._hint())
+        return None
+
+    def _hint(self) -> str:
+        home = self.socket_path.parent
+        command = f"labmesh --home {shlex.quote(str(home))}"
+        try:
+            exists = any(home.iterdir())
+        except OSError:
+            exists = False
+        return f"type: {command} run" if exists else f"there is no node in {home} yet; type: {command} init …"

@@ -1,0 +1,139 @@
+"""Whose cosignature a line is, and whether it counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from node.core.alliance import Alliance
+from node.core.card import FormerWitnessKey
+from node.core.checkpoint import Checkpoint, cosign_checkpoint, sign_checkpoint
+from node.core.keys import TYPE_WITNESS, Signer, VerifierKey
+from node.core.note import SignatureLine
+from node.core.roster import Member
+from node.core.witness import accept_cosignatures, count_distinct, verify_witness_line
+from node.errors import SignatureError
+from tests.builders import (
+    NOW_S,
+    START,
+    Lab,
+    build_alliance,
+    build_card,
+    build_labs,
+    build_members,
+    build_roster,
+    cosign,
+    public_key,
+    sign_card,
+    sign_roster,
+    sign_with,
+)
+
+JINAN, QINGDAO, YANTAI = LABS = build_labs(3)
+ALLIANCE = build_alliance(LABS)
+SIGNED = sign_checkpoint(Checkpoint(JINAN.origin, 7, bytes(range(32))), JINAN.log)
+
+
+def line_of(signer: Signer, time: int = NOW_S) -> SignatureLine:
+    return cosign_checkpoint(SIGNED.checkpoint, signer, time).line
+
+
+def rotated(until: datetime) -> Alliance:
+    """Qingdao has retired its first witness key."""
+    envelope, card = ALLIANCE.cards["qingdao"]
+    former = FormerWitnessKey(QINGDAO.witness.key, until)
+    second = replace(QINGDAO, generation=2).witness.key
+    newer = replace(card, seq=2, previous=envelope.hash, witness_key=second, former_witness_keys=(former,))
+    return ALLIANCE.accept_card(sign_card(newer, QINGDAO))
+
+
+def test_a_members_cosignature() -> None:
+    member, cosignature = verify_witness_line(ALLIANCE, SIGNED, line_of(QINGDAO.witness))
+    assert (member, cosignature.time, cosignature.key) == ("qingdao", NOW_S, QINGDAO.witness.key)
+
+
+def removed() -> Alliance:
+    gone = Member(YANTAI.identity_key, "removed", START, START + timedelta(days=1))
+    members = {**build_members(LABS), "yantai": gone}
+    newer = replace(build_roster(LABS), version=2, previous=ALLIANCE.fingerprint, members=members)
+    return ALLIANCE.accept_roster(sign_roster(newer, JINAN))
+
+
+def test_a_removed_members_cosignature_does_not_count() -> None:
+    line = line_of(YANTAI.witness)
+    assert verify_witness_line(ALLIANCE, SIGNED, line)[0] == "yantai"
+    with pytest.raises(SignatureError, match="no active member"):
+        verify_witness_line(removed(), SIGNED, line)
+
+
+REFUSED = {
+    "a stranger": line_of(Lab("dezhou").witness),
+    "another alliance": line_of(Lab("qingdao", "other.example").witness),
+    "a log key": SIGNED.note.signatures[0],
+    "another key under the name": line_of(
+        Signer(VerifierKey(QINGDAO.witness.key.name, TYPE_WITNESS, public_key("x")), sign_with("x"))
+    ),
+    "another's signature": replace(line_of(YANTAI.witness), name=QINGDAO.witness.key.name, key_id=QINGDAO.witness.key.key_id),
+    "a changed time": replace(line_of(QINGDAO.witness), signature=bytes(7) + b"\x01" + line_of(QINGDAO.witness).signature[8:]),
+    "another checkpoint": cosign_checkpoint(replace(SIGNED.checkpoint, size=8), QINGDAO.witness, NOW_S).line,
+    "no time": replace(line_of(QINGDAO.witness), signature=line_of(QINGDAO.witness).signature[8:]),
+    "time 0": line_of(QINGDAO.witness, 0),
+    "year 10000": line_of(QINGDAO.witness, 253402300800),
+    "time 2^62": line_of(QINGDAO.witness, 2**62),
+}
+
+
+@pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED)
+def test_other_lines_do_not_count(line: SignatureLine) -> None:
+    with pytest.raises(SignatureError):
+        verify_witness_line(ALLIANCE, SIGNED, line)
+    assert accept_cosignatures(ALLIANCE, "jinan", SIGNED.with_lines((line,))) == {}
+
+
+def test_the_last_second_that_can_be_written() -> None:
+    assert verify_witness_line(ALLIANCE, SIGNED, line_of(QINGDAO.witness, 253402300799))[0] == "qingdao"
+
+
+@pytest.mark.parametrize(("late_s", "holds"), [(-1, True), (0, True), (1, False)])
+def test_a_retired_witness_key_counts_up_to_its_end(late_s: int, holds: bool) -> None:
+    alliance = rotated(datetime.fromtimestamp(NOW_S, UTC))
+    line = line_of(QINGDAO.witness, NOW_S + late_s)
+    if holds:
+        assert verify_witness_line(alliance, SIGNED, line)[0] == "qingdao"
+    else:
+        with pytest.raises(SignatureError, match="retired"):
+            verify_witness_line(alliance, SIGNED, line)
+    current = line_of(replace(QINGDAO, generation=2).witness, NOW_S + late_s)
+    assert verify_witness_line(alliance, SIGNED, current)[0] == "qingdao"
+
+
+def test_accept_cosignatures_leaves_out_the_author_and_what_is_wrong() -> None:
+    lines = (*(line_of(lab.witness) for lab in LABS), *REFUSED.values())
+    accepted = accept_cosignatures(ALLIANCE, "jinan", SIGNED.with_lines(lines))
+    assert sorted(accepted) == ["qingdao", "yantai"]
+    assert count_distinct(accepted.values()) == 2
+
+
+def test_a_member_counts_once_with_its_first_line() -> None:
+    twice = cosign(cosign(SIGNED, {QINGDAO: NOW_S}), {QINGDAO: NOW_S + 1})
+    assert len(twice.note.signatures) == 3
+    accepted = accept_cosignatures(ALLIANCE, "jinan", twice)
+    assert {member: cosignature.time for member, cosignature in accepted.items()} == {"qingdao": NOW_S}
+
+
+def test_two_names_for_one_key_are_one_witness() -> None:
+    """Two members that share a witness key give two cosignatures and one witness."""
+    shared = Signer(VerifierKey(YANTAI.witness.key.name, TYPE_WITNESS, QINGDAO.witness.key.public_key), QINGDAO.witness.sign)
+    cards = [sign_card(build_card(lab), lab) for lab in (JINAN, QINGDAO)]
+    alliance = replace(ALLIANCE, cards={})
+    for raw in (*cards, sign_card(build_card(YANTAI, witness_key=shared.key), YANTAI)):
+        alliance = alliance.accept_card(raw)
+    accepted = accept_cosignatures(alliance, "jinan", SIGNED.with_lines((line_of(QINGDAO.witness), line_of(shared))))
+    assert sorted(accepted) == ["qingdao", "yantai"]
+    assert count_distinct(accepted.values()) == 1
+
+
+def test_a_member_without_a_card_does_not_count() -> None:
+    assert accept_cosignatures(replace(ALLIANCE, cards={}), "jinan", cosign(SIGNED, {QINGDAO: NOW_S})) == {}
