@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,6 @@ class App:
     @property
     def node(self) -> NodeClient:
         """The node of this home, to be used as a context manager."""
-        import os
-
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines would stand beside our messages
         from node.rpc.node_client import NodeClient
 

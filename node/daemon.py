@@ -219,7 +219,6 @@ class Daemon:
         self.work.set()
 
     def _notice_head(self, log: LogState) -> None:
-        logger.info("event=head_moved origin=%s size=%d", log.origin, log.head_size)
         self.cosigner.notice_head(log)
         self.heads.announce()
         self.work.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from node.rpc.faults import answered
 from node.store import Store
 from node.store.records import Filter, RecordPage, StoredRecord, page_size
 from node.sync.peer import PeerState
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1024 * 1024
 
@@ -68,7 +71,16 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
                     await asyncio.to_thread(call.add, message.batch.records)
             if call is None:
                 raise UserError("a push without options")
-            return outcome_to_wire(await asyncio.to_thread(self._parts.ledger.push, call))
+            outcome = await asyncio.to_thread(self._parts.ledger.push, call)
+            logger.info(
+                "event=pushed accepted=%d unchanged=%d rejected=%d size=%d arrived=%.6f",
+                outcome.accepted,
+                outcome.unchanged,
+                outcome.rejected,
+                outcome.checkpoint.size,
+                call.arrived.timestamp(),
+            )
+            return outcome_to_wire(outcome)
 
         return await answered(answer(), context)
 

@@ -180,6 +180,8 @@ class Follower:
         card = parts.membership.joined.card(self.member)
         log = await asyncio.to_thread(parts.store.logs.open_log, card.origin, self.member)
         session = PullSession(parts, log, card, self.state)
+        at = parts.clock().timestamp()
+        logger.info("event=pull_started origin=%s staged=%d at=%.6f", card.origin, log.staged.size, at)
         after = await asyncio.to_thread(parts.store.logs.last_sequence_from, log.id, self.member)
         queue: asyncio.Queue[bytes | LogPage] = asyncio.Queue(maxsize=QUEUE_PAGES)
 
@@ -296,6 +298,8 @@ class PullSession:
             now_ms = milliseconds(self._parts.clock())
             self.log = logs.accept_head(self.log, page, signed, server=member, now_ms=now_ms)
             self._state.verified = self.log.head_size
+            at = self._parts.clock().timestamp()
+            logger.info("event=verified origin=%s size=%d at=%.6f", self.log.origin, self.log.head_size, at)
             return True
         if page is not None:
             self.log = logs.stage(self.log, page, server=member)

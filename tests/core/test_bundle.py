@@ -155,7 +155,26 @@ def overlapping(count: int) -> bytes:
         body = head + name + body
         offsets.append(len(body))
     central = b"".join(
-        pack("<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, crc, size, size, len(name), 0, 0, 0, 0, 0, len(body) - end)
+        pack(
+            "<4sHHHHHHIIIHHHHHII",
+            b"PK\x01\x02",
+            20,
+            20,
+            0,
+            0,
+            0,
+            33,
+            crc,
+            size,
+            size,
+            len(name),
+            0,
+            0,
+            0,
+            0,
+            0,
+            len(body) - end,
+        )
         + name
         for (name, crc, size), end in reversed(list(zip(directory, offsets, strict=True)))
     )

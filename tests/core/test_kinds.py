@@ -94,7 +94,9 @@ def test_every_violation_is_found_in_one_pass() -> None:
 
 @pytest.mark.parametrize("name", ["audience", "author", "body", "key", "kind", "published", "revision", "schema"])
 def test_every_member_is_needed(name: str) -> None:
-    assert [violation.path for violation in kinds().validate_content(record_content(**{name: None}))] == [""]
+    content = record_content()
+    del content[name]
+    assert [violation.path for violation in kinds().validate_content(content)] == [""]
 
 
 @pytest.mark.parametrize("content", [[], "record", None, 1, {}])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.core.keys import TYPE_LOG, VerifierKey, format_base64
+from node.core.keys import TYPE_LOG, Signer, VerifierKey, format_base64
 from node.core.note import (
     NOTE_SIZE_MAX,
     SIGNATURES_MAX,
@@ -17,7 +17,7 @@ from node.core.note import (
     verify_note,
 )
 from node.errors import FormatError, SignatureError
-from tests.builders import Signer, signer
+from tests.builders import signer
 from tests.core import strategies
 
 ALICE = signer("a.example/alice", TYPE_LOG, "alice")

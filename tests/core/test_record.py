@@ -160,12 +160,13 @@ def test_the_statement_leaves_out_what_the_daemon_sets() -> None:
     one = parse(record_bytes(published="2026-11-20T08:30:00.123Z"))
     two = parse(record_bytes(published="2026-11-21T08:30:00.123Z", revision=7))
     assert one.statement() == two.statement() == {"audience": ["*"], "body": {"value": "0.10", "unit": "mg/L"}}
-    for changes in (
+    other: list[dict[str, Any]] = [
         {"audience": []},
         {"thread": "jinan/result/a"},
         {"replaces": "jinan/result/a@1"},
         {"body": {"value": "0.1"}},
-    ):
+    ]
+    for changes in other:
         assert parse(record_bytes(**changes)).statement() != one.statement()
 
 

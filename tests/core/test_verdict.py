@@ -16,7 +16,7 @@ import pytest
 
 from node.core.bundle import Bundle, format_bundle, parse_bundle
 from node.core.card import FormerLogKey, FormerWitnessKey
-from node.core.checkpoint import Checkpoint, SignedCheckpoint, parse_checkpoint, sign_checkpoint
+from node.core.checkpoint import Checkpoint, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.keys import TYPE_WITNESS, Signer, VerifierKey
 from node.core.note import Note
 from node.core.proof import TlogProof, format_tlog_proof, parse_tlog_proof
@@ -132,7 +132,9 @@ def test_seen_by_is_the_quorum_th_smallest_time(quorum: int, times: dict[int, in
     case = good_case()
     cosigned = cosign(case.log.checkpoint(3), {labs[i]: NOW_S + seconds for i, seconds in times.items()})
     cards = {lab.member: sign_card(build_card(lab), lab) for lab in labs}
-    other = replace(case, labs=labs, rosters=build_roster_chain(labs, quorum=quorum, threshold=3), cards=cards, first=cosigned)
+    other = replace(
+        case, labs=labs, rosters=build_roster_chain(labs, quorum=quorum, threshold=3), cards=cards, first=cosigned
+    )
     verdict = verdict_on(other.bundle(), other.fingerprint)
     assert verdict.verified, verdict.steps
     assert verdict.seen_by == NOW_S + seen_by
@@ -141,7 +143,11 @@ def test_seen_by_is_the_quorum_th_smallest_time(quorum: int, times: dict[int, in
 
 def test_an_unmet_quorum_verifies_and_says_so() -> None:
     case = good_case()
-    few = replace(case, first=cosign(case.log.checkpoint(3), {QINGDAO: NOW_S}), newest=cosign(case.log.checkpoint(), {QINGDAO: NOW_S + 9}))
+    few = replace(
+        case,
+        first=cosign(case.log.checkpoint(3), {QINGDAO: NOW_S}),
+        newest=cosign(case.log.checkpoint(), {QINGDAO: NOW_S + 9}),
+    )
     verdict = verdict_on(few.bundle())
     assert verdict.verified
     assert (verdict.quorum_needed, verdict.quorum_met, verdict.seen_by) == (2, False, None)
@@ -150,7 +156,9 @@ def test_an_unmet_quorum_verifies_and_says_so() -> None:
 
 def test_cosigners_of_two_checkpoints_do_not_add_up_to_a_quorum() -> None:
     case = good_case()
-    split = replace(case, first=cosign(case.log.checkpoint(3), {QINGDAO: NOW_S}), newest=cosign(case.log.checkpoint(), {YANTAI: NOW_S}))
+    split = replace(
+        case, first=cosign(case.log.checkpoint(3), {QINGDAO: NOW_S}), newest=cosign(case.log.checkpoint(), {YANTAI: NOW_S})
+    )
     verdict = verdict_on(split.bundle())
     assert verdict.verified
     assert not verdict.quorum_met
@@ -256,7 +264,9 @@ CARD_FAULTS: dict[str, Callable[[Bundle], Bundle]] = {
     "under another's name": lambda b: replace(b, cards={"jinan": b.cards["qingdao"], "qingdao": b.cards["jinan"]}),
     "one card under two names": lambda b: replace(b, cards={**b.cards, "yantai": b.cards["qingdao"]}),
     "the card of a stranger": with_cards(dezhou=sign_card(build_card(Lab("dezhou")), Lab("dezhou"))),
-    "another alliance's card": with_cards(jinan=sign_card(build_card(Lab("jinan", "other.example")), Lab("jinan", "other.example"))),
+    "another alliance's card": with_cards(
+        jinan=sign_card(build_card(Lab("jinan", "other.example")), Lab("jinan", "other.example"))
+    ),
     "a roster for a card": lambda b: replace(b, cards={**b.cards, "jinan": b.rosters[0]}),
     "not JSON": with_cards(jinan=b"{"),
 }
@@ -323,7 +333,9 @@ CHECKPOINT_FAULTS: dict[str, Callable[[BundleCase], Bundle]] = {
     "without the author's signature, the first": lambda c: with_checkpoint(unsigned(c.first), first=True),
     "the first is the larger one": lambda c: replace(c, first=c.newest, newest=c.first).bundle(),
     "the first is of another log": lambda c: with_checkpoint(build_log(QINGDAO, 3).checkpoint(), first=True),
-    "two roots for one size": lambda c: with_checkpoint(resigned_checkpoint(c.newest, JINAN.log, root=bytes(32)), first=True),
+    "two roots for one size": lambda c: with_checkpoint(
+        resigned_checkpoint(c.newest, JINAN.log, root=bytes(32)), first=True
+    ),
 }
 
 
@@ -332,7 +344,9 @@ def test_step_3_checkpoint(make: Callable[[BundleCase], Bundle]) -> None:
     assert_fails_at(verdict_on(make(good_case())), "checkpoint")
 
 
-@pytest.mark.parametrize(("retired_at", "root_fits", "holds"), [(3, True, False), (5, True, True), (5, False, False), (9, True, True)])
+@pytest.mark.parametrize(
+    ("retired_at", "root_fits", "holds"), [(3, True, False), (5, True, True), (5, False, False), (9, True, True)]
+)
 def test_step_3_the_key_must_be_valid_at_the_size(retired_at: int, root_fits: bool, holds: bool) -> None:
     case = good_case()
     root = case.log.tree.root(min(retired_at, 5)) if root_fits else bytes(32)
@@ -376,20 +390,16 @@ def shared_witness() -> Bundle:
     case = good_case()
     cards = {**case.cards, "yantai": sign_card(build_card(YANTAI, witness_key=shared.key), YANTAI)}
     newest = cosign(case.log.checkpoint(), {QINGDAO: NOW_S})
-    line = replace_witness(case, shared)
+    line = cosign_checkpoint(newest.checkpoint, shared, NOW_S).line
     return replace(replace(case, cards=cards, newest=newest.with_lines((line,))).bundle(), first_proof=None)
-
-
-def replace_witness(case: BundleCase, signer: Signer) -> Any:
-    from node.core.checkpoint import cosign_checkpoint
-
-    return cosign_checkpoint(case.log.checkpoint().checkpoint, signer, NOW_S).line
 
 
 def retired_witness() -> Bundle:
     case = good_case()
     second = replace(QINGDAO, generation=2)
-    card = build_card(QINGDAO, witness_key=second.witness.key, former_witness_keys=(FormerWitnessKey(QINGDAO.witness.key, START),))
+    card = build_card(
+        QINGDAO, witness_key=second.witness.key, former_witness_keys=(FormerWitnessKey(QINGDAO.witness.key, START),)
+    )
     return replace(case, cards={**case.cards, "qingdao": sign_card(card, QINGDAO)}).bundle()
 
 
@@ -504,7 +514,9 @@ def test_step_6_inclusion(mutate: Callable[[Bundle], Bundle]) -> None:
 def test_step_6_a_record_of_another_log_with_its_own_salt() -> None:
     other = build_log(QINGDAO, 5)
     proof = TlogProof(1, tuple(good_case().log.tree.inclusion(1, 5)), bytes(good_case().newest).decode(), other.salts[1])
-    bundle = replace(good_case().bundle(), record=other.records[1], proof=format_tlog_proof(proof).encode(), first_proof=None)
+    bundle = replace(
+        good_case().bundle(), record=other.records[1], proof=format_tlog_proof(proof).encode(), first_proof=None
+    )
     assert_fails_at(verdict_on(bundle), "inclusion")
 
 

@@ -75,8 +75,12 @@ REFUSED = {
     "another key under the name": line_of(
         Signer(VerifierKey(QINGDAO.witness.key.name, TYPE_WITNESS, public_key("x")), sign_with("x"))
     ),
-    "another's signature": replace(line_of(YANTAI.witness), name=QINGDAO.witness.key.name, key_id=QINGDAO.witness.key.key_id),
-    "a changed time": replace(line_of(QINGDAO.witness), signature=bytes(7) + b"\x01" + line_of(QINGDAO.witness).signature[8:]),
+    "another's signature": replace(
+        line_of(YANTAI.witness), name=QINGDAO.witness.key.name, key_id=QINGDAO.witness.key.key_id
+    ),
+    "a changed time": replace(
+        line_of(QINGDAO.witness), signature=bytes(7) + b"\x01" + line_of(QINGDAO.witness).signature[8:]
+    ),
     "another checkpoint": cosign_checkpoint(replace(SIGNED.checkpoint, size=8), QINGDAO.witness, NOW_S).line,
     "no time": replace(line_of(QINGDAO.witness), signature=line_of(QINGDAO.witness).signature[8:]),
     "time 0": line_of(QINGDAO.witness, 0),

@@ -32,7 +32,13 @@ def library_accepts(key: bytes, signature: bytes, message: bytes) -> bool:
 def test_ed25519(vectors: Path) -> None:
     suite = json.loads((vectors / "wycheproof" / "ed25519_test.json").read_text())
     cases = [
-        (test["tcId"], bytes.fromhex(group["publicKey"]["pk"]), bytes.fromhex(test["sig"]), bytes.fromhex(test["msg"]), test["result"])
+        (
+            test["tcId"],
+            bytes.fromhex(group["publicKey"]["pk"]),
+            bytes.fromhex(test["sig"]),
+            bytes.fromhex(test["msg"]),
+            test["result"],
+        )
         for group in suite["testGroups"]
         for test in group["tests"]
     ]

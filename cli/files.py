@@ -1,0 +1,60 @@
+"""Files that a person names: read whole, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from cli.outcome import UsageFault
+
+FILE_MODE = 0o644
+STDIN = "-"
+
+INPUT_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+OUTPUT_FILE = click.Path(dir_okay=False)
+
+
+def read_input(name: str) -> bytes:
+    """The bytes of a file; `-` is stdin."""
+    if name == STDIN:
+        return sys.stdin.buffer.read()
+    return Path(name).read_bytes()
+
+
+def require_one_stdin(names: tuple[str, ...]) -> None:
+    """Refuse a command line that names stdin twice: the second time it would be empty."""
+    if names.count(STDIN) > 1:
+        raise UsageFault("'-' stands twice, but stdin can be read once", hint="give each file once")
+
+
+def write_output(name: str, content: bytes) -> None:
+    """Write a file through a temporary one beside it, so that nobody finds half of it.
+
+    What is not a plain file (a pipe, /dev/stdout) is written to, never replaced.
+    """
+    path = Path(os.path.realpath(name))
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    if not path.parent.is_dir():
+        raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), FILE_MODE)
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def display_name(name: str) -> str:
+    """A file's name as text that JSON can carry, also when its bytes are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")

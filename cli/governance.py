@@ -1,0 +1,190 @@
+"""Changing and reading the alliance, with the daemon running or not.
+
+Whoever holds the home's lock writes. If the daemon holds it, the daemon is asked; if nobody does, this process takes it.
+Reading needs no lock, so it never stands in the way of a daemon that starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cli.alliance_file import AllianceFile
+from cli.app import App
+from node.errors import HomeError, PeerUnreachableError
+
+if TYPE_CHECKING:
+    from node.core.alliance import Alliance
+    from node.home import Home
+    from node.membership import Membership
+    from node.rpc.node_client import NodeClient
+    from node.store.membership import MembershipStore, NodeIdentity
+
+LOCK_WAIT_S = 5.0
+LOCK_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RosterState:
+    """The newest roster after a change."""
+
+    version: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAlliance:
+    """What the home holds: whose it is, its own card's envelope, and the alliance (None before it is joined)."""
+
+    identity: NodeIdentity
+    own_card: bytes
+    alliance: Alliance | None
+
+
+class Governance(Protocol):
+    """The changes that a person can make. Refusals are the errors of `node.membership`."""
+
+    def found(self, title: str, threshold: int) -> RosterState:
+        """Sign roster version 1."""
+
+    def add_members(self, cards: list[bytes]) -> RosterState:
+        """Sign the next roster, with the members of these cards."""
+
+    def remove_member(self, member: str) -> RosterState:
+        """Sign the next roster, with one member removed."""
+
+    def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
+        """Join, or take what is newer."""
+
+
+class OfflineGovernance:
+    """Changes the store of a home whose lock this process holds."""
+
+    def __init__(self, membership: Membership) -> None:
+        """Use the membership of an open store."""
+        self._membership = membership
+
+    def found(self, title: str, threshold: int) -> RosterState:
+        """Sign roster version 1."""
+        return _state_of(self._membership.found(title, threshold))
+
+    def add_members(self, cards: list[bytes]) -> RosterState:
+        """Sign the next roster, with the members of these cards."""
+        return _state_of(self._membership.add_members(cards))
+
+    def remove_member(self, member: str) -> RosterState:
+        """Sign the next roster, with one member removed."""
+        return _state_of(self._membership.remove_member(member))
+
+    def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
+        """Join, or take what is newer."""
+        alliance = self._membership.import_alliance(content.rosters, content.cards, fingerprint=fingerprint)
+        return _state_of(alliance)
+
+
+class DaemonGovernance:
+    """Asks the daemon, which holds the lock."""
+
+    def __init__(self, node: NodeClient) -> None:
+        """Use an open connection."""
+        self._node = node
+
+    def found(self, title: str, threshold: int) -> RosterState:
+        """Sign roster version 1."""
+        return RosterState(*self._node.found_alliance(title, threshold))
+
+    def add_members(self, cards: list[bytes]) -> RosterState:
+        """Sign the next roster, with the members of these cards."""
+        return RosterState(*self._node.add_members(cards))
+
+    def remove_member(self, member: str) -> RosterState:
+        """Sign the next roster, with one member removed."""
+        return RosterState(*self._node.remove_member(member))
+
+    def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
+        """Join, or take what is newer."""
+        return RosterState(*self._node.import_alliance(content.rosters, content.cards, fingerprint=fingerprint))
+
+
+@contextmanager
+def open_governance(app: App) -> Iterator[Governance]:
+    """The way to change this home's alliance that is open now.
+
+    Raises:
+        HomeError: there is no home, or it is of another version.
+        PeerUnreachableError: another process holds the lock, and it is no daemon that answers.
+    """
+    app.home.require()
+    with ExitStack() as stack:
+        yield _choose(app, stack)
+
+
+@contextmanager
+def open_membership(home: Home) -> Iterator[MembershipStore]:
+    """What the store remembers of the alliance, for reading; needs no lock.
+
+    Raises:
+        HomeError: there is no home, or it is of another version.
+    """
+    from node.store.database import Database, require_revision
+    from node.store.membership import MembershipStore
+
+    home.require()
+    require_revision(home.database_path)
+    database = Database(home.database_path)
+    try:
+        yield MembershipStore(database)
+    finally:
+        database.close()
+
+
+def read_held_alliance(home: Home) -> HeldAlliance:
+    """What the home holds.
+
+    Raises:
+        HomeError: there is no home, it is of another version, or it lacks its card.
+    """
+    with open_membership(home) as store:
+        identity = store.load_identity()
+        own_card = store.load_own_card(identity.member)
+        if own_card is None:
+            raise HomeError("this home has no card of its own", hint="remove the home and init again")
+        return HeldAlliance(identity, own_card, store.load_alliance())
+
+
+def _choose(app: App, stack: ExitStack) -> Governance:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            stack.enter_context(app.home.lock())
+        except HomeError as held:
+            try:
+                return DaemonGovernance(stack.enter_context(app.node))
+            except PeerUnreachableError as error:
+                # A daemon that has just started, or another command that is done in a moment.
+                if time.monotonic() > deadline:
+                    raise PeerUnreachableError(
+                        f"{held.message}, but no node answers there: {error.message}",
+                        hint="wait until the other command has ended, or stop the process that hangs",
+                    ) from error
+                time.sleep(LOCK_PAUSE_S)
+        else:
+            return OfflineGovernance(_open_membership_for_writing(app.home, stack))
+
+
+def _open_membership_for_writing(home: Home, stack: ExitStack) -> Membership:
+    from node.clock import utc_now
+    from node.membership import Membership
+
+    store = home.open_store()
+    stack.callback(store.close)
+    identity = store.membership.load_identity()
+    keys = home.load_keys(identity.member, identity.alliance)
+    return Membership(store.membership, identity=keys.identity, clock=utc_now)
+
+
+def _state_of(alliance: Alliance) -> RosterState:
+    return RosterState(alliance.roster.version, alliance.fingerprint)

@@ -1,0 +1,1 @@
+"""Tests of whole nodes: real processes, real sockets, real files."""
