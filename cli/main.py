@@ -50,9 +50,7 @@ class LabmeshGroup(click.Group):
         command: click.Command = importlib.import_module(f"cli.commands.{cmd_name}").command
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one may have been meant."""
         try:
             return super().resolve_command(ctx, args)
@@ -64,7 +62,9 @@ class LabmeshGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # type: ignore[override]  # the arguments that matter here
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run one command and end the process with its exit code."""
         arguments = sys.argv[1:] if args is None else list(args)
         extra.pop("standalone_mode", None)
@@ -83,7 +83,7 @@ class LabmeshGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             return INTERRUPTED
-        except Exception as error:  # noqa: BLE001 -- the one place where failures become words
+        except Exception as error:  # the one place where failures become words
             if os.environ.get("LABMESH_DEBUG") == "1":
                 traceback.print_exception(error)
             failure = build_failure(error)

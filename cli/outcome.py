@@ -1,7 +1,7 @@
 """How a command ends: exit codes, and the one place where exceptions become words for a person or a program.
 
-    0  done                      2  usage: the command line itself is wrong
-    1  refused, or not verified  3  the node cannot be reached (stdout stays empty)
+0  done                      2  usage: the command line itself is wrong
+1  refused, or not verified  3  the node cannot be reached (stdout stays empty)
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from cli.outcome import UNREACHABLE, Failure
 
 JsonDocument = Any
 WIDE = "WF"
+UNBROKEN_MAX = 30
 
 
 def prepare_streams() -> None:
@@ -96,8 +97,10 @@ def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) ->
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    for number, name in enumerate(columns):
+        # An id or a time that fits stays in one piece; the last column, free text, gives way.
+        longest = max((display_width(row[number]) for row in cells), default=0)
+        table.add_column(name, overflow="fold", no_wrap=longest <= UNBROKEN_MAX and number < len(columns) - 1)
     for row in cells:
         # As Text, so that square brackets in a record are not taken for markup.
         table.add_row(*(Text(cell) for cell in row))

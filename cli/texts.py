@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -14,19 +15,17 @@ from node.errors import FormatError
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
-class TextType(click.ParamType):
+class TextType(click.ParamType[str]):
     """Text that is sent on, so it must be UTF-8."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse bytes that the shell passed and that are not UTF-8."""
-        text = str(value)
+        """Take the bytes that the shell passed as UTF-8, also where the locale says ASCII; refuse others."""
         try:
-            text.encode()
-        except UnicodeEncodeError:
+            return os.fsencode(str(value)).decode("utf-8")
+        except UnicodeError:
             self.fail("not UTF-8; set the terminal to UTF-8", param, ctx)
-        return text
 
 
 class KindType(TextType):

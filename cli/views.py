@@ -65,11 +65,10 @@ def summarise(record: dict[str, Any]) -> str:
             line = " / ".join([str(body["object"]), str(body["parameter"]), standards])  # type: ignore[index]
         elif record.get("kind") == "result":
             sample, results = body["sample"], body["results"]  # type: ignore[index]
-            name = next((str(sample[field]) for field in ("name", "id", "object") if field in sample), "sample")
-            line = f"{name}: {len(results)} result{'' if len(results) == 1 else 's'}"
+            line = f"{sample.get('description') or sample['id']}: {len(results)} result{'' if len(results) == 1 else 's'}"
         else:
             line = orjson.dumps(body).decode()
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         line = orjson.dumps(body).decode()
     line = " ".join(line.split())
     return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 1] + "…"
@@ -79,6 +78,7 @@ def _parse_content(raw: bytes) -> dict[str, Any]:
     """The record's members; none where it is erased, or quarantined for not being JSON."""
     try:
         content = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        orjson.dumps(content)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return {}
     return content if isinstance(content, dict) else {}

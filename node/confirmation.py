@@ -28,7 +28,7 @@ class Confirmation:
         self._store, self._member, self._log, self._alliance = store, member, log, alliance
         self._lock = threading.Lock()
         self._told: dict[str, int] = {}
-        self._overridden = False
+        self._overridden = self._kept = False
         self._known_size = 0
         self.longer: tuple[str, int] | None = None
         self.conflict: str | None = None
@@ -46,7 +46,7 @@ class Confirmation:
         """Whether everything may be published."""
         if self.longer is not None or self.conflict is not None:
             return False
-        return self._overridden or len(self._told) >= self.needed
+        return self._overridden or self._kept or len(self._told) >= self.needed
 
     @property
     def ceiling(self) -> int:
@@ -62,6 +62,14 @@ class Confirmation:
             self._overridden = True
         return self.ceiling
 
+    def keep(self) -> None:
+        """Stay confirmed although the roster grows: this process was confirmed, and it is the one that adds members.
+
+        A roster learned from outside does not count: a home that was rolled back to when it was alone learns it that way.
+        """
+        with self._lock:
+            self._kept = True
+
     def accept_told(self, peer: str, note: bytes) -> bool:
         """Take what a peer holds of our log: a checkpoint, or nothing. Returns whether anything changed.
 
@@ -73,6 +81,7 @@ class Confirmation:
         with self._lock:
             before = (self.confirmed, self.ceiling)
             self._told[peer] = size
+            self._kept = self._kept or (self.needed > 0 and self.confirmed)
             self._known_size = max(self._known_size, min(size, self._log().head_size))
             return before != (self.confirmed, self.ceiling)
 
@@ -87,6 +96,10 @@ class Confirmation:
         verify_checkpoint(signed, alliance.card(self._member).log_key_at(signed.size, signed.root))
         if signed.size > log.head_size:
             self.longer = max(self.longer or ("", 0), (peer, signed.size), key=lambda item: item[1])
-        elif signed.size and self._store.logs.tree(log.id).root(signed.size) != signed.root:
+        elif signed.size and self._root_at(log, signed.size) != signed.root:
             self.conflict = f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
         return signed.size
+
+    def _root_at(self, log: LogState, size: int) -> bytes:
+        held = self._store.checkpoints.find(log.id, size)
+        return held.root if held is not None else self._store.logs.tree(log.id).root(size)

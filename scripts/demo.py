@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,12 +159,9 @@ class Demo:
         _wait_until(quorum_is_met, "enough members have cosigned")
         self.labmesh("weifang", "prove", record["id"], "-o", str(bundle))
         self.labmesh("auditor", "verify", str(bundle), "--fingerprint", self.fingerprint, "--require-quorum")
-        raw = bytearray(bundle.read_bytes())
-        position = bytes(raw).index("parameter".encode())
-        raw[position] ^= 1
         forged = self.base / "forged.labmesh"
-        forged.write_bytes(raw)
-        print("\nOne bit of the record is flipped:")
+        _flip_one_bit_of_the_record(bundle, forged)
+        print("\nOne bit of the record is flipped (and the ZIP mended, so that only the signature can tell):")
         self.labmesh("auditor", "verify", str(forged), "--fingerprint", self.fingerprint, expect=1)
 
     def labmesh(self, member: str, *arguments: str, expect: int = 0) -> None:
@@ -193,6 +191,15 @@ class Demo:
         command = [str(LABMESH), "--home", str(self.base / member), *arguments]
         environment = {**os.environ, "COLUMNS": "110", "PYTHONUTF8": "1"}
         return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=DEADLINE_S, env=environment)
+
+
+def _flip_one_bit_of_the_record(source: Path, target: Path) -> None:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            content = bytearray(old.read(entry))
+            if entry.filename == "record.json":
+                content[len(content) // 2] ^= 1
+            new.writestr(entry, bytes(content))
 
 
 def _title(text: str) -> None:

@@ -24,9 +24,10 @@ INTEGER_MAX = 2**53 - 1
 
 Json = Any
 
-# How `_may_break_limits` looks at bytes: digits and minus signs become 0, lead bytes of characters above U+FFFF become 0xFF.
-_LOOK = bytes.maketrans(b"123456789-\xf0\xf1\xf2\xf3\xf4", b"0000000000\xff\xff\xff\xff\xff")
-_SHORT_INTEGER = re.compile(rb":-?[0-9]{1,15}[,}]")
+_EXPONENT = re.compile(rb"[0-9]e")
+_LEAD_BYTES_ABOVE_U_FFFF = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4")
+_STRICT = orjson.OPT_STRICT_INTEGER
+_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
 def format_canonical(value: Json) -> bytes:
@@ -53,7 +54,7 @@ def parse_canonical(raw: bytes) -> Json:
     """
     try:
         value = orjson.loads(raw)
-        again = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        again = orjson.dumps(value, option=_SORTED)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
         raise InvalidRecordError([Violation("", f"not canonical JSON: {error}")]) from error
     if again != raw:
@@ -74,7 +75,7 @@ def parse_strict(raw: bytes) -> Json:
     value: Json = None
     try:
         value = orjson.loads(raw)
-        same = orjson.dumps(value) == raw
+        same = orjson.dumps(value, option=_STRICT) == raw
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         same = False
     if not same:
@@ -120,22 +121,18 @@ def _name_fault(name: object) -> str | None:
 
 
 def _may_break_limits(raw: bytes) -> bool:
-    """Whether a value in these bytes may be a float, out of range, too deep, or have a name above U+FFFF.
+    """Whether a value may hold a float, be too deep, or have a name above U+FFFF; integers were judged by the encoder.
 
-    A number stands behind a colon, a comma or a bracket. Only short integers behind a colon are cleared here; text that
-    merely looks like a number makes the walk run in vain.
+    `raw` is as orjson writes it. Between the quotes that no backslash escapes lie structure and numbers, nothing else.
     """
-    look = raw.translate(_LOOK).replace(b"T00:00:00", b"T________")  # times of day, which only strings hold
-    if b",0" in look or b"[0" in look or b"\xff" in look:
+    if b"\\" in raw:
         return True
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or not raw.startswith((b"{", b"[")):
+    structure = b"".join(raw.split(b'"')[::2])
+    if b"." in structure or (b"e" in structure and _EXPONENT.search(structure)):
         return True
-    at = look.find(b":0")
-    while at >= 0:
-        if not _SHORT_INTEGER.match(raw, at):
-            return True
-        at = look.find(b":0", at + 1)
-    return False
+    if structure.count(b"{") + structure.count(b"[") > DEPTH_MAX:
+        return True
+    return not raw.isascii() and any(lead in raw for lead in _LEAD_BYTES_ABOVE_U_FFFF)
 
 
 def _scalar_fault(item: Json) -> str | None:

@@ -166,7 +166,7 @@ class NodeClient:
 
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:
-        assert self._channel is not None, "use NodeClient as a context manager"  # noqa: S101
+        assert self._channel is not None, "use NodeClient as a context manager"
         return node_pb2_grpc.NodeServiceStub(self._channel)
 
     def _call(

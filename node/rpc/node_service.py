@@ -170,7 +170,10 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
 
     async def AddMembers(self, request: node_pb2.AddMembersRequest, context: Context) -> node_pb2.AddMembersResponse:
         """The next roster, with new members."""
+        confirmed = self._parts.confirmation.confirmed
         alliance = await self._changed(context, self._parts.membership.add_members, list(request.cards))
+        if confirmed:
+            self._parts.confirmation.keep()
         return node_pb2.AddMembersResponse(version=alliance.roster.version, fingerprint=alliance.fingerprint)
 
     async def RemoveMember(self, request: node_pb2.RemoveMemberRequest, context: Context) -> node_pb2.RemoveMemberResponse:

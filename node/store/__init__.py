@@ -51,7 +51,7 @@ def open_store(home: Path) -> Store:
     """
     path, search_path = home / DATABASE_NAME, home / SEARCH_NAME
     require_revision(path)
-    prepare_search_file(search_path)
+    prepare_search_file(search_path, path)
     database = Database(path, attach={"search": search_path})
     return Store(
         database,

@@ -100,6 +100,7 @@ class Database:
             f"sqlite:///{self.path}",
             pool_size=pool_size,
             max_overflow=8,
+            hide_parameters=True,  # they hold records and salts, and an error's text ends up in logs
             connect_args={"check_same_thread": False, "timeout": 10},
         )
         event.listen(engine, "connect", self._configure_reader if attach else self._configure_writer)

@@ -72,6 +72,14 @@ class RecordPage:
     next_token: str | None
 
 
+def _covered(position: ColumnElement[int]) -> ColumnElement[bool]:
+    return position < _LOG.c.id.op("<<")(INDEX_BITS) + _LOG.c.head_size
+
+
+# Openings that a verified checkpoint covers, with their log.
+_VERIFIED = _OPENING.join(_LOG, and_(_LOG.c.id == _OPENING.c.log_id, _covered(_OPENING.c.position)))
+
+
 class RecordStore:
     """Queries over openings. The search index is attached to each connection as `search`."""
 
@@ -149,15 +157,16 @@ class RecordStore:
 
     def count(self) -> int:
         """Openings of accepted records that checkpoints cover, of every log."""
-        statement = select(func.count()).select_from(_OPENING).where(_OPENING.c.status < STATUS_QUARANTINED)
+        statement = select(func.count()).select_from(_VERIFIED).where(_OPENING.c.status < STATUS_QUARANTINED)
         with self._database.read() as connection:
             return connection.execute(statement).scalar_one()
 
     def count_quarantined(self) -> dict[int, int]:
-        """How many entries are quarantined, by log."""
+        """How many verified entries are quarantined, by log."""
         # `status > 0` is the condition of the partial index; SQLite does not infer it from the equality.
         statement = (
             select(_OPENING.c.log_id, func.count())
+            .select_from(_VERIFIED)
             .where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_QUARANTINED)
             .group_by(_OPENING.c.log_id)
         )
@@ -221,11 +230,7 @@ def _select_visible() -> Select[tuple[object, ...]]:
         _LOG.c.origin,
         _LOG.c.member,
         _LOG.c.head_ms,
-    ).join_from(_OPENING, _LOG, and_(_LOG.c.id == _OPENING.c.log_id, _covered(_OPENING.c.position)))
-
-
-def _covered(position: ColumnElement[int]) -> ColumnElement[bool]:
-    return position < _LOG.c.id.op("<<")(INDEX_BITS) + _LOG.c.head_size
+    ).select_from(_VERIFIED)
 
 
 def _newest_only(statement: Select[tuple[object, ...]], chosen: Filter) -> Select[tuple[object, ...]]:

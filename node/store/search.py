@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import orjson
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from node.errors import StoreError
 from node.lab.text import index_terms, searchable_texts
@@ -30,9 +30,9 @@ PRAGMA user_version={FORMAT};
 """
 
 
-def prepare_search_file(path: Path) -> None:
-    """Make the index file where it is missing, damaged or of another format."""
-    if _is_current(path):
+def prepare_search_file(path: Path, database_path: Path) -> None:
+    """Make the index file where it is missing, damaged, of another format, or ahead of the database."""
+    if _is_current(path, database_path):
         return
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -58,8 +58,8 @@ class SearchIndex:
         return sum(self._advance_log(*log) for log in self._logs())
 
     def backlog(self) -> int:
-        """How many sequence numbers of verified entries are still to be looked at."""
-        return sum(max(0, last - self._progress(log_id)) for log_id, _, last in self._logs())
+        """How many verified records are still to be looked at."""
+        return sum(self._count_waiting(*log) for log in self._logs())
 
     def close(self) -> None:
         """Close the index file."""
@@ -70,6 +70,15 @@ class SearchIndex:
         with self._database.read() as connection:
             rows = connection.execute(select(_LOG.c.id, _LOG.c.head_size, _LOG.c.last_sequence)).all()
         return ((log_id, size, last) for log_id, size, last in rows)
+
+    def _count_waiting(self, log_id: int, head_size: int, last: int) -> int:
+        done = self._progress(log_id)
+        if done >= last:
+            return 0
+        here = (_OPENING.c.log_id == log_id) & (_OPENING.c.sequence > done)
+        statement = select(func.count()).where(here, _OPENING.c.position < position_of(log_id, head_size))
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar_one()
 
     def _advance_log(self, log_id: int, head_size: int, last: int) -> int:
         done = self._progress(log_id)
@@ -116,14 +125,18 @@ class SearchIndex:
         return int(row[0]) if row else 0
 
 
-def _is_current(path: Path) -> bool:
+def _is_current(path: Path, database_path: Path) -> bool:
     if not path.is_file():
         return False
     try:
         with closing(sqlite3.connect(path)) as connection:
             current = connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT
-            connection.execute("SELECT count(*) FROM progress").fetchone()
-            return bool(current)
+            connection.execute("ATTACH DATABASE ? AS store", (str(database_path),))
+            # A database restored from a backup will give the same positions to other records.
+            ahead = connection.execute(
+                "SELECT 1 FROM progress LEFT JOIN store.log ON id = log_id WHERE sequence > coalesce(last_sequence, -1)"
+            ).fetchone()
+            return bool(current) and ahead is None
     except sqlite3.DatabaseError:
         return False
 

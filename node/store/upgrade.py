@@ -7,10 +7,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import NullPool, create_engine
 
 from node.errors import HomeError
-from node.store.database import SCHEMA_REVISION, Database, read_revision, store_errors
+from node.store.database import SCHEMA_REVISION, Database, read_revision
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -19,10 +18,13 @@ def migrate(path: Path, *, migrations: Path = MIGRATIONS) -> None:
     """Bring the database file at `path` to the newest schema, in one transaction."""
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    with store_errors(), engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    database = Database(path)
+    try:
+        with database.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.close()
 
 
 def upgrade(path: Path, backups: Path, *, migrations: Path = MIGRATIONS, revision: str = SCHEMA_REVISION) -> Path | None:

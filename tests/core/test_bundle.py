@@ -196,6 +196,24 @@ def test_members_that_overlap_are_not_read() -> None:
         parse_bundle(raw)
 
 
+def test_a_deflated_member_is_refused_even_when_it_has_the_same_size() -> None:
+    def deflated_size(raw: bytes) -> int:
+        packer = zlib.compressobj(wbits=-15)
+        return len(packer.compress(raw) + packer.flush())
+
+    record = next(
+        raw for raw in (bytes(range(i)) + bytes(j) for i in range(60) for j in range(12)) if deflated_size(raw) == len(raw)
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, raw in {**MEMBERS, "record.json": record}.items():
+            kind = zipfile.ZIP_DEFLATED if name == "record.json" else zipfile.ZIP_STORED
+            archive.writestr(name, raw, compress_type=kind)
+    assert members_of(buffer.getvalue())["record.json"] == record
+    with pytest.raises(FormatError, match="not stored plainly"):
+        parse_bundle(buffer.getvalue())
+
+
 def test_only_blobs_may_be_large() -> None:
     large = replace(BUNDLE, blobs={"cd" * 32: bytes(MEMBER_SIZE_MAX + 1)})
     assert parse_bundle(format_bundle(large)) == large

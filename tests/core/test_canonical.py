@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.core.canonical import (
@@ -87,6 +88,13 @@ NOT_CANONICAL = {
     "large exponent, as orjson writes it": b"[1e+22]",
     "small exponent": b'{"a":1e-7}',
     "float of 16 digits": b"[1234567890123456.0]",
+    "float behind an escaped quote": b'["\\"",1.5]',
+    "float behind two escaped quotes": b'["\\"\\"",1.5]',
+    "float behind a name with an escaped quote": b'{"\\"":0,"a":1.5}',
+    "float behind an escaped backslash": b'["\\\\",1.5]',
+    "float behind an escaped backslash and quote": b'["\\\\\\"",1e16]',
+    "float behind text": b'["1",1.5,"2"]',
+    "float before an escaped quote": b'[1.5,"\\""]',
     "NaN": b'{"a":NaN}',
     "Infinity": b"[Infinity]",
     "minus Infinity": b"[-Infinity]",
@@ -183,6 +191,36 @@ def test_no_single_byte_can_change_without_notice(value: Any, data: st.DataObjec
         assert naive.encode(parse_canonical(changed)) == changed
     except InvalidRecordError as error:
         assert error.violations
+
+
+beyond_limits = (
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(INTEGER_MAX + 1, 2**64 - 1)
+    | st.integers(-(2**63), -INTEGER_MAX - 1)
+)
+number_like = st.sampled_from(
+    ["1.5", ",1.5", "[2e9", ":1e5}", 'a"b1.5', "\\", '\\"', "T00:00:00.000Z", "e", "0e0", "{[", "\n1.5", "\U0001f9ea"]
+)
+laid_traps = st.recursive(
+    strategies.scalars | number_like | beyond_limits,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(strategies.names | number_like, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=300)
+@given(laid_traps)
+def test_the_quick_look_at_the_bytes_misses_nothing_that_the_walk_finds(value: Any) -> None:
+    """`value` may break any limit at any place; its bytes are as orjson writes them, so only the limits can refuse."""
+    raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    expected = walk_violations(value)
+    for parse in (parse_canonical, parse_strict):
+        if expected:
+            error = refusal(parse, raw)
+            if parse is parse_strict:
+                assert [one.path for one in error.violations] == [one.path for one in expected]
+        else:
+            assert parse(raw) == value
 
 
 # parse_strict: as people write it

@@ -7,7 +7,7 @@ import random
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -403,6 +403,18 @@ def retired_witness() -> Bundle:
     return replace(case, cards={**case.cards, "qingdao": sign_card(card, QINGDAO)}).bundle()
 
 
+def two_generations() -> Bundle:
+    """Qingdao cosigns with its retired key, while that was valid, and again with its new one."""
+    case, second = good_case(), replace(QINGDAO, generation=2)
+    former = FormerWitnessKey(QINGDAO.witness.key, datetime.fromtimestamp(NOW_S + 100, UTC))
+    card = build_card(
+        second, former_witness_keys=(former,), log_key=QINGDAO.log.key, tls_certificates=(QINGDAO.certificate,)
+    )
+    newest = cosign(case.log.checkpoint(), {QINGDAO: NOW_S, second: NOW_S + 200})
+    cards = {**case.cards, "qingdao": sign_card(card, QINGDAO)}
+    return replace(case, cards=cards, newest=newest).bundle()
+
+
 def doubled_author() -> Bundle:
     newest = good_case().newest
     lines = (*newest.note.signatures, newest.note.signatures[0])
@@ -416,6 +428,7 @@ COSIGNATURE_FAULTS: dict[str, Callable[[BundleCase], Bundle]] = {
     "one member twice": lambda c: with_checkpoint(cosign(c.newest, {QINGDAO: NOW_S + 1000})),
     "a cosignature of another checkpoint": lambda c: with_checkpoint(c.newest.with_lines(c.first.note.signatures[1:2])),
     "a key that was retired before": lambda c: retired_witness(),
+    "one member with two keys": lambda c: two_generations(),
     "one key for two members": lambda c: shared_witness(),
     "the author's signature twice": lambda c: doubled_author(),
     "no card of a cosigner": lambda c: replace(c.bundle(), cards={m: r for m, r in c.cards.items() if m != "yantai"}),

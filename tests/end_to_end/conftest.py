@@ -1,14 +1,23 @@
-"""A failed test shows what the daemons wrote."""
+"""Alliances for a test, ended after it; a failed test shows what the daemons wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.end_to_end import harness
+from tests.end_to_end.harness import Mesh, open_mesh
 
-SHOWN_MAX = 4000
+SHOWN_MAX = 6000
+
+
+@pytest.fixture
+def make_mesh() -> Iterator[Callable[..., Mesh]]:
+    """Make alliances of named members; they are ended after the test."""
+    with ExitStack() as stack:
+        yield lambda *members: stack.enter_context(open_mesh(*members))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,10 +32,10 @@ from google.rpc import error_details_pb2, status_pb2
 from labmesh.v1 import node_pb2, node_pb2_grpc, peer_pb2_grpc
 from node.clock import utc_now
 from node.core.alliance import format_card
+from node.core.bundle import parse_bundle
 from node.core.card import Card
 from node.core.kinds import Kinds
 from node.core.verdict import Verdict, verify_bundle
-from node.core.bundle import parse_bundle
 from node.home import Home, Keys, create_home
 from node.membership import Membership
 from node.rpc.tls import channel_credentials, expected_name
@@ -87,10 +87,10 @@ def result_records(prefix: str, count: int, text: str = "地下水") -> list[byt
 class Node:
     """One member: its home, and its daemon while that runs."""
 
-    def __init__(self, home: Home, member: str, port: int, logs: Path) -> None:
+    def __init__(self, home: Home, card: Card, port: int, logs: Path) -> None:
         """Start nothing yet."""
-        self.home, self.member, self.port = home, member, port
-        self.stderr_path, self._stdout_path = logs / f"{member}.err", logs / f"{member}.out"
+        self.home, self.card, self.member, self.port = home, card, card.member, port
+        self.stderr_path, self._stdout_path = logs / f"{card.member}.err", logs / f"{card.member}.out"
         self.process: subprocess.Popen[bytes] | None = None
         self._channel: grpc.Channel | None = None
 
@@ -235,19 +235,15 @@ class Node:
         """The private keys in the home."""
         return self.home.load_keys(self.member, ALLIANCE)
 
-    def card(self) -> Card:
-        """The member's own card, from the database."""
-        with self.membership() as membership:
-            return membership.own_card[1]
-
     def card_bytes(self) -> bytes:
-        """The member's own card as it travels."""
+        """The member's own card as it travels. The daemon must not run."""
         with self.membership() as membership:
             return format_card(membership.own_card)
 
     @contextmanager
     def membership(self) -> Iterator[Membership]:
-        """The home's membership, opened from here."""
+        """The home's membership, opened from here. The daemon must not run."""
+        assert self.process is None
         store = self.home.open_store()
         try:
             yield Membership(store.membership, identity=self.load_keys().identity, clock=utc_now)
@@ -272,8 +268,9 @@ class Mesh:
         """Make a home with settings for impatient people."""
         port = free_port()
         path, address = self.folder / member, f"127.0.0.1:{port}"
-        create_home(path, member=member, alliance=ALLIANCE, name=member.title(), region="CN-37", address=address)
-        node = Node(Home(path), member, port, self.folder)
+        name = member.title()
+        card = create_home(path, member=member, alliance=ALLIANCE, name=name, region="CN-37", address=address)
+        node = Node(Home(path), card, port, self.folder)
         node.configure(contact_interval_s=1, retry_max_s=1, listen=address)
         self.nodes[member] = node
         return node
@@ -313,9 +310,7 @@ class Mesh:
     def channel_as(self, caller: str, target: str) -> Iterator[grpc.Channel]:
         """A channel to the peer port of `target`, opened with the key and certificate of `caller`."""
         node = self.nodes[caller]
-        credentials = channel_credentials(
-            self.nodes[target].card(), key_pem=node.load_keys().tls_key_pem, own_card=node.card()
-        )
+        credentials = channel_credentials(self.nodes[target].card, key_pem=node.load_keys().tls_key_pem, own_card=node.card)
         with self.dial(target, credentials) as channel:
             yield channel
 
@@ -323,7 +318,7 @@ class Mesh:
     def dial(self, target: str, credentials: grpc.ChannelCredentials) -> Iterator[grpc.Channel]:
         """A channel to the peer port of `target` with any credentials."""
         node = self.nodes[target]
-        name = ("grpc.ssl_target_name_override", expected_name(node.card()))
+        name = ("grpc.ssl_target_name_override", expected_name(node.card))
         options = [name, ("grpc.use_local_subchannel_pool", 1)]
         with grpc.secure_channel(f"127.0.0.1:{node.port}", credentials, options=options) as channel:
             yield channel

@@ -1,0 +1,63 @@
+"""`labmesh init`: make a home."""
+
+from __future__ import annotations
+
+import shlex
+
+from click import argument, option
+
+from cli.app import App, node_command, pass_app
+from cli.outcome import UsageFault
+from cli.output import print_document, print_lines
+from cli.texts import MEMBER, TEXT
+from node.errors import ConfigError, FormatError
+
+
+@node_command()
+@argument("member", type=MEMBER)
+@option("--alliance", metavar="A", required=True, type=TEXT, help="The alliance's name, such as quality.jinan.example.")
+@option("--name", metavar="N", required=True, type=TEXT, help="The member's name, for people.")
+@option("--region", metavar="R", required=True, type=TEXT, help="Where the member is, such as CN-37 or 山东济南.")
+@option("--address", metavar="HOST:PORT", required=True, type=TEXT, help="Where other members reach this node.")
+@option("--listen", metavar="HOST:PORT", type=TEXT, help="Where this node listens; all interfaces unless given.")
+@pass_app
+def command(app: App, member: str, alliance: str, name: str, region: str, address: str, listen: str | None) -> None:
+    """Make this node's home: keys, certificate, database, settings.
+
+    MEMBER is this member's id in the alliance: 1 to 31 of a-z, 0-9 and '-'. Nothing that exists is overwritten.
+    """
+    from hashlib import sha256
+
+    from node.core.canonical import format_canonical
+    from node.core.card import card_content
+    from node.home import create_home
+
+    try:
+        card = create_home(
+            app.home_path, member=member, alliance=alliance, name=name, region=region, address=address, listen=listen
+        )
+    except (FormatError, ConfigError) as error:
+        raise UsageFault(error.message, hint=error.hint or "type: labmesh init --help") from error
+    if app.json:
+        card_hash = sha256(format_canonical(card_content(card))).hexdigest()
+        print_document(
+            {
+                "home": str(app.home_path),
+                "member": card.member,
+                "alliance": card.alliance,
+                "origin": card.origin,
+                "card": card_hash,
+            }
+        )
+        return
+    labmesh = f"labmesh --home {shlex.quote(str(app.home_path))}" if app.chosen_home else "labmesh"
+    print_lines(
+        f"The home of {card.member} in {card.alliance} is {app.home_path}.",
+        "keys/ holds the member's private keys: back the folder up, and show them to nobody.",
+        "",
+        "To found the alliance, type:",
+        f"  {labmesh} roster create --title '…'",
+        "To join one, write the card to a file, send it to a member of the council, and join with the file that comes back:",
+        f"  {labmesh} card -o {card.member}.card",
+        f"  {labmesh} join FILE",
+    )

@@ -1,0 +1,91 @@
+"""`labmesh join`: pin an alliance on a new node, or take what is newer on a joined one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.alliance_file import AllianceFile, parse_alliance_file
+from cli.app import App, node_command, pass_app
+from cli.files import INPUT_FILE, STDIN, display_name, read_input
+from cli.governance import open_governance, read_held_alliance
+from cli.outcome import UsageFault
+from cli.output import print_document, print_lines
+from cli.texts import TEXT, format_fingerprint, parse_fingerprint
+from node.errors import FormatError, GovernanceError
+
+if TYPE_CHECKING:
+    from node.core.alliance import Alliance
+
+
+@node_command()
+@click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.option("--fingerprint", metavar="HEX", type=TEXT, help="The alliance's fingerprint, from another source than FILE.")
+@pass_app
+def command(app: App, file: str, fingerprint: str | None) -> None:
+    """Join an alliance, or take newer rosters and cards.
+
+    FILE is what `labmesh roster export` wrote. On a new node the alliance's fingerprint must be compared: it is shown and
+    asked for, unless --fingerprint gives it. On a joined node nothing is asked.
+    """
+    pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
+    content = parse_alliance_file(read_input(file), display_name(file))
+    held = read_held_alliance(app.home)
+    if held.alliance is None and pinned is None:
+        pinned = _ask(app, content, file)
+    with open_governance(app) as governance:
+        state = governance.import_alliance(content, pinned)
+    joined = read_held_alliance(app.home).alliance
+    members = joined.active_members() if joined else []
+    if app.json:
+        print_document(
+            {
+                "alliance": held.identity.alliance,
+                "version": state.version,
+                "fingerprint": state.fingerprint,
+                "members": members,
+            }
+        )
+        return
+    if held.alliance is None:
+        print_lines(f"{held.identity.member} has joined {held.identity.alliance}.", "Start the node: labmesh run")
+    elif state.version > held.alliance.roster.version:
+        print_lines(f"The roster is now version {state.version}; it was {held.alliance.roster.version}.")
+    else:
+        print_lines(f"The roster is version {state.version}, as before; newer cards in the file were taken.")
+    print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
+
+
+def _ask(app: App, content: AllianceFile, file: str) -> str:
+    """Show whom the file would make this node believe, and ask; returns the fingerprint that was compared."""
+    if app.json or file == STDIN or not sys.stdin.isatty():
+        raise UsageFault(
+            "nobody can be asked here whether the fingerprint is right",
+            hint="give it: labmesh join FILE --fingerprint HEX, as a member tells it by another way than the file",
+        )
+    alliance = _load(content, file)
+    roster = alliance.roster
+    print_lines(
+        f"{roster.title} ({alliance.name}), version {roster.version}, with {len(alliance.active_members())} active members:",
+        f"  {', '.join(alliance.active_members())}",
+        "Its fingerprint is",
+        f"  {format_fingerprint(alliance.fingerprint)}",
+        "Compare it with what a member you know tells you, by telephone or in person. Who can change the file can also",
+        "change a fingerprint that comes with it.",
+    )
+    if not click.confirm("Is it the same?", default=False):
+        raise GovernanceError(
+            "the fingerprint was not confirmed; nothing was changed", hint="ask the founder for a new file"
+        )
+    return alliance.fingerprint
+
+
+def _load(content: AllianceFile, file: str) -> Alliance:
+    from node.core.alliance import load_alliance
+
+    try:
+        return load_alliance(content.rosters, content.cards)
+    except FormatError as error:
+        raise FormatError(f"{display_name(file)}: {error.message}", hint=error.hint) from error

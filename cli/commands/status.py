@@ -1,0 +1,52 @@
+"""`labmesh status`: the state of this node."""
+
+from __future__ import annotations
+
+from cli.app import App, node_command, pass_app
+from cli.output import print_document, print_lines, print_table
+from cli.status import status_document
+from cli.texts import format_fingerprint
+
+_STATES = {
+    "unconfirmed": "waits for peers to tell what they hold of its log; takes pushes, publishes nothing new",
+    "recovering": "peers hold more of its log than this home; publishes nothing new",
+    "ready": "serves",
+    "degraded": "needs a person, see the alarms",
+}
+
+
+@node_command()
+@pass_app
+def command(app: App) -> None:
+    """Show the state of this node."""
+    with app.node as node:
+        content = status_document(node.get_status())
+    if app.json:
+        print_document(content)
+        return
+    print_lines(
+        f"{content['member']} in {content['alliance']}, Labmesh {content['version']}",
+        f"state        {content['state']}: {_STATES.get(content['state'], 'unknown to this version')}",
+    )
+    if content["fingerprint"]:
+        print_lines(
+            f"roster       version {content['roster_version']}, fingerprint {format_fingerprint(content['fingerprint'])}"
+        )
+    else:
+        print_lines("roster       none yet; type: labmesh roster create --title …   or: labmesh join FILE")
+    print_lines(
+        f"own log      {content['size']:,} entries, root {content['root']}",
+        f"records      {content['records']:,} readable here"
+        + (f"; {content['index_backlog']:,} entries wait for the search index" if content["index_backlog"] else ""),
+    )
+    for alarm in content["alarms"]:
+        print_lines(f"alarm        {alarm}")
+    if content["peers"]:
+        print_lines("")
+        print_table(
+            ["peer", "state", "verified", "behind", "last contact", "error"],
+            (
+                [peer["member"], peer["state"], peer["verified"], peer["behind"], peer["last_contact"], peer["error"]]
+                for peer in content["peers"]
+            ),
+        )

@@ -1,0 +1,134 @@
+"""`labmesh verify`: bundles, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.app import App, node_command, pass_app
+from cli.files import INPUT_FILE, display_name, read_input, require_one_stdin
+from cli.outcome import REFUSED, UsageFault
+from cli.output import print_document, print_lines
+from cli.texts import TEXT, parse_fingerprint
+from node.errors import FormatError
+
+if TYPE_CHECKING:
+    from node.core.bundle import Bundle
+    from node.core.verdict import Verdict
+
+Pin = Callable[["Bundle"], str]
+"""The fingerprint to hold against a bundle."""
+
+_MARKS = {True: "ok", False: "FAILED", None: "-"}
+
+
+@node_command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=INPUT_FILE)
+@click.option("--fingerprint", metavar="HEX", type=TEXT, help="The alliance's fingerprint, from another source than FILE.")
+@click.option("--require-quorum", is_flag=True, help="Fail also when too few other members have cosigned.")
+@pass_app
+def command(app: App, files: tuple[str, ...], fingerprint: str | None, require_quorum: bool) -> None:
+    """Verify bundles offline; needs no node.
+
+    Says who signed the record, that nothing was altered or removed since, and who else saw it by when. Without
+    --fingerprint the alliance that this home has joined is taken.
+    """
+    require_one_stdin(files)
+    pin = _pin_of_home(app) if fingerprint is None else _pin_of_option(parse_fingerprint(fingerprint))
+    verdicts = [(display_name(name), _verify(name, pin)) for name in files]
+    contents = [(name, _content(verdict)) for name, verdict in verdicts]
+    verified = all(content["verified"] for _, content in contents)
+    if not app.json:
+        for name, content in contents:
+            _print_verdict(name, content, require_quorum)
+    elif len(contents) == 1:
+        print_document(contents[0][1])
+    else:
+        print_document({"verified": verified, "bundles": [{"file": name, **content} for name, content in contents]})
+    if not verified or (require_quorum and not all(content["quorum"]["met"] for _, content in contents)):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _pin_of_option(fingerprint: str) -> Pin:
+    return lambda bundle: fingerprint
+
+
+def _pin_of_home(app: App) -> Pin:
+    """The alliance of the home: a bundle must share its chain, as far as both reach."""
+    fault = UsageFault(
+        "no fingerprint was given, and there is no home that has joined an alliance",
+        hint="give it: labmesh verify FILE --fingerprint HEX, as you have it from another source than the file",
+    )
+    if not app.home_path.is_dir():
+        raise fault
+    from cli.governance import read_held_alliance
+    from node.errors import HomeError
+
+    try:
+        alliance = read_held_alliance(app.home).alliance
+    except HomeError as error:
+        raise UsageFault(f"no fingerprint was given, and {error.message}", hint=fault.hint) from error
+    if alliance is None:
+        raise fault
+    # A bundle made earlier ends with an earlier roster, one made later begins with all that we hold.
+    return lambda bundle: alliance.rosters[min(len(bundle.rosters), len(alliance.rosters)) - 1][0].hash
+
+
+def _verify(name: str, pin: Pin) -> Verdict:
+    from node.core.bundle import BUNDLE_SIZE_MAX, parse_bundle
+    from node.core.kinds import Kinds
+    from node.core.verdict import STEPS, Step, Verdict, verify_bundle
+    from node.schemas import load_schemas
+
+    try:
+        if name != "-" and Path(name).stat().st_size > BUNDLE_SIZE_MAX:
+            raise FormatError("it is too large to be one")
+        bundle = parse_bundle(read_input(name))
+    except FormatError as error:
+        first = Step(STEPS[0], False, f"the file is not a readable bundle: {error.message}")
+        return Verdict((first, *(Step(step, None, "not reached") for step in STEPS[1:])))
+    return verify_bundle(bundle, fingerprint=pin(bundle), kinds=Kinds(load_schemas()))
+
+
+def _content(verdict: Verdict) -> dict[str, Any]:
+    from node.core.verdict import verdict_content
+
+    return verdict_content(verdict)
+
+
+def _print_verdict(name: str, content: dict[str, Any], require_quorum: bool) -> None:
+    print_lines(f"{name}: {'verified' if content['verified'] else 'NOT VERIFIED'}")
+    for step in content["steps"]:
+        print_lines(f"  {_MARKS[step['ok']]:6} {step['step']:13} {step['detail']}")
+    if not content["verified"]:
+        print_lines("")
+        return
+    record, quorum = content["record"], content["quorum"]
+    print_lines(
+        f"  record     {record['author']}/{record['kind']}/{record['key']}@{record['revision']}, "
+        f"published {record['published']}",
+        f"  signed by  {content['signer']}, as one of {content['signed_size']} entries",
+        f"  seen by    {_seen_by(content)}",
+        f"  quorum     {quorum['needed']} other member{'' if quorum['needed'] == 1 else 's'} needed: "
+        + ("met" if quorum["met"] else "NOT MET" + (", so it fails" if require_quorum else "")),
+        f"  roster     version {content['roster']['version']}, {_expiry(content['roster']['expires'])}",
+        "",
+    )
+
+
+def _seen_by(content: dict[str, Any]) -> str:
+    names = ", ".join(f"{cosigner['member']} ({cosigner['time']})" for cosigner in content["cosigners"])
+    if not names:
+        return "no other member yet"
+    return names + (f"; by enough of them at {content['seen_by']}" if content["seen_by"] else "")
+
+
+def _expiry(expires: str) -> str:
+    from node.clock import utc_now
+    from node.core.times import format_seconds
+
+    # Both are UTC in one form, so their text sorts as the times do.
+    return f"EXPIRED on {expires}" if expires <= format_seconds(utc_now()) else f"expires on {expires}"

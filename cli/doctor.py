@@ -1,0 +1,234 @@
+"""What is wrong with a node, and what to type: pure rules from facts to findings.
+
+`cli.examination` collects the facts. Every check gives at least one finding, also when all is well, so that a person sees
+what was looked at; a check whose facts could not be had gives none, because another finding says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any, Literal
+
+from cli.facts import Facts
+from cli.texts import format_size
+
+Level = Literal["ok", "warning", "error"]
+
+FREE_BYTES_MIN = 1024**3
+FREE_SHARE_MIN = 0.05
+NOTICE = timedelta(days=30)
+CLOCK_WARNING_S = 5
+CLOCK_ERROR_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    check: str
+    level: Level
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings."""
+
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is an error."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        names = ("check", "level", "message", "hint")
+        return {
+            "ok": self.ok,
+            "findings": [{name: getattr(finding, name) for name in names} for finding in self.findings],
+        }
+
+
+def examine(facts: Facts) -> Report:
+    """Run every check."""
+    return Report([finding for check in CHECKS for finding in check(facts)])
+
+
+def _check_software(facts: Facts) -> Iterator[Finding]:
+    message = f"Labmesh {facts.version}, Python {facts.python}" + (f", SQLite {facts.sqlite}" if facts.sqlite else "")
+    yield Finding("software", "ok", message)
+    if facts.fts5 is False:
+        hint = "install a Python whose sqlite3 has FTS5; nothing can be searched without it"
+        yield Finding("software", "error", f"SQLite {facts.sqlite} was built without FTS5", hint)
+
+
+def _check_home(facts: Facts) -> Iterator[Finding]:
+    if facts.home_fault is not None:
+        yield Finding("home", "error", facts.home_fault.message, facts.home_fault.hint)
+    else:
+        yield Finding("home", "ok", f"{facts.home} is a home of this version")
+
+
+def _check_keys(facts: Facts) -> Iterator[Finding]:
+    for path in facts.missing_keys:
+        yield Finding("keys", "error", f"{path} is missing or cannot be read", "restore it from a backup")
+    open_to_others = [(path, mode, wanted) for path, mode, wanted in facts.modes if mode & ~wanted]
+    for path, mode, wanted in open_to_others:
+        hint = f"type: chmod {wanted:o} {path}"
+        yield Finding("keys", "error", f"{path} has mode {mode:04o}, so others may read it", hint)
+    if facts.modes and not facts.missing_keys and not open_to_others:
+        yield Finding("keys", "ok", "the private keys are there, and only this account can read them")
+
+
+def _check_settings(facts: Facts) -> Iterator[Finding]:
+    if facts.settings_fault is not None:
+        hint = facts.settings_fault.hint or f"correct {facts.home}/labmesh.toml"
+        yield Finding("settings", "error", facts.settings_fault.message, hint)
+    elif facts.home_fault is None:
+        yield Finding("settings", "ok", "labmesh.toml is in order")
+
+
+def _check_database(facts: Facts) -> Iterator[Finding]:
+    if facts.database_faults is None:
+        return
+    for fault in facts.database_faults:
+        hint = "stop the node, keep a copy of the home, and restore it from a backup; peers give back what is missing"
+        yield Finding("database", "error", f"the database is damaged: {fault}", hint)
+    if not facts.database_faults:
+        yield Finding("database", "ok", "the database is sound")
+
+
+def _check_disk(facts: Facts) -> Iterator[Finding]:
+    if facts.disk is None:
+        return
+    total, free = facts.disk
+    text = f"{format_size(free)} of {format_size(total)} are free on the disk of the home"
+    if free < FREE_BYTES_MIN or free < FREE_SHARE_MIN * total:
+        yield Finding("disk", "warning", text, "make room: a node that cannot write takes no records")
+    else:
+        yield Finding("disk", "ok", text)
+
+
+def _check_certificate(facts: Facts) -> Iterator[Finding]:
+    if not facts.certificates_end:
+        return
+    end = max(facts.certificates_end)
+    hint = "peers refuse the connection after that; keep the home, and renew the certificate"
+    yield _expiry("certificate", "this node's TLS certificate", end, facts.now, hint=hint)
+
+
+def _check_roster(facts: Facts) -> Iterator[Finding]:
+    if facts.joined is None:
+        return
+    if not facts.joined or facts.roster_expires is None:
+        hint = "type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE"
+        yield Finding("roster", "warning", "this node does not belong to an alliance yet", hint)
+        return
+    hint = "the council signs a new version when it adds or removes a member; then peers pass it on"
+    yield _expiry("roster", f"roster version {facts.roster_version}", facts.roster_expires, facts.now, hint=hint)
+
+
+def _check_daemon(facts: Facts) -> Iterator[Finding]:
+    if facts.daemon_fault is not None:
+        yield Finding("daemon", "error", facts.daemon_fault.message, facts.daemon_fault.hint)
+    if facts.daemon is None:
+        return
+    yield Finding("daemon", "ok", "the node answers")
+    if facts.daemon.version != facts.version:
+        message = f"the running node is Labmesh {facts.daemon.version}, this command is {facts.version}"
+        yield Finding("daemon", "warning", message, "restart the node: systemctl restart labmesh, or labmesh run again")
+
+
+def _check_state(facts: Facts) -> Iterator[Finding]:
+    if facts.daemon is None:
+        return
+    state = facts.daemon.state
+    if state == "ready":
+        yield Finding("state", "ok", "the node is ready")
+    elif state == "unconfirmed":
+        hint = "wait for a peer (labmesh peers); only if no peer will come and this home is no backup: labmesh confirm"
+        yield Finding("state", "warning", "too few peers have said what they hold of this node's log", hint)
+    else:
+        level: Level = "error" if state == "degraded" else "warning"
+        yield Finding("state", level, f"the node is {state}", "see the alarms: labmesh status")
+    for alarm in facts.daemon.alarms:
+        yield Finding("alarm", "error", alarm, "type: labmesh status")
+
+
+def _check_peers(facts: Facts) -> Iterator[Finding]:
+    if facts.daemon is None or not facts.daemon.peers:
+        return
+    away = [peer for peer in facts.daemon.peers if peer.state != "connected"]
+    for peer in away:
+        level: Level = "error" if peer.state in ("refused", "quarantined") else "warning"
+        reason = f": {peer.error}" if peer.error else ""
+        hint = f"see labmesh peers; is the node of {peer.member} running, and may this machine reach its address?"
+        yield Finding("peers", level, f"{peer.member} is {peer.state}{reason}", hint)
+    for peer in facts.daemon.peers:
+        if peer.quarantined:
+            message = f"{peer.quarantined} entries of {peer.member} are no valid records and are not shown"
+            yield Finding("peers", "warning", message, f"tell {peer.member}; the rest of its log is not affected")
+    if not away:
+        yield Finding("peers", "ok", f"connected to {len(facts.daemon.peers)} of {len(facts.daemon.peers)} peers")
+
+
+def _check_clock(facts: Facts) -> Iterator[Finding]:
+    peers = facts.daemon.peers if facts.daemon else ()
+    offsets = [peer.clock_offset_ms for peer in peers if peer.clock_offset_ms is not None]
+    if not offsets:
+        return
+    seconds = median(offsets) / 1000
+    direction = "behind" if seconds > 0 else "ahead of"
+    text = f"this machine's clock is {abs(seconds):.1f} s {direction} the median of {len(offsets)} peers"
+    if abs(seconds) > CLOCK_WARNING_S:
+        level: Level = "error" if abs(seconds) > CLOCK_ERROR_S else "warning"
+        yield Finding("clock", level, text, "set the clock by NTP: timedatectl set-ntp true")
+    else:
+        yield Finding("clock", "ok", text)
+
+
+def _check_address(facts: Facts) -> Iterator[Finding]:
+    if facts.addresses is None:
+        return
+    if not facts.addresses:
+        yield Finding("address", "ok", "the card names no address: this node only dials out")
+    for address, reason in facts.addresses:
+        if reason:
+            hint = (
+                "check `address` and `listen` in labmesh.toml, the port forwarding and the firewall; from inside a NAT "
+                "this test may fail although others reach the node, so let another member try"
+            )
+            yield Finding("address", "warning", f"{address} cannot be reached from here: {reason}", hint)
+        else:
+            yield Finding("address", "ok", f"{address} takes connections from here")
+
+
+def _expiry(check: str, noun: str, end: datetime, now: datetime, *, hint: str) -> Finding:
+    if end <= now:
+        return Finding(check, "error", f"{noun} expired on {end:%Y-%m-%d}", hint)
+    left = end - now
+    if left < NOTICE:
+        return Finding(check, "warning", f"{noun} expires on {end:%Y-%m-%d}, in {left.days} days", hint)
+    return Finding(check, "ok", f"{noun} is valid until {end:%Y-%m-%d}")
+
+
+CHECKS: tuple[Callable[[Facts], Iterable[Finding]], ...] = (
+    _check_software,
+    _check_home,
+    _check_keys,
+    _check_settings,
+    _check_database,
+    _check_disk,
+    _check_certificate,
+    _check_roster,
+    _check_daemon,
+    _check_state,
+    _check_peers,
+    _check_clock,
+    _check_address,
+)

@@ -1,0 +1,148 @@
+"""Collect the facts that `cli.doctor` judges. Whatever is broken, the examination goes on with the next thing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from cli.app import App, software_version
+from cli.facts import DaemonFacts, Facts, Fault, PeerFacts
+from node.clock import utc_now
+from node.errors import LabmeshError
+
+if TYPE_CHECKING:
+    from node.core.card import Card
+    from node.home import Home
+
+CONNECT_DEADLINE_S = 3.0
+DATABASE_FAULTS_MAX = 5
+KEY_MODE, FOLDER_MODE = 0o600, 0o700
+
+
+def collect_facts(app: App) -> Facts:
+    """Look at the home, and ask its node."""
+    facts = Facts(home=str(app.home_path), now=utc_now(), version=software_version(), python=platform.python_version())
+    try:
+        home = app.home
+        home.require()
+    except LabmeshError as error:
+        return replace(facts, home_fault=_fault(error))
+    facts = _examine_files(facts, home)
+    facts = _examine_database(facts, home)
+    return _ask_daemon(facts, app)
+
+
+def _examine_files(facts: Facts, home: Home) -> Facts:
+    from node.home import KEY_NAMES
+
+    modes, missing = [], []
+    paths = [(home.key_path(name).parent, FOLDER_MODE) for name in KEY_NAMES[:1]]
+    paths += [(home.key_path(name), KEY_MODE) for name in KEY_NAMES]
+    for path, wanted in paths:
+        try:
+            modes.append((str(path), stat.S_IMODE(path.stat().st_mode), wanted))
+            if not os.access(path, os.R_OK):
+                missing.append(str(path))
+        except OSError:
+            missing.append(str(path))
+    usage = shutil.disk_usage(home.path)
+    return replace(
+        facts, modes=modes, missing_keys=missing, settings_fault=_settings_fault(home), disk=(usage.total, usage.free)
+    )
+
+
+def _settings_fault(home: Home) -> Fault | None:
+    try:
+        home.load_settings()
+    except LabmeshError as error:
+        return _fault(error)
+    except OSError as error:
+        return Fault(f"{home.config_path} cannot be read: {error.strerror}")
+    return None
+
+
+def _examine_database(facts: Facts, home: Home) -> Facts:
+    from cli.governance import read_held_alliance
+    from node.core.card import parse_card
+    from node.store.database import Database, require_revision
+    from node.store.search import sqlite_has_fts5
+
+    try:
+        require_revision(home.database_path)
+    except LabmeshError as error:
+        return replace(facts, home_fault=_fault(error))
+    database = Database(home.database_path)
+    try:
+        with database.read() as connection:
+            sqlite = str(connection.exec_driver_sql("SELECT sqlite_version()").scalar())
+            found = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA quick_check({DATABASE_FAULTS_MAX})")]
+        facts = replace(
+            facts,
+            sqlite=sqlite,
+            fts5=sqlite_has_fts5(database),
+            database_faults=[line for line in found if line != "ok"],
+        )
+    except LabmeshError as error:
+        return replace(facts, database_faults=[error.message])
+    finally:
+        database.close()
+    try:
+        held = read_held_alliance(home)
+        card = parse_card(held.own_card)[1]
+    except LabmeshError as error:
+        return replace(facts, database_faults=[error.message])
+    roster = held.alliance.roster if held.alliance else None
+    return replace(
+        facts,
+        joined=roster is not None,
+        roster_version=roster.version if roster else 0,
+        roster_expires=roster.expires if roster else None,
+        certificates_end=_certificates_end(card),
+        addresses=list(_try_addresses(card.endpoints)),
+    )
+
+
+def _certificates_end(card: Card) -> list[datetime]:
+    from cryptography import x509
+
+    return [x509.load_der_x509_certificate(der).not_valid_after_utc for der in card.tls_certificates]
+
+
+def _try_addresses(endpoints: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for endpoint in endpoints:
+        host, _, port = endpoint.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_DEADLINE_S):
+                yield endpoint, ""
+        except (OSError, UnicodeError) as error:
+            yield endpoint, getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _ask_daemon(facts: Facts, app: App) -> Facts:
+    try:
+        with app.node as node:
+            status = node.get_status()
+    except LabmeshError as error:
+        return replace(facts, daemon_fault=_fault(error))
+    peers = [
+        PeerFacts(
+            member=peer.member,
+            state=peer.state,
+            error=peer.error,
+            quarantined=peer.quarantined,
+            clock_offset_ms=peer.clock_offset_ms if peer.HasField("clock_offset_ms") else None,
+        )
+        for peer in status.peers
+    ]
+    return replace(facts, daemon=DaemonFacts(status.state, status.version, list(status.alarms), peers))
+
+
+def _fault(error: LabmeshError) -> Fault:
+    return Fault(error.message, error.hint)

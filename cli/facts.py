@@ -1,0 +1,64 @@
+"""What was looked at in a node: values for `cli.doctor`, collected by `cli.examination`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What could not be done, and what to type."""
+
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """One peer, as the daemon tells."""
+
+    member: str
+    state: str
+    error: str = ""
+    quarantined: int = 0
+    clock_offset_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFacts:
+    """What the daemon says of itself."""
+
+    state: str
+    version: str
+    alarms: Sequence[str] = ()
+    peers: Sequence[PeerFacts] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that was looked at. None: could not be looked at, or (for `…_fault`) nothing is wrong."""
+
+    home: str
+    now: datetime
+    version: str
+    home_fault: Fault | None = None
+    modes: Sequence[tuple[str, int, int]] = ()
+    """Path, mode, and the mode it should have at most."""
+    missing_keys: Sequence[str] = ()
+    settings_fault: Fault | None = None
+    database_faults: Sequence[str] | None = None
+    disk: tuple[int, int] | None = None
+    """Total and free bytes."""
+    certificates_end: Sequence[datetime] = ()
+    joined: bool | None = None
+    roster_version: int = 0
+    roster_expires: datetime | None = None
+    daemon: DaemonFacts | None = None
+    daemon_fault: Fault | None = None
+    addresses: Sequence[tuple[str, str]] | None = None
+    """Own endpoints, each with why it cannot be connected to (empty: it can)."""
+    python: str = ""
+    sqlite: str = ""
+    fts5: bool | None = None

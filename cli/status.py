@@ -1,0 +1,53 @@
+"""The state of a node as JSON (DESIGN section 9) and as sentences."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labmesh.v1.node_pb2 import GetStatusResponse, PeerStatus
+
+
+def status_document(status: GetStatusResponse) -> dict[str, Any]:
+    """The answer of `labmesh status`."""
+    return {
+        "member": status.member,
+        "alliance": status.alliance,
+        "fingerprint": status.fingerprint or None,
+        "roster_version": status.roster_version,
+        "state": status.state,
+        "size": status.size,
+        "root": b64encode(status.root).decode(),
+        "records": status.records,
+        "peers": [_peer_document(peer) for peer in status.peers],
+        "alarms": list(status.alarms),
+        "index_backlog": status.index_backlog,
+        "version": status.version,
+    }
+
+
+def peers_document(status: GetStatusResponse) -> dict[str, Any]:
+    """The answer of `labmesh peers`."""
+    return {
+        "peers": [
+            {
+                **_peer_document(peer),
+                "clock_offset_ms": peer.clock_offset_ms if peer.HasField("clock_offset_ms") else None,
+                "quarantined": peer.quarantined,
+            }
+            for peer in status.peers
+        ]
+    }
+
+
+def _peer_document(peer: PeerStatus) -> dict[str, Any]:
+    return {
+        "member": peer.member,
+        "state": peer.state,
+        "size": peer.size,
+        "verified": peer.verified,
+        "behind": peer.behind,
+        "last_contact": peer.last_contact or None,
+        "error": peer.error or None,
+    }

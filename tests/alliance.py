@@ -1,0 +1,451 @@
+"""An alliance in one process: every member has a real store in a folder of its own, and peers answer without a network.
+
+What a peer says goes through the real `LogStream` and the wire's messages, and on its way through `Tampering`: replace one
+function there and the peer is an attacker. So an attack is one line, and everything else stays honest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import orjson
+from hypothesis import HealthCheck, settings
+
+from labmesh.v1 import peer_pb2
+from node.clock import milliseconds
+from node.confirmation import Confirmation
+from node.core.alliance import format_card, format_roster
+from node.core.card import CARD_TYPE, Card
+from node.core.entry import LogPage
+from node.core.kinds import Kinds
+from node.core.mirror import StagingLimits
+from node.errors import PeerUnreachableError, SplitViewError
+from node.ledger import Ledger
+from node.membership import IdentityKey, Membership
+from node.push import PushOptions, PushOutcome
+from node.rpc.convert import message_from_wire
+from node.rpc.heads import Heads
+from node.rpc.log_stream import LogStream
+from node.store import DATABASE_NAME, Store, create_store, open_store
+from node.store.logs import LogState
+from node.store.records import Filter, StoredRecord
+from node.sync.exchange import CheckpointExchange
+from node.sync.follower import Follower, FollowerParts
+from node.sync.peer import Exchange, PeerClient, PeerState
+from node.sync.peers import Cosigner, Peers
+from tests.builders import Lab, build_card, build_labs, kinds, sign_card
+
+T = TypeVar("T")
+Message = bytes | LogPage
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+PATIENCE_S = 30.0
+
+
+def examples(count: int) -> settings:
+    """Hypothesis settings for tests that use a disk: few examples, no deadline, nothing written into the working tree."""
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+    return settings(max_examples=count, deadline=None, database=None, suppress_health_check=checks)
+
+
+@dataclass(slots=True)
+class TurnedClock:
+    """A clock that stands until it is turned."""
+
+    now: datetime = NOON
+
+    def __call__(self) -> datetime:
+        """The time it shows."""
+        return self.now
+
+    def turn(self, seconds: float) -> None:
+        """Move it forward."""
+        self.now += timedelta(seconds=seconds)
+
+
+@lru_cache(maxsize=1)
+def _empty_database() -> bytes:
+    with TemporaryDirectory() as folder:
+        store, copy = create_store(Path(folder)), Path(folder) / "copy"
+        store.database.backup(copy)
+        store.close()
+        return copy.read_bytes()
+
+
+def new_store(path: Path) -> Store:
+    """An empty store in a new folder; the migrations ran once for all tests."""
+    path.mkdir(parents=True)
+    (path / DATABASE_NAME).write_bytes(_empty_database())
+    return open_store(path)
+
+
+def draft(key: str, value: str = "0.10", **members: Any) -> bytes:
+    """A record of the kind `result` as a lab system pushes it."""
+    return orjson.dumps({"key": key, "body": {"value": value}, **members})
+
+
+def drafts(count: int, prefix: str = "WJ") -> list[bytes]:
+    """Records with keys of their own."""
+    return [draft(f"{prefix}-{i:06d}") for i in range(count)]
+
+
+class SimulatedMember:
+    """One member: everything of a node but its servers."""
+
+    def __init__(self, lab: Lab, path: Path, *, schemas: Kinds | None = None, clock: TurnedClock | None = None) -> None:
+        """Make the home's store, with the member's first card in it."""
+        self.lab, self.path = lab, path
+        self.kinds, self.clock = schemas or kinds(), clock or TurnedClock()
+        self.heads: Heads | None = None
+        self.splits: list[SplitViewError] = []
+        self.store = new_store(path)
+        self.store.membership.save_identity(lab.member, lab.alliance, created_ms=milliseconds(self.clock()))
+        self.store.membership.save_card(lab.member, 1, sign_card(build_card(lab), lab), CARD_TYPE)
+        self._build()
+
+    @property
+    def name(self) -> str:
+        """The member's id."""
+        return self.lab.member
+
+    @property
+    def card(self) -> bytes:
+        """The newest card's envelope."""
+        return format_card(self.membership.own_card)
+
+    def reopen(self) -> None:
+        """Stop, and start again on the same files."""
+        self.store.close()
+        self.store = open_store(self.path)
+        self._build()
+
+    def push(self, *records: bytes, kind: str = "result", **options: Any) -> PushOutcome:
+        """Push records, none of which may be refused."""
+        outcome = self.ledger.push_records(PushOptions(kind, **options), records)
+        assert not outcome.errors
+        return outcome
+
+    def mirror_of(self, author: str) -> LogState:
+        """What is held of a member's log."""
+        return self.store.logs.open_log(Lab(author, self.lab.alliance).origin, author)
+
+    def ceiling(self, log: LogState) -> int:
+        """How much of a log may be told."""
+        return min(log.head_size, self.confirmation.ceiling) if log.member == self.name else log.head_size
+
+    def announce(self, *_: object) -> None:
+        """Wake the streams that wait for something new."""
+        if self.heads is not None:
+            self.heads.announce()
+
+    def stored_bytes(self) -> bytes:
+        """Every byte of every file in the member's folder."""
+        return b"".join(path.read_bytes() for path in sorted(self.path.iterdir()))
+
+    def _build(self) -> None:
+        store, clock = self.store, self.clock
+        identity = IdentityKey(self.lab.identity_key, self.lab.sign)
+        self.membership = Membership(store.membership, identity=identity, clock=clock)
+        self.ledger = Ledger(
+            store, author=self.name, signer=self.lab.log, kinds=self.kinds, clock=clock, members=self._audience_members
+        )
+        self.confirmation = Confirmation(
+            store, member=self.name, log=lambda: self.ledger.log, alliance=lambda: self.membership.alliance
+        )
+        self.exchange = CheckpointExchange(
+            store, membership=self.membership, confirmation=self.confirmation, witness=self.lab.witness, clock=clock
+        )
+        self.ledger.subscribe(self.announce)
+
+    def _audience_members(self) -> list[str]:
+        alliance = self.membership.alliance
+        return alliance.active_members() if alliance else [self.name]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(slots=True)
+class Tampering:
+    """What is done to every answer of a peer before the follower sees it; nothing, unless a test replaces one."""
+
+    announcement: Callable[[bytes], bytes] = _same
+    page: Callable[[LogPage], LogPage] = _same
+    stream: Callable[[Sequence[Message]], Iterable[Message]] = _same
+    reader: Callable[[str], str] = _same
+    exchange: Callable[[Exchange], Exchange] = _same
+    rosters: Callable[[list[bytes]], list[bytes]] = _same
+    cards: Callable[[list[bytes]], list[bytes]] = _same
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCall:
+    """One call of ReadLog."""
+
+    reader: str
+    author: str
+    start: int
+    after: int
+    entries_max: int
+
+
+class SimulatedPeerClient:
+    """A connection from one member to another, in the same process; implements `node.sync.peer.PeerClient`."""
+
+    def __init__(self, alliance: SimulatedAlliance, caller: str, server: str) -> None:
+        """Connect `caller` to `server`."""
+        self._alliance, self._caller, self._server = alliance, caller, alliance[server]
+
+    async def get_roster(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
+        """As PeerService.GetRoster."""
+        self._reach()
+        rosters, cards = self._server.membership.newer_than(version, held_cards)
+        return self._tampering.rosters(rosters), self._tampering.cards(cards)
+
+    async def exchange_checkpoints(
+        self, *, digest: bytes, notes: Sequence[bytes], roster_version: int, cards_digest: bytes
+    ) -> Exchange:
+        """As PeerService.ExchangeCheckpoints."""
+        self._reach()
+        server = self._server
+        held = server.exchange.held_notes()
+        own = server.exchange.digest(held)
+        if notes:
+            server.splits += server.exchange.accept_notes(notes, peer=self._caller)[1]
+        answer = Exchange(
+            digest=own,
+            notes=held if own != digest and not notes else [],
+            roster_version=server.membership.joined.roster.version,
+            cards_digest=server.membership.cards_digest(),
+            caller_note=server.exchange.note_for(self._caller),
+            time_ms=milliseconds(server.clock()),
+        )
+        return self._tampering.exchange(answer)
+
+    async def read_log(
+        self, origin: str, *, start: int, after: int, follow: bool, entries_max: int
+    ) -> AsyncIterator[Message]:
+        """As PeerService.ReadLog."""
+        self._reach()
+        server, tampering = self._server, self._tampering
+        self._alliance.reads.append(ReadCall(self._caller, server.name, start, after, entries_max))
+        request = peer_pb2.ReadLogRequest(origin=origin, start=start, after=after, follow=follow, entries_max=entries_max)
+        stream = LogStream(server.store, request, reader=tampering.reader(self._caller), ceiling=server.ceiling)
+        while True:
+            assert server.heads is not None, "use SimulatedAlliance.run"
+            generation = server.heads.generation
+            messages = [message_from_wire(message) for message in stream.advance()]
+            for message in tampering.stream(messages):
+                self._reach()
+                yield tampering.page(message) if isinstance(message, LogPage) else tampering.announcement(message)
+            if not messages:
+                if not follow:
+                    return
+                await server.heads.wait_beyond(generation)
+
+    async def close(self) -> None:
+        """Count the connections that were given up."""
+        self._alliance.closed += 1
+
+    @property
+    def _tampering(self) -> Tampering:
+        return self._alliance.tampering
+
+    def _reach(self) -> None:
+        if self._server.name in self._alliance.unreachable:
+            raise PeerUnreachableError(f"{self._server.name} cannot be reached: it is switched off")
+
+
+class SimulatedAlliance:
+    """Members that founded and joined one alliance. `unreachable` names those that do not answer."""
+
+    def __init__(self, folder: Path, count: int = 3, *, schemas: Kinds | None = None, confirmed: bool = True) -> None:
+        """Found with the first member and join the others; `confirmed` lets everyone publish at once."""
+        self.clock = TurnedClock()
+        self.members = {
+            lab.member: SimulatedMember(lab, folder / lab.member, schemas=schemas, clock=self.clock)
+            for lab in build_labs(count)
+        }
+        self.tampering = Tampering()
+        self.unreachable: set[str] = set()
+        self.reads: list[ReadCall] = []
+        self.closed = 0
+        first, *others = self.members.values()
+        first.membership.found("Jinan Quality Alliance")
+        if others:
+            first.membership.add_members([member.card for member in others])
+        rosters, cards = self.exported(first.name)
+        for member in others:
+            member.membership.import_alliance(rosters, cards, fingerprint=first.membership.joined.fingerprint)
+        if confirmed:
+            for member in self.members.values():
+                member.confirmation.override()
+
+    def __getitem__(self, name: str) -> SimulatedMember:
+        """A member by its id."""
+        return self.members[name]
+
+    def exported(self, name: str) -> tuple[list[bytes], list[bytes]]:
+        """What `roster export` writes: every roster and the newest cards."""
+        alliance = self[name].membership.joined
+        return [format_roster(item) for item in alliance.rosters], [format_card(item) for item in alliance.cards.values()]
+
+    def client(self, caller: str, server: str) -> PeerClient:
+        """A connection between two members."""
+        return SimulatedPeerClient(self, caller, server)
+
+    def parts(self, reader: str, **changes: Any) -> FollowerParts:
+        """What the followers of one member share; contact is made once, unless a test changes the interval."""
+        member = self[reader]
+
+        def make_client(card: Card) -> PeerClient:
+            return self.client(reader, card.member)
+
+        return FollowerParts(
+            **{
+                "store": member.store,
+                "membership": member.membership,
+                "exchange": member.exchange,
+                "confirmation": member.confirmation,
+                "kinds": member.kinds,
+                "clock": member.clock,
+                "limits": StagingLimits(),
+                "contact_interval_s": PATIENCE_S,
+                "retry_max_s": 0.01,
+                "make_client": make_client,
+                "on_head": member.announce,
+                "on_split_view": member.splits.append,
+                **changes,
+            }
+        )
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run on an event loop, with everyone's streams alive."""
+
+        async def inside() -> T:
+            for member in self.members.values():
+                member.heads = Heads(asyncio.get_running_loop())
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    return await work()
+            finally:
+                for member in self.members.values():
+                    member.heads = None
+
+        return asyncio.run(inside())
+
+    @asynccontextmanager
+    async def following(self, reader: str, author: str, **changes: Any) -> AsyncIterator[PeerState]:
+        """One follower at work."""
+        state = PeerState(author)
+        task = asyncio.create_task(Follower(self.parts(reader, **changes), author, state).run())
+        try:
+            yield state
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def follow(self, reader: str, author: str, until: Callable[[PeerState], object], **changes: Any) -> PeerState:
+        """Let one follower work until something holds of what it knows."""
+
+        async def work() -> PeerState:
+            async with self.following(reader, author, **changes) as state:
+                await wait_until(lambda: until(state))
+                return state
+
+        return self.run(work)
+
+    def catch_up(self, reader: str, author: str, **changes: Any) -> PeerState:
+        """Let one follower reach the newest checkpoint of an honest author."""
+        size = self[author].ledger.log.head_size
+        return self.follow(reader, author, lambda state: state.verified == size, **changes)
+
+    @asynccontextmanager
+    async def all_connected(self, **changes: Any) -> AsyncIterator[dict[str, Peers]]:
+        """Every member follows every other, and cosigns, as a daemon lets it."""
+        running: dict[str, tuple[Peers, Cosigner, asyncio.Task[None]]] = {}
+        for name in self.members:
+            running[name] = self._start(name, changes)
+        try:
+            yield {name: peers for name, (peers, _, _) in running.items()}
+        finally:
+            for _, cosigner, task in running.values():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                await cosigner.close()
+
+    def close(self) -> None:
+        """Close every store."""
+        for member in self.members.values():
+            member.store.close()
+
+    def _start(self, name: str, changes: dict[str, Any]) -> tuple[Peers, Cosigner, asyncio.Task[None]]:
+        member = self[name]
+
+        def notice_head(log: LogState) -> None:
+            cosigner.notice_head(log)
+            member.announce()
+
+        parts = self.parts(name, **{"contact_interval_s": 0.05, "on_head": notice_head, **changes})
+        peers = Peers(parts)
+        cosigner = Cosigner(parts, peers)
+        loop = asyncio.get_running_loop()
+
+        def notice_change() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(peers.notice_change)
+
+        member.membership.subscribe(notice_change)
+        return peers, cosigner, asyncio.create_task(peers.run())
+
+
+async def wait_until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
+    """Wait until something holds; the test fails when it does not come about."""
+    async with asyncio.timeout(patience_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """Everything in a store that checkpoints cover. Equal before and after means: nothing became visible or went away."""
+
+    logs: list[tuple[str, int, bytes, Any]]
+    entries: list[LogPage]
+    records: list[StoredRecord]
+    count: int
+
+
+def visible(store: Store) -> Visible:
+    """What can be seen of a store."""
+    seen = Visible([], [], list_all(store), store.records.count())
+    for log in store.logs.load_logs():
+        if not log.head_size:
+            continue
+        seen.logs.append((log.origin, log.head_size, log.head_note, log.head_frontier))
+        start = 0
+        while start < log.head_size:
+            page = store.logs.read_page(log, start=start, stop=log.head_size, reader=log.member)
+            seen.entries.append(page)
+            start += len(page.commitments) // 32
+    return seen
+
+
+def list_all(store: Store, chosen: Filter | None = None, *, limit: int = 1000) -> list[StoredRecord]:
+    """Every record of a list, page by page."""
+    found: list[StoredRecord] = []
+    token: str | None = None
+    while True:
+        page = store.records.list(chosen or Filter(), limit=limit, token=token)
+        found += page.records
+        if (token := page.next_token) is None:
+            return found
