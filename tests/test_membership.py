@@ -72,7 +72,9 @@ def held(member: SimulatedMember) -> tuple[Alliance | None, Alliance | None]:
     return member.membership.alliance, member.store.membership.load_alliance()
 
 
-def assert_refused(member: SimulatedMember, change: Callable[[], object], error: type[LabmeshError], message: str) -> LabmeshError:
+def assert_refused(
+    member: SimulatedMember, change: Callable[[], object], error: type[LabmeshError], message: str
+) -> LabmeshError:
     """A refused change changes nothing, tells nobody, and says why."""
     before, told = held(member), []
     member.membership.subscribe(lambda: told.append(1))
@@ -108,9 +110,7 @@ class TestFounding:
         assert_refused(jinan, lambda: jinan.membership.found("Again"), GovernanceError, "belongs to quality.jinan.example")
 
     @pytest.mark.parametrize("threshold", [0, 2, -1])
-    def test_a_council_of_one_has_a_threshold_of_one(
-        self, make: Callable[[Lab], SimulatedMember], threshold: int
-    ) -> None:
+    def test_a_council_of_one_has_a_threshold_of_one(self, make: Callable[[Lab], SimulatedMember], threshold: int) -> None:
         member = make(JINAN)
         assert_refused(member, lambda: member.membership.found("A", threshold), GovernanceError, "is impossible")
 
@@ -360,10 +360,15 @@ class TestUpdates:
     def test_a_second_card_of_one_seq(self, qingdao: SimulatedMember) -> None:
         card = card_of(JINAN, name="Another")
         assert_refused(
-            qingdao, lambda: qingdao.membership.accept_update([], [card], peer="jinan"), PeerFaultError, "two different cards"
+            qingdao,
+            lambda: qingdao.membership.accept_update([], [card], peer="jinan"),
+            PeerFaultError,
+            "two different cards",
         )
 
-    def test_a_member_that_begins_again_with_a_new_identity_key(self, qingdao: SimulatedMember, jinan: SimulatedMember) -> None:
+    def test_a_member_that_begins_again_with_a_new_identity_key(
+        self, qingdao: SimulatedMember, jinan: SimulatedMember
+    ) -> None:
         jinan.membership.add_members([card_of(YANTAI)])
         qingdao.membership.accept_update(*jinan.membership.newer_than(2, {}), peer="jinan")
         roster = qingdao.membership.joined.roster
@@ -408,7 +413,8 @@ class TestOwnCard:
         assert (member.membership.own_card[1].name, member.membership.own_card[1].seq) == ("青岛", 2)
 
     @pytest.mark.parametrize(
-        ("name", "endpoints"), [("", ()), ("a\tb", ()), ("x" * 201, ()), ("A", ("a:1",) * 2), ("A", tuple(f"a:{i}" for i in range(1, 10)))]
+        ("name", "endpoints"),
+        [("", ()), ("a\tb", ()), ("x" * 201, ()), ("A", ("a:1",) * 2), ("A", tuple(f"a:{i}" for i in range(1, 10)))],
     )
     def test_settings_that_cannot_stand_in_a_card(
         self, qingdao: SimulatedMember, name: str, endpoints: tuple[str, ...]
@@ -446,5 +452,3 @@ def next_roster(member: SimulatedMember, *, signer: Lab = JINAN, **changes: obje
     envelope, roster = member.membership.joined.rosters[-1]
     following: Roster = replace(roster, version=roster.version + 1, previous=envelope.hash, **changes)  # type: ignore[arg-type]
     return sign_roster(following, signer)
-
-

@@ -18,9 +18,7 @@ MEMBERS = ("jinan", "qingdao", "yantai")
 
 
 def begin(*, kind: str = "result", **options: Any) -> PushCall:
-    return PushCall(
-        PushOptions(kind, **options), author="jinan", kinds=kinds(), arrived=NOON, members=lambda: MEMBERS
-    )
+    return PushCall(PushOptions(kind, **options), author="jinan", kinds=kinds(), arrived=NOON, members=lambda: MEMBERS)
 
 
 def errors_of(*records: bytes, **options: Any) -> list[PushError]:
@@ -68,7 +66,12 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
     ("a key that is not NFC", draft("cafe\u0301"), "/key", "normalisation form C"),
     ("an empty key", draft(""), "/key", ""),
     ("a key of 201 characters", draft("x" * 201), "/key", ""),
-    ("an unknown member in the audience", draft("A", audience=["qingdao", "weifang"]), "/audience", "weifang is not a member"),
+    (
+        "an unknown member in the audience",
+        draft("A", audience=["qingdao", "weifang"]),
+        "/audience",
+        "weifang is not a member",
+    ),
     ("everyone and one more", draft("A", audience=["*", "qingdao"]), "/audience", "'*' stands alone"),
     ("the author in the audience", draft("A", audience=["jinan"]), "/audience", "jinan is the author"),
     ("a member twice", draft("A", audience=["qingdao", "qingdao"]), "/audience", "each member once"),

@@ -60,7 +60,7 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
 
 def _ask(app: App, content: AllianceFile, file: str) -> str:
     """Show whom the file would make this node believe, and ask; returns the fingerprint that was compared."""
-    if app.json or file == STDIN or not sys.stdin.isatty():
+    if app.json or file == STDIN or not _is_terminal():
         raise UsageFault(
             "nobody can be asked here whether the fingerprint is right",
             hint="give it: labmesh join FILE --fingerprint HEX, as a member tells it by another way than the file",
@@ -80,6 +80,10 @@ def _ask(app: App, content: AllianceFile, file: str) -> str:
             "the fingerprint was not confirmed; nothing was changed", hint="ask the founder for a new file"
         )
     return alliance.fingerprint
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _load(content: AllianceFile, file: str) -> Alliance:

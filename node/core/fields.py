@@ -14,6 +14,11 @@ T = TypeVar("T")
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
+def _is_line(text: str) -> bool:
+    """Whether a text has no control characters; the ideographic space stands in Chinese names."""
+    return text.replace("\u3000", " ").isprintable()
+
+
 class Fields:
     """The members of one JSON object, named in errors by `what`."""
 
@@ -39,7 +44,7 @@ class Fields:
     def text(self, name: str, *, length_max: int = 200) -> str:
         """A string that is not blank, has no control characters, and is at most `length_max` long."""
         value = self._value[name]
-        if not isinstance(value, str) or not value.strip() or len(value) > length_max or not value.isprintable():
+        if not isinstance(value, str) or not value.strip() or len(value) > length_max or not _is_line(value):
             raise self._error(name, f"is not a line of 1 to {length_max} characters")
         return value
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, func, select
 
 from node.core.checkpoint import Cosignature, SignedCheckpoint, parse_checkpoint
-from node.core.note import SIGNATURES_MAX, parse_note
+from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
 from node.store.database import Database
 from node.store.tables import CheckpointRow, CosignatureRow, table_of
 
@@ -79,8 +79,13 @@ def _with_cosignatures(connection: Connection, log_id: int, size: int) -> Signed
         .order_by(_COSIGNATURE.c.time, _COSIGNATURE.c.witness)
         .limit(SIGNATURES_MAX - len(signed.note.signatures))
     )
-    lines = connection.execute(statement).scalars().all()
+    room = NOTE_SIZE_MAX - len(note)
+    lines = []
+    for line in connection.execute(statement).scalars():
+        room -= len(line.encode()) + 1
+        if room < 0:
+            break
+        lines.append(f"{line}\n")
     if not lines:
         return signed
-    text = "".join(f"{line}\n" for line in lines)
-    return signed.with_lines(parse_note(f"x\n\n{text}".encode()).signatures)
+    return signed.with_lines(parse_note(f"x\n\n{''.join(lines)}".encode()).signatures)

@@ -72,7 +72,7 @@ class Database:
         *,
         prefix: str = "",
     ) -> int:
-        """Insert tuples in one batch, in the order of `columns`; returns how many rows were written.
+        """Insert tuples in one batch; returns how many rows were written. `columns` name them in the table's order.
 
         The statement is compiled once and the tuples go to the driver as they are: per-row parameter dictionaries
         cost more than the insertion itself.
@@ -82,7 +82,10 @@ class Database:
         compiled_key = (table.name, tuple(columns), prefix)
         if compiled_key not in self._compiled:
             statement = insert(table).prefix_with(prefix) if prefix else insert(table)
-            self._compiled[compiled_key] = str(statement.compile(self._writer, column_keys=list(columns)))
+            compiled = statement.compile(self._writer, column_keys=list(columns))
+            if compiled.positiontup != list(columns):
+                raise StoreError(f"the columns of {table.name} stand in the order {compiled.positiontup}")
+            self._compiled[compiled_key] = str(compiled)
         return connection.exec_driver_sql(self._compiled[compiled_key], list(rows)).rowcount
 
     def close(self) -> None:

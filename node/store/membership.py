@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from node.core.alliance import Alliance, format_card, format_roster, load_alliance
 from node.core.dsse import parse_envelope
-from node.errors import HomeError
+from node.errors import HomeError, SignatureError
 from node.store.database import Database
 from node.store.tables import CardRow, NodeRow, RosterRow, table_of
 
@@ -56,7 +56,13 @@ class MembershipStore:
             cards = connection.execute(select(_CARD.c.envelope).order_by(_CARD.c.member, _CARD.c.seq)).scalars().all()
         if not rosters:
             return None
-        return load_alliance(rosters, cards, fingerprint=self.load_identity().fingerprint)
+        alliance = load_alliance(rosters, fingerprint=self.load_identity().fingerprint)
+        for raw in cards:
+            try:
+                alliance = alliance.accept_card(raw)
+            except SignatureError:
+                continue  # signed by an identity key that a later roster replaced
+        return alliance
 
     def load_own_card(self, member: str) -> bytes | None:
         """The newest card of this home's member, which exists before any alliance is joined."""
@@ -78,13 +84,13 @@ class MembershipStore:
             ]
             if rows:
                 connection.execute(insert(_ROSTER), rows)
-            have = {tuple(row) for row in connection.execute(select(_CARD.c.member, _CARD.c.seq))}
+            have = set(connection.execute(select(_CARD.c.hash)).scalars())
             self._insert_cards(
                 connection,
                 (
-                    (card.member, card.seq, envelope.hash, format_card((envelope, card)))
+                    (envelope.hash, card.member, card.seq, format_card((envelope, card)))
                     for envelope, card in alliance.cards.values()
-                    if (card.member, card.seq) not in have
+                    if envelope.hash not in have
                 ),
             )
 
@@ -92,7 +98,7 @@ class MembershipStore:
         """Write one card, the own one, before or after the alliance is joined."""
         envelope, _ = parse_envelope(raw, payload_type)
         with self._database.write() as connection:
-            self._insert_cards(connection, [(member, seq, envelope.hash, raw)])
+            self._insert_cards(connection, [(envelope.hash, member, seq, raw)])
 
-    def _insert_cards(self, connection: Connection, rows: Iterable[tuple[str, int, str, bytes]]) -> None:
-        self._database.insert_rows(connection, _CARD, ("member", "seq", "hash", "envelope"), list(rows))
+    def _insert_cards(self, connection: Connection, rows: Iterable[tuple[str, str, int, bytes]]) -> None:
+        self._database.insert_rows(connection, _CARD, ("hash", "member", "seq", "envelope"), list(rows))

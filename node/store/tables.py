@@ -53,9 +53,9 @@ class CardRow(SQLModel, table=True):
     """Every card this node has accepted, as signed; the newest of a member counts."""
 
     __tablename__: ClassVar[Any] = "card"
-    member: str = Field(primary_key=True)
-    seq: int = Field(primary_key=True)
-    hash: str
+    hash: str = Field(primary_key=True)
+    member: str
+    seq: int
     envelope: bytes
 
 

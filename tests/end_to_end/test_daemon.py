@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 import threading
@@ -101,7 +100,7 @@ def test_a_folder_that_is_no_home_is_refused(mesh: Mesh):
     finally:
         process.kill()
         process.wait()
-    assert os.listdir(folder) == []
+    assert not any(folder.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -692,7 +692,7 @@ class TestStore:
         second = sign_card(build_card(JINAN, seq=2, previous=parse_card(first)[0].hash, name="Another"), JINAN)
         membership.save_card("jinan", 2, second, CARD_TYPE)
         membership.save_card("jinan", 1, first, CARD_TYPE)
-        membership.save_card("qingdao", 3, second, CARD_TYPE)
+        membership.save_card("qingdao", 3, sign_card(build_card(JINAN, name="A third"), JINAN), CARD_TYPE)
         assert opened.reopen().membership.load_own_card("jinan") == second
 
     # Durability of mistakes

@@ -39,9 +39,9 @@ def _create_membership() -> None:
     )
     op.create_table(
         "card",
-        sa.Column("member", sa.String(), primary_key=True),
-        sa.Column("seq", sa.Integer(), primary_key=True),
-        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(), primary_key=True),
+        sa.Column("member", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("envelope", sa.LargeBinary(), nullable=False),
     )
 

@@ -1,0 +1,94 @@
+"""Run the command line in this process, on homes in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import labmesh
+from tests.cli.fake_node import FakeNode, serve
+
+ALLIANCE = "quality.jinan.example"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout."""
+        assert self.out.endswith("\n") and self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Any:
+        """The error in that document."""
+        content = self.document
+        assert set(content) == {"error"} and set(content["error"]) == {"reason", "message", "hint"}
+        return content["error"]
+
+
+def run(*args: object, home: Path | None = None, stdin: str | bytes = "", env: dict[str, str] | None = None) -> Ended:
+    """Run `labmesh` with these arguments; nothing may end in a traceback."""
+    arguments = [] if home is None else ["--home", str(home)]
+    result = CliRunner().invoke(labmesh, [*arguments, *map(str, args)], input=stdin, env=env)
+    assert "Traceback" not in result.output, result.output
+    return Ended(result.exit_code, result.stdout, result.stderr)
+
+
+def init(home: Path, member: str = "jinan", alliance: str = ALLIANCE) -> Path:
+    """Make a home."""
+    name, region, address = f"{member.title()} 检验院", "CN-37", f"{member}.example:7443"
+    ended = run(
+        *("init", member, "--alliance", alliance, "--name", name, "--region", region, "--address", address, "--json"),
+        home=home,
+    )
+    assert ended.exit_code == 0, ended
+    return home
+
+
+@pytest.fixture(scope="session")
+def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home made once, to be copied."""
+    return init(tmp_path_factory.mktemp("made") / "home")
+
+
+@pytest.fixture
+def home(made_home: Path, tmp_path: Path) -> Path:
+    """A fresh home of jinan, not yet in an alliance."""
+    return Path(shutil.copytree(made_home, tmp_path / "home"))
+
+
+@pytest.fixture
+def founded(home: Path) -> Path:
+    """A home of jinan, which founded the alliance."""
+    assert run("roster", "create", "--title", "Jinan 联盟", home=home).exit_code == 0
+    return home
+
+
+@pytest.fixture
+def node_home() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket."""
+    path = Path(tempfile.mkdtemp(prefix="lm "))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def node(node_home: Path) -> Iterator[FakeNode]:
+    """A node that answers what the test tells it, on the socket in `node_home`."""
+    with serve(node_home / "labmesh.sock") as fake:
+        yield fake

@@ -1,0 +1,274 @@
+"""Founding, adding, showing, exporting and joining, without a daemon; and with one that holds the lock."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from cli import governance
+from labmesh.v1 import node_pb2
+from node.core.alliance import load_alliance
+from node.errors import GovernanceError
+from node.home import Home
+from tests.cli.conftest import ALLIANCE, init, run
+from tests.cli.fake_node import serve
+
+WRONG = "0" * 64
+
+
+@pytest.fixture
+def qingdao(tmp_path):
+    return init(tmp_path / "qingdao", "qingdao")
+
+
+def _card(home, tmp_path):
+    file = tmp_path / f"{home.name}.card"
+    assert run("card", "-o", file, home=home).exit_code == 0
+    return file
+
+
+@pytest.fixture
+def exported(founded, qingdao, tmp_path):
+    """The file that qingdao joins with."""
+    assert run("roster", "add", _card(qingdao, tmp_path), home=founded).exit_code == 0
+    file = tmp_path / "alliance.json"
+    assert run("roster", "export", "-o", file, home=founded).exit_code == 0
+    return file
+
+
+def _fingerprint(home):
+    return run("roster", "show", "--json", home=home).document["fingerprint"]
+
+
+def test_create_founds_version_1(home):
+    content = run("roster", "create", "--title", "Jinan 联盟", "--json", home=home).document
+    assert content == {"alliance": ALLIANCE, "version": 1, "fingerprint": _fingerprint(home)}
+
+
+@pytest.mark.parametrize("threshold", [2, 3])
+def test_an_impossible_threshold_is_refused(home, threshold):
+    ended = run("roster", "create", "--title", "t", "--threshold", threshold, "--json", home=home)
+    assert ended.exit_code == 1 and ended.error["reason"] == "GOVERNANCE"
+
+
+def test_a_second_alliance_is_refused(founded):
+    ended = run("roster", "create", "--title", "t", "--json", home=founded)
+    assert ended.exit_code == 1 and "already" in ended.error["message"]
+
+
+def test_show_has_everything(founded, exported):
+    content = run("roster", "show", "--json", home=founded).document
+    assert list(content) == (
+        "alliance title version fingerprint issued expires threshold quorum council members".split()
+    )
+    assert (content["version"], content["threshold"], content["quorum"]) == (2, 1, 1)
+    assert content["council"] == ["jinan"]
+    assert [member["member"] for member in content["members"]] == ["jinan", "qingdao"]
+    newcomer = content["members"][1]
+    assert newcomer["name"] == "Qingdao 检验院" and newcomer["endpoints"] == ["qingdao.example:7443"]
+    assert (newcomer["status"], newcomer["left"]) == ("active", None)
+    shown = run("roster", "show", home=founded).out
+    assert "Jinan 联盟" in shown and "qingdao.example:7443" in shown and "\x1b" not in shown
+
+
+def test_show_before_an_alliance(home):
+    ended = run("roster", "show", "--json", home=home)
+    assert ended.exit_code == 1 and "roster create" in ended.error["hint"] and "join" in ended.error["hint"]
+
+
+def test_the_exported_file_holds_a_chain_that_verifies(founded, exported):
+    content = json.loads(exported.read_bytes())
+    assert set(content) == {"rosters", "cards"}
+    envelopes = [[json.dumps(one, sort_keys=True, separators=(",", ":")).encode() for one in content[name]] for name in content]
+    cards, rosters = envelopes
+    alliance = load_alliance(rosters, cards, fingerprint=_fingerprint(founded))
+    assert set(alliance.cards) == {"jinan", "qingdao"}
+    assert run("roster", "export", home=founded).out.strip().encode() == exported.read_bytes()
+
+
+def test_add_takes_stdin_and_refuses_it_twice(founded, qingdao):
+    card = run("card", home=qingdao).out
+    assert run("roster", "add", "-", "-", home=founded, stdin=card).exit_code == 2
+    assert run("roster", "add", "-", "--json", home=founded, stdin=card).document["version"] == 2
+
+
+def test_add_refuses_a_member_who_is_there(founded, exported, qingdao, tmp_path):
+    ended = run("roster", "add", _card(qingdao, tmp_path), "--json", home=founded)
+    assert ended.exit_code == 1 and "in the roster already" in ended.error["message"]
+
+
+def test_add_refuses_a_card_of_another_alliance(founded, tmp_path):
+    stranger = init(tmp_path / "stranger", "zibo", alliance="other.example")
+    ended = run("roster", "add", _card(stranger, tmp_path), "--json", home=founded)
+    assert ended.exit_code == 1 and "other.example" in ended.error["message"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff", b"{", b"PK\x03\x04", b'{"rosters":[],"cards":[]}'])
+def test_add_refuses_other_files_by_name(founded, tmp_path, content):
+    file = tmp_path / "thing"
+    file.write_bytes(content)
+    ended = run("roster", "add", file, "--json", home=founded)
+    assert ended.exit_code == 1 and ended.error["reason"] == "FORMAT"
+    assert str(file) in ended.error["message"] and "labmesh card" in ended.error["hint"]
+
+
+def test_add_names_the_card_that_was_changed(founded, qingdao, tmp_path):
+    file = _card(qingdao, tmp_path)
+    envelope = json.loads(file.read_bytes())
+    envelope["payload"] = "e30="
+    file.write_text(json.dumps(envelope))
+    ended = run("roster", "add", file, "--json", home=founded)
+    assert ended.exit_code == 1 and str(file) in ended.error["message"]
+
+
+def test_remove(founded, exported):
+    assert run("roster", "remove", "qingdao", "--json", home=founded).document["version"] == 3
+    members = run("roster", "show", "--json", home=founded).document["members"]
+    assert members[1]["status"] == "removed" and members[1]["left"] is not None
+    ended = run("roster", "remove", "qingdao", "--json", home=founded)
+    assert ended.exit_code == 1 and ended.error["reason"] == "GOVERNANCE"
+
+
+def _groups(fingerprint):
+    return " ".join(fingerprint[i : i + 4] for i in range(0, 64, 4))
+
+
+def _colons(fingerprint):
+    return ":".join(fingerprint[i : i + 2] for i in range(0, 64, 2))
+
+
+@pytest.mark.parametrize("written", [str, str.upper, _groups, _colons])
+def test_join_takes_a_fingerprint_as_people_write_it(founded, exported, qingdao, written):
+    fingerprint = _fingerprint(founded)
+    ended = run("join", exported, "--fingerprint", written(fingerprint), "--json", home=qingdao)
+    assert ended.document == {
+        "alliance": ALLIANCE,
+        "version": 2,
+        "fingerprint": fingerprint,
+        "members": ["jinan", "qingdao"],
+    }
+    assert _fingerprint(qingdao) == fingerprint
+
+
+def test_join_takes_the_fingerprint_of_an_earlier_version(founded, exported, qingdao):
+    first = json.loads(exported.read_bytes())
+    earlier = {"rosters": first["rosters"][:1], "cards": []}
+    raw = json.dumps(earlier["rosters"][0], sort_keys=True, separators=(",", ":")).encode()
+    fingerprint = load_alliance([raw]).fingerprint
+    assert run("join", exported, "--fingerprint", fingerprint, home=qingdao).exit_code == 0
+
+
+@pytest.mark.parametrize("fingerprint", ["", "abc", "g" * 64, "0" * 63, "0" * 65])
+def test_join_refuses_what_is_no_fingerprint(exported, qingdao, fingerprint):
+    ended = run("join", exported, "--fingerprint", fingerprint, "--json", home=qingdao)
+    assert ended.exit_code == 2 and "64" in ended.error["message"]
+
+
+def test_join_refuses_the_wrong_fingerprint_and_stays_outside(exported, qingdao):
+    ended = run("join", exported, "--fingerprint", WRONG, "--json", home=qingdao)
+    assert ended.exit_code == 1 and WRONG in ended.error["message"]
+    assert run("roster", "show", home=qingdao).exit_code == 1
+
+
+@pytest.mark.parametrize("args", [[], ["--json"]])
+def test_join_without_a_fingerprint_and_without_a_person_is_usage(exported, qingdao, args):
+    ended = run("join", exported, *args, home=qingdao)
+    assert ended.exit_code == 2
+    assert "--fingerprint" in (ended.error["hint"] if args else ended.err)
+
+
+@pytest.mark.parametrize(("typed", "exit_code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 130)])
+def test_join_shows_the_fingerprint_and_asks(monkeypatch, founded, exported, qingdao, typed, exit_code):
+    monkeypatch.setattr("cli.commands.join._is_terminal", lambda: True)
+    ended = run("join", exported, home=qingdao, stdin=typed)
+    assert ended.exit_code == exit_code, ended
+    assert _groups(_fingerprint(founded)) in ended.out and "Jinan 联盟" in ended.out
+    assert run("roster", "show", home=qingdao).exit_code == (0 if exit_code == 0 else 1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[1]", b'{"rosters":[],"cards":[]}', b'{"rosters":[{}],"cards":[]}', b'{"rosters":3,"cards":[]}']
+)
+def test_join_refuses_other_files_by_name(qingdao, tmp_path, content):
+    file = tmp_path / "thing"
+    file.write_bytes(content)
+    ended = run("join", file, "--fingerprint", WRONG, "--json", home=qingdao)
+    assert ended.exit_code == 1 and ended.error["reason"] == "FORMAT"
+    assert str(file) in ended.error["message"] and "roster export" in ended.error["hint"]
+
+
+def test_join_says_that_a_card_is_a_card(home, qingdao, tmp_path):
+    ended = run("join", _card(home, tmp_path), "--fingerprint", WRONG, "--json", home=qingdao)
+    assert ended.exit_code == 1 and "card" in ended.error["message"]
+
+
+def test_join_refuses_another_alliance(founded, exported, tmp_path):
+    stranger = init(tmp_path / "stranger", "qingdao", alliance="other.example")
+    ended = run("join", exported, "--fingerprint", _fingerprint(founded), "--json", home=stranger)
+    assert ended.exit_code == 1 and ALLIANCE in ended.error["message"] and "other.example" in ended.error["message"]
+
+
+def test_join_refuses_who_was_not_added(founded, exported, tmp_path):
+    outsider = init(tmp_path / "outsider", "zibo")
+    ended = run("join", exported, "--fingerprint", _fingerprint(founded), "--json", home=outsider)
+    assert ended.exit_code == 1 and "labmesh card" in ended.error["hint"]
+
+
+def test_a_joined_home_takes_newer_rosters_without_a_question(founded, exported, qingdao, tmp_path):
+    assert run("join", exported, "--fingerprint", _fingerprint(founded), home=qingdao).exit_code == 0
+    again = run("join", exported, "--json", home=qingdao)
+    assert again.document["version"] == 2
+    zibo = init(tmp_path / "zibo", "zibo")
+    assert run("roster", "add", _card(zibo, tmp_path), home=founded).exit_code == 0
+    assert run("roster", "export", "-o", exported, home=founded).exit_code == 0
+    newer = run("join", exported, home=qingdao)
+    assert newer.exit_code == 0 and "now version 3" in newer.out
+    assert run("roster", "show", "--json", home=qingdao).document["version"] == 3
+
+
+@pytest.fixture
+def short_home(founded):
+    """A founded home whose path is short enough for a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="lm "))
+    shutil.copytree(founded, folder / "h")
+    yield folder / "h"
+    shutil.rmtree(folder)
+
+
+def test_with_a_daemon_the_daemon_is_asked(short_home, qingdao):
+    with Home(short_home).lock(), serve(short_home / "labmesh.sock") as fake:
+        fake.answers["AddMembers"] = node_pb2.AddMembersResponse(version=7, fingerprint=WRONG)
+        fake.answers["RemoveMember"] = node_pb2.RemoveMemberResponse(version=8, fingerprint=WRONG)
+        fake.answers["FoundAlliance"] = GovernanceError("founded already", hint="type: labmesh roster show")
+        fake.answers["ImportAlliance"] = node_pb2.ImportAllianceResponse(version=9, fingerprint=WRONG)
+        card = run("card", home=qingdao).out
+        added = run("roster", "add", "-", "--json", home=short_home, stdin=card)
+        assert added.document["version"] == 7
+        assert list(fake.calls[0].cards) == [card.strip().encode()]
+        assert run("roster", "remove", "qingdao", "--json", home=short_home).document["version"] == 8
+        founded = run("roster", "create", "--title", "t", "--json", home=short_home)
+        assert founded.exit_code == 1
+        assert founded.error == {"reason": "GOVERNANCE", "message": "founded already", "hint": "type: labmesh roster show"}
+        exported = run("roster", "export", home=short_home).out
+        joined = run("join", "-", "--json", home=short_home, stdin=exported)
+        assert joined.document["version"] == 9
+        assert len(fake.calls[-1].rosters) == 1 and fake.calls[-1].fingerprint == ""
+
+
+def test_a_lock_without_a_daemon_is_3(monkeypatch, short_home):
+    monkeypatch.setattr(governance, "LOCK_WAIT_S", 0.3)
+    with Home(short_home).lock():
+        ended = run("roster", "remove", "qingdao", "--json", home=short_home)
+    assert (ended.exit_code, ended.out) == (3, "")
+    assert "another process is using" in ended.err
+
+
+def test_reading_needs_no_lock(short_home):
+    with Home(short_home).lock():
+        assert run("roster", "show", home=short_home).exit_code == 0
+        assert run("roster", "export", home=short_home).exit_code == 0
+        assert run("card", home=short_home).exit_code == 0

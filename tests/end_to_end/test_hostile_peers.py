@@ -1,0 +1,391 @@
+"""A member with real keys lies to a node: nothing becomes visible, the node says why, and everything else goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+import grpc
+import pytest
+
+from labmesh.v1 import node_pb2, peer_pb2
+from node.core.entry import LogPage, Opening
+from node.rpc.convert import page_to_wire
+from tests.builders import record_bytes
+from tests.end_to_end.harness import Mesh, database_size, eventually, open_mesh, read_log_file, result_record
+from tests.end_to_end.hostile import (
+    BODY,
+    HostilePeer,
+    Message,
+    Play,
+    RefusalError,
+    answer_exchange,
+    honest,
+    serve_hostile,
+)
+
+STAGING_ENTRIES, STAGING_BYTES = 5000, 2 * 1024 * 1024
+# What a node may keep of a flood: the staged bytes, the write-ahead log, and as much again for what SQLite frees late.
+FILES_MAX = 2 * (STAGING_BYTES + 16 * 1024 * 1024)
+OTHER_ROOT = sha256(b"another history").digest()
+
+
+@dataclass
+class Stage:
+    """Jinan is honest, weifang is not, qingdao believes neither."""
+
+    mesh: Mesh
+    fake: HostilePeer
+    pushed: int = 0
+
+    @property
+    def victim(self):
+        return self.mesh["qingdao"]
+
+    def knock(self) -> bool:
+        """Call the victim, so that it does not wait out its pause after a fault; the liar may do that, too."""
+        with self.mesh.call_as("weifang", "qingdao") as stub:
+            stub.ExchangeCheckpoints(peer_pb2.ExchangeCheckpointsRequest(), timeout=20)
+        return True
+
+    def play(self, play: Play) -> None:
+        """Change the play, and wait until the victim reads it."""
+        before = self.fake.reads
+        self.fake.change(play)
+        eventually(lambda: self.knock() and self.fake.reads > before, "the victim reads the log again", poll_s=0.2)
+
+    def visible(self) -> tuple[object, ...]:
+        """Everything the victim shows of weifang."""
+        status, log = self.victim.status(), read_log_file(self.victim, "weifang")
+        log.require_sound()
+        return (
+            self.victim.peer("weifang").verified,
+            log.head_note,
+            sorted(self.victim.keys("weifang")),
+            sorted(hit for hit in self.victim.hits("地下水") if hit.startswith("weifang/")),
+            status.records - len(self.victim.keys("jinan")),
+        )
+
+    def require_refused(self, state: str, reason: str) -> node_pb2.PeerStatus:
+        """The victim says what is wrong with weifang."""
+
+        def told() -> node_pb2.PeerStatus | None:
+            peer = self.victim.peer("weifang")
+            return peer if (peer.state, peer.reason) == (state, reason) else None
+
+        peer = eventually(told, f"weifang is {state} for {reason}")
+        assert peer.error
+        return peer
+
+    def require_others_go_on(self) -> None:
+        """A record of jinan arrives at the victim, live."""
+        self.pushed += 1
+        key = f"ON-{self.pushed}"
+        self.mesh["jinan"].push([result_record(key)])
+        eventually(lambda: self.victim.sees(f"jinan/result/{key}"), "the log of jinan goes on")
+
+    def require_recovery(self) -> None:
+        """As soon as weifang is honest again, its records arrive, too."""
+        self.fake.append()
+        self.play(honest)
+        size = self.fake.log.size
+        eventually(lambda: self.victim.peer("weifang").verified == size, "weifang is followed again")
+        self.require_connected()
+        read_log_file(self.victim, "weifang").require_sound()
+
+    def require_connected(self) -> None:
+        def is_connected() -> bool:
+            peer = self.victim.peer("weifang")
+            return (peer.state, peer.reason, peer.behind) == ("connected", "", 0)
+
+        eventually(is_connected, "weifang is connected")
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Stage]:
+    with open_mesh("jinan", "qingdao", "weifang") as mesh, serve_hostile(mesh, "weifang") as fake:
+        mesh["qingdao"].configure(staging_entries=STAGING_ENTRIES, staging_bytes=STAGING_BYTES, deadline_s=3)
+        fake.append(20)
+        mesh.start("jinan", "qingdao")
+        stage = Stage(mesh, fake)
+        eventually(lambda: stage.victim.peer("weifang").verified == 20, "the victim has an honest log")
+        yield stage
+        written = stage.victim.stderr_path.read_text()
+        assert "follower_died" not in written
+        assert "internal_error" not in written
+
+
+@pytest.fixture
+def stage(opened: Stage) -> Stage:
+    """The stage, with the search index complete."""
+    eventually(lambda: opened.victim.status().index_backlog == 0, "the victim has indexed everything")
+    return opened
+
+
+def wrong_root(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """Entries of another history under a root that the log key did sign."""
+    yield fake.sign(request.start + 5, OTHER_ROOT)
+    yield page_to_wire(LogPage(request.start, OTHER_ROOT * 5, []))
+
+
+def split_view(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.sign(fake.log.size, OTHER_ROOT)
+
+
+def shrunken_log(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.announce(fake.log.size - 1)
+
+
+def truncated_page(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.sign(request.start + 2, OTHER_ROOT)
+    yield page_to_wire(LogPage(request.start, bytes(63), []))
+
+
+def page_with_a_gap(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.sign(request.start + 9, OTHER_ROOT)
+    yield page_to_wire(LogPage(request.start + 1, bytes(32), []))
+
+
+def page_beyond_the_announcement(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.sign(request.start + 1, OTHER_ROOT)
+    yield page_to_wire(LogPage(request.start, bytes(64), []))
+
+
+def page_without_an_announcement(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield page_to_wire(LogPage(request.start, bytes(32), []))
+
+
+def foreign_key(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """The checkpoint of weifang's log with one bit of the signature turned."""
+    note = bytes(fake.log.checkpoint())
+    yield peer_pb2.ReadLogResponse(checkpoint=note[:-8] + bytes([note[-8] ^ 1]) + note[-7:])
+
+
+def opening_that_does_not_fit(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.sign(request.start + 1, OTHER_ROOT)
+    yield page_to_wire(LogPage(request.start, bytes(32), [Opening(request.start, bytes(32), b"{}", 10**6)]))
+
+
+def changed_late_opening(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """A verified entry again, with other bytes."""
+    yield fake.announce()
+    held = fake.log.opening(3)
+    changed = held.record.replace(b"0.10", b"0.01")
+    assert changed != held.record
+    yield page_to_wire(LogPage(request.start, b"", [Opening(3, held.salt, changed, 10**6)]))
+
+
+def impossible_sequence(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.announce()
+    held = fake.log.opening(3)
+    yield page_to_wire(LogPage(request.start, b"", [Opening(3, held.salt, held.record, 2**64 - 1)]))
+
+
+def empty_page(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield fake.sign(request.start + 1, OTHER_ROOT)
+    yield peer_pb2.ReadLogResponse()
+
+
+def garbage_note(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    yield peer_pb2.ReadLogResponse(checkpoint=bytes(range(256)))
+
+
+def garbage_message(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """Bytes that are no protobuf message at all."""
+    yield b"\xff" * 200
+
+
+def announcements_for_ever(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    while True:
+        yield fake.announce()
+
+
+def ever_larger_announcements(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    for size in range(request.start + 1, request.start + STAGING_ENTRIES):
+        yield fake.sign(size, OTHER_ROOT)
+
+
+def late_openings_for_ever(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """Valid openings of entries that are there already: every page passes, none brings anything."""
+    yield fake.announce()
+    sequence = 10**6
+    while True:
+        openings = [fake.log.opening(index) for index in range(min(request.start, 20))]
+        sequence += len(openings)
+        numbered = [Opening(item.index, item.salt, item.record, sequence + item.index) for item in openings]
+        yield page_to_wire(LogPage(request.start, b"", numbered))
+
+
+def impossible_size(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """An announcement of 10^12 entries, and pages without end."""
+    yield fake.sign(10**12, OTHER_ROOT)
+    for start in range(request.start, 10**12, 1000):
+        yield page_to_wire(LogPage(start, OTHER_ROOT * 1000, []))
+
+
+def flood_of_openings(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+    """As many entries as may be staged, each opened with as many bytes as a record may have."""
+    yield fake.sign(request.start + STAGING_ENTRIES - 1, OTHER_ROOT)
+    commit = fake.log.lab.origin.encode()
+    bound = b"labmesh/commitment/v1\x00" + len(commit).to_bytes(2, "big") + commit
+    record, salt = b"x" * 1_000_000, bytes(32)
+    commitment = sha256(bound + salt + len(record).to_bytes(8, "big") + record).digest()
+    for index in range(request.start, request.start + STAGING_ENTRIES - 1):
+        yield page_to_wire(LogPage(index, commitment, [Opening(index, salt, record, 10**6 + index)]))
+
+
+LIES: dict[Play, tuple[str, str]] = {
+    wrong_root: ("refused", "PROOF"),
+    split_view: ("quarantined", "SPLIT_VIEW"),
+    shrunken_log: ("refused", "ROLLBACK"),
+    truncated_page: ("refused", "MALFORMED"),
+    page_with_a_gap: ("refused", "MALFORMED"),
+    page_beyond_the_announcement: ("refused", "MALFORMED"),
+    page_without_an_announcement: ("refused", "MALFORMED"),
+    foreign_key: ("refused", "SIGNATURE"),
+    opening_that_does_not_fit: ("refused", "PROOF"),
+    changed_late_opening: ("refused", "PROOF"),
+    impossible_sequence: ("refused", "MALFORMED"),
+    empty_page: ("refused", "MALFORMED"),
+    garbage_note: ("refused", "MALFORMED"),
+    garbage_message: ("refused", "MALFORMED"),
+    announcements_for_ever: ("refused", "MALFORMED"),
+    ever_larger_announcements: ("refused", "MALFORMED"),
+    late_openings_for_ever: ("refused", "MALFORMED"),
+    impossible_size: ("refused", "STAGING_LIMIT"),
+    flood_of_openings: ("refused", "STAGING_LIMIT"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
+def test_a_lie_is_refused_and_changes_nothing(stage: Stage, lie: Play):
+    before = stage.visible()
+    stage.play(lie)
+    stage.require_refused(*LIES[lie])
+    stage.require_others_go_on()
+    assert stage.visible() == before
+    assert database_size(stage.victim) < FILES_MAX
+    stage.require_recovery()
+
+
+def test_a_split_view_raises_an_alarm_whoever_tells_it(stage: Stage):
+    size = stage.fake.log.size
+    note = stage.fake.sign(size, OTHER_ROOT).checkpoint
+    with stage.mesh.call_as("weifang", "qingdao") as stub:
+        stub.ExchangeCheckpoints(peer_pb2.ExchangeCheckpointsRequest(notes=[note]), timeout=20)
+    wanted = f"two signed checkpoints of size {size}"
+    eventually(lambda: any(wanted in alarm for alarm in stage.victim.status().alarms), "the alarm reaches a person")
+
+
+def test_floods_do_not_add_up(stage: Stage):
+    """The liar calls its victim again after each refusal, and floods it anew."""
+    before = stage.visible()
+    for _ in range(4):
+        for lie in (flood_of_openings, impossible_size):
+            stage.play(lie)
+            stage.require_refused(*LIES[lie])
+    assert stage.visible() == before
+    assert database_size(stage.victim) < FILES_MAX
+    stage.require_recovery()
+
+
+def test_a_hang_after_an_announcement_stops_only_that_log(stage: Stage):
+    before = stage.visible()
+
+    def hang(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+        yield fake.sign(request.start + 7, OTHER_ROOT)
+        fake.scene.wait()
+
+    stage.play(hang)
+    eventually(lambda: stage.victim.peer("weifang").behind == 7, "seven entries are announced")
+    stage.require_others_go_on()
+    assert stage.visible() == before
+    assert stage.victim.peer("weifang").state == "connected"
+    # What was announced and never came is forgotten when the log goes on.
+    stage.fake.append(6)
+    stage.require_recovery()
+
+
+def test_broken_records_are_quarantined_and_the_log_goes_on(stage: Stage):
+    fake, victim = stage.fake, stage.victim
+    broken = {
+        "SCHEMA": record_bytes("weifang", "SCHEMA", body={**BODY, "results": []}),
+        "AUTHOR": record_bytes("jinan", "AUTHOR", body=BODY),
+        "BYTES": b"\xff\xfe no JSON at all",
+        "SPACES": record_bytes("weifang", "SPACES", body=BODY).replace(b":", b": "),
+        "REVISION": record_bytes("weifang", "WJ-000001", body={**BODY, "report": "R-2"}),
+    }
+    before, size = set(victim.keys()), fake.log.size
+    fake.log.append(*broken.values())
+    fake.append(1)
+    fake.change()
+    eventually(lambda: victim.peer("weifang").verified == size + len(broken) + 1, "the log goes on")
+    assert set(victim.keys()) == before | {f"WJ-{size + len(broken):06d}"}
+    peer = victim.peer("weifang")
+    assert (peer.state, peer.quarantined) == ("connected", len(broken))
+    view = victim.show("weifang/result/SCHEMA")
+    assert view.status == node_pb2.RECORD_STATUS_QUARANTINED
+    assert "/results" in view.reason
+    with pytest.raises(grpc.RpcError):
+        victim.show("jinan/result/AUTHOR")
+    # The first statement under a key stays; the second, which contradicts it, is the quarantined one.
+    assert b'"report":"R-1"' in victim.show("weifang/result/WJ-000001").record
+    eventually(lambda: victim.status().index_backlog == 0, "everything is indexed")
+    assert not {"weifang/result/SCHEMA", "weifang/result/SPACES"} & set(victim.hits("地下水"))
+    # A mirror does not pass on what it has quarantined, but the log it serves is whole.
+    with stage.mesh.call_as("jinan", "qingdao") as stub:
+        request = peer_pb2.ReadLogRequest(origin=fake.log.lab.origin, entries_max=1000)
+        messages = list(stub.ReadLog(request, timeout=30))
+    pages = [message.page for message in messages if message.HasField("page")]
+    assert sum(len(page.commitments) for page in pages) == 32 * fake.log.size
+    assert not set(range(size, size + len(broken))) & {item.index for page in pages for item in page.openings}
+
+
+EXCHANGES: dict[str, tuple[Callable[[peer_pb2.ExchangeCheckpointsRequest], object], str, str]] = {
+    "garbage message": (lambda request: b"\xff" * 99, "refused", "MALFORMED"),
+    "garbage notes": (lambda request: answer_exchange(request, digest=b"x", notes=[b"\xff" * 99] * 500), "connected", ""),
+    "garbage note of the caller": (
+        lambda request: answer_exchange(request, caller_note=b"\xff" * 99),
+        "refused",
+        "MALFORMED",
+    ),
+    "a clock at the beginning of time": (lambda request: answer_exchange(request, time_ms=-(2**63)), "connected", ""),
+    "a clock at the end of time": (lambda request: answer_exchange(request, time_ms=2**63 - 1), "connected", ""),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_a_lie_about_checkpoints_is_survived(stage: Stage, name: str):
+    exchange, state, reason = EXCHANGES[name]
+    answered = []
+
+    def lie(request: peer_pb2.ExchangeCheckpointsRequest) -> object:
+        answered.append(request)
+        return exchange(request)
+
+    before = stage.visible()
+    stage.fake.exchange = lie
+    try:
+        eventually(lambda: stage.knock() and len(answered) > 2, "the victim has asked", poll_s=0.2)
+        eventually(lambda: (peer := stage.victim.peer("weifang")).state == state and peer.reason == reason, "it is judged")
+        stage.require_others_go_on()
+        assert stage.visible() == before
+    finally:
+        stage.fake.exchange = answer_exchange
+    stage.require_recovery()
+
+
+def test_a_status_of_garbage_is_survived(stage: Stage):
+    """An error whose details are no `google.rpc.Status`."""
+    before = stage.visible()
+
+    def fail(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+        raise RefusalError(grpc.StatusCode.DATA_LOSS, "x" * 3000, b"\xff" * 50)
+        yield b""
+
+    stage.play(fail)
+    stage.require_refused("refused", "PEER_FAULT")
+    stage.require_others_go_on()
+    assert stage.visible() == before
+    stage.require_recovery()

@@ -1,0 +1,199 @@
+"""What a node may publish after a start: nothing beyond what a peer holds, until enough peers have told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
+from node.core.note import SignatureLine
+from node.errors import MalformedError, SignatureError
+from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
+from tests.builders import NOW_S, build_labs, build_log, cosign
+
+JINAN, QINGDAO = build_labs(2)
+
+
+@pytest.fixture
+def alliance(tmp_path: Path) -> Iterator[SimulatedAlliance]:
+    """Seven members, so the quorum is three; jinan has three entries under the checkpoints of sizes 1 and 3."""
+    made = SimulatedAlliance(tmp_path, 7, confirmed=False)
+    made["jinan"].push(*drafts(1, "A"))
+    made["jinan"].push(*drafts(2, "B"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def jinan(alliance: SimulatedAlliance) -> SimulatedMember:
+    return alliance["jinan"]
+
+
+def note(member: SimulatedMember, size: int) -> bytes:
+    """The member's own checkpoint of this size."""
+    found = member.store.checkpoints.find(member.ledger.log.id, size)
+    assert found is not None
+    return bytes(found)
+
+
+def state(member: SimulatedMember) -> tuple[bool, int]:
+    return member.confirmation.confirmed, member.confirmation.ceiling
+
+
+class TestWaiting:
+    def test_a_quorum_of_peers_must_tell(self, jinan: SimulatedMember) -> None:
+        assert jinan.confirmation.needed == 3
+        assert state(jinan) == (False, 0)
+        assert not jinan.confirmation.accept_told("qingdao", b"")
+        assert not jinan.confirmation.accept_told("qingdao", b"")
+        assert not jinan.confirmation.accept_told("yantai", b"")
+        assert state(jinan) == (False, 0)
+        assert jinan.confirmation.accept_told("weifang", b"")
+        assert state(jinan) == (True, 3)
+        assert not jinan.confirmation.accept_told("zibo", b"")
+
+    def test_what_a_peer_holds_may_be_published_at_once(self, jinan: SimulatedMember) -> None:
+        assert jinan.confirmation.accept_told("qingdao", note(jinan, 1))
+        assert state(jinan) == (False, 1)
+        assert not jinan.confirmation.accept_told("yantai", note(jinan, 1))
+        assert jinan.confirmation.accept_told("weifang", note(jinan, 3))
+        assert state(jinan) == (True, 3)
+
+    def test_a_peer_that_holds_less_takes_nothing_back(self, jinan: SimulatedMember) -> None:
+        jinan.confirmation.accept_told("qingdao", note(jinan, 3))
+        jinan.confirmation.accept_told("qingdao", note(jinan, 1))
+        assert state(jinan) == (False, 3)
+
+    def test_what_is_pushed_meanwhile_waits(self, jinan: SimulatedMember) -> None:
+        jinan.confirmation.accept_told("qingdao", note(jinan, 3))
+        jinan.push(*drafts(2, "C"))
+        assert state(jinan) == (False, 3)
+        jinan.confirmation.accept_told("yantai", b"")
+        jinan.confirmation.accept_told("weifang", b"")
+        assert state(jinan) == (True, 5)
+        jinan.push(*drafts(1, "D"))
+        assert state(jinan) == (True, 6)
+
+    def test_cosignatures_on_the_note_change_nothing(self, jinan: SimulatedMember) -> None:
+        signed = jinan.ledger.log.head
+        assert signed is not None
+        jinan.confirmation.accept_told("qingdao", bytes(cosign(signed, {QINGDAO: NOW_S})))
+        assert state(jinan) == (False, 3)
+
+    def test_every_start_begins_unconfirmed(self, jinan: SimulatedMember) -> None:
+        jinan.confirmation.override()
+        jinan.reopen()
+        assert state(jinan) == (False, 0)
+
+    @pytest.mark.parametrize(("count", "needed"), [(1, 0), (2, 1), (3, 1), (4, 2)])
+    def test_small_alliances_ask_whom_there_is(self, tmp_path: Path, count: int, needed: int) -> None:
+        made = SimulatedAlliance(tmp_path / "small", count, confirmed=False)
+        member = made["jinan"]
+        member.push(*drafts(2))
+        assert member.confirmation.needed == needed
+        assert state(member) == ((True, 2) if count == 1 else (False, 0))
+        made.close()
+
+    def test_before_joining_there_is_nobody_to_ask(self, tmp_path: Path) -> None:
+        member = SimulatedMember(JINAN, tmp_path / "alone")
+        member.push(*drafts(2))
+        assert (member.confirmation.needed, *state(member)) == (0, True, 2)
+        with pytest.raises(MalformedError, match="no alliance was joined"):
+            member.confirmation.accept_told("qingdao", note(member, 2))
+        member.store.close()
+
+    def test_a_person_may_take_the_risk(self, jinan: SimulatedMember) -> None:
+        assert jinan.confirmation.override() == 3
+        assert state(jinan) == (True, 3)
+
+    def test_nothing_is_told_before_it_is_confirmed(self, jinan: SimulatedMember) -> None:
+        assert jinan.exchange.held_notes() == []
+        jinan.confirmation.accept_told("qingdao", note(jinan, 1))
+        assert jinan.exchange.held_notes() == [note(jinan, 1)]
+        jinan.confirmation.override()
+        assert jinan.exchange.held_notes() == [note(jinan, 3)]
+
+
+class TestRollback:
+    def test_a_longer_log_at_a_peer(self, jinan: SimulatedMember) -> None:
+        longer = build_log(JINAN, 9)
+        jinan.confirmation.accept_told("qingdao", bytes(longer.checkpoint(5)))
+        assert (jinan.confirmation.longer, state(jinan)) == (("qingdao", 5), (False, 3))
+        jinan.confirmation.accept_told("yantai", bytes(longer.checkpoint(9)))
+        jinan.confirmation.accept_told("weifang", bytes(longer.checkpoint(7)))
+        assert (jinan.confirmation.longer, state(jinan)) == (("yantai", 9), (False, 3))
+        assert jinan.confirmation.override() == 3
+        assert state(jinan) == (False, 3)
+        jinan.push(*drafts(1, "C"))
+        assert state(jinan) == (False, 3)
+
+    def test_another_history_at_a_peer(self, jinan: SimulatedMember) -> None:
+        other = build_log(JINAN, 2)
+        jinan.confirmation.override()
+        assert jinan.confirmation.accept_told("qingdao", bytes(other.checkpoint(2)))
+        assert jinan.confirmation.conflict == (
+            "qingdao holds a checkpoint of size 2 of our log that our log does not contain"
+        )
+        assert not jinan.confirmation.confirmed
+        assert jinan.confirmation.override() <= 2
+        assert not jinan.confirmation.confirmed
+
+    def test_a_checkpoint_that_was_never_written_here_but_is_true(self, jinan: SimulatedMember) -> None:
+        root = jinan.store.logs.tree(jinan.ledger.log.id).root(2)
+        between = sign_checkpoint(Checkpoint(JINAN.origin, 2, root), JINAN.log)
+        jinan.confirmation.accept_told("qingdao", bytes(between))
+        assert (jinan.confirmation.conflict, jinan.confirmation.longer) == (None, None)
+        assert state(jinan) == (False, 2)
+
+
+def other_key(signed: SignedCheckpoint) -> SignedCheckpoint:
+    line = signed.note.signatures[0]
+    forged = SignatureLine(line.name, line.key_id, bytes(64))
+    return replace(signed, note=replace(signed.note, signatures=(forged,)))
+
+
+class TestMalformed:
+    @pytest.mark.parametrize("raw", [b"x", b"\x00" * 100, b"quality.jinan.example/log/jinan\n1\n\n"])
+    def test_what_is_no_checkpoint(self, jinan: SimulatedMember, raw: bytes) -> None:
+        for _ in range(3):
+            with pytest.raises(MalformedError, match="qingdao told a checkpoint of our log that is none"):
+                jinan.confirmation.accept_told("qingdao", raw)
+        assert state(jinan) == (False, 0)
+
+    def test_a_forged_signature(self, jinan: SimulatedMember) -> None:
+        longer = other_key(build_log(JINAN, 9).checkpoint())
+        with pytest.raises(SignatureError):
+            jinan.confirmation.accept_told("qingdao", bytes(longer))
+        assert (state(jinan), jinan.confirmation.longer) == ((False, 0), None)
+
+    def test_a_checkpoint_of_another_log(self, jinan: SimulatedMember) -> None:
+        with pytest.raises(SignatureError):
+            jinan.confirmation.accept_told("qingdao", bytes(build_log(QINGDAO, 2).checkpoint()))
+        assert (state(jinan), jinan.confirmation.conflict) == ((False, 0), None)
+
+
+class TestGrowth:
+    def test_who_was_confirmed_stays_so_when_it_adds_members(self, tmp_path: Path) -> None:
+        alone = SimulatedAlliance(tmp_path / "alone", 1, confirmed=False)["jinan"]
+        alone.push(*drafts(2))
+        newcomer = SimulatedMember(QINGDAO, tmp_path / "newcomer")
+        alone.confirmation.keep()
+        alone.membership.add_members([newcomer.card])
+        assert (alone.confirmation.needed, *state(alone)) == (1, True, 2)
+        for member in (alone, newcomer):
+            member.store.close()
+
+    def test_a_larger_quorum_does_not_undo_a_confirmation(self, tmp_path: Path) -> None:
+        made = SimulatedAlliance(tmp_path / "two", 3, confirmed=False)
+        member = made["jinan"]
+        member.confirmation.accept_told("qingdao", b"")
+        assert member.confirmation.confirmed
+        others = [SimulatedMember(lab, tmp_path / lab.member) for lab in build_labs(7)[3:]]
+        member.membership.add_members([other.card for other in others])
+        assert (member.confirmation.needed, member.confirmation.confirmed) == (3, True)
+        for other in others:
+            other.store.close()
+        made.close()
