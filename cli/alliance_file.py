@@ -8,17 +8,17 @@ Nothing is believed here: whoever takes the envelopes verifies them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import orjson
-
-from node.core.canonical import Json, dumps_canonical
 from node.errors import FormatError
 
 ENVELOPE_MEMBERS = {"payload", "payloadType", "signatures"}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 EXPORT_HINT = "ask a member for the file that `labmesh roster export -o FILE` writes"
 CARD_HINT = "ask the newcomer for the file that `labmesh card -o FILE` writes"
+
+
+Json = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,10 @@ class AllianceFile:
 
 def format_alliance_file(content: AllianceFile) -> bytes:
     """The file as canonical JSON."""
+    import orjson
+
+    from node.core.canonical import dumps_canonical
+
     return dumps_canonical(
         {
             "rosters": [orjson.loads(raw) for raw in content.rosters],
@@ -45,6 +49,8 @@ def parse_alliance_file(raw: bytes, name: str) -> AllianceFile:
     Raises:
         FormatError: it is another file.
     """
+    from node.core.canonical import dumps_canonical
+
     content = _parse_json(raw, name, EXPORT_HINT)
     if _is_envelope(content):
         _refuse(name, f"is {_envelope_noun(content)}, not the file of an alliance", EXPORT_HINT)
@@ -62,6 +68,7 @@ def parse_card_file(raw: bytes, name: str) -> bytes:
     Raises:
         FormatError: it is another file, or a card that breaks the format.
     """
+    from node.core.canonical import dumps_canonical
     from node.core.card import parse_card
 
     content = _parse_json(raw, name, CARD_HINT)
@@ -78,6 +85,8 @@ def parse_card_file(raw: bytes, name: str) -> bytes:
 
 
 def _parse_json(raw: bytes, name: str, hint: str) -> Json:
+    import orjson
+
     if raw.startswith(b"PK\x03\x04"):
         _refuse(name, "is a ZIP file (a bundle?), not JSON", hint)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -42,6 +41,8 @@ def write_output(name: str, content: bytes) -> None:
         return
     if not path.parent.is_dir():
         raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
+    import tempfile
+
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -85,6 +84,8 @@ class LabmeshGroup(click.Group):
             return INTERRUPTED
         except Exception as error:  # the one place where failures become words
             if os.environ.get("LABMESH_DEBUG") == "1":
+                import traceback
+
                 traceback.print_exception(error)
             failure = build_failure(error)
             # A wrong option may stand before --json, which then was not read yet.

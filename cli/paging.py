@@ -12,7 +12,6 @@ import click
 from cli.app import App
 from cli.output import print_document, print_lines, print_note
 from cli.texts import KIND, MEMBER, TEXT
-from cli.views import print_records
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 1000
@@ -57,6 +56,8 @@ def print_page(app: App, content: dict[str, Any]) -> None:
     if not content["records"]:
         print_lines("No record.")
         return
+    from cli.views import print_records
+
     print_records(content["records"])
     if content["next"]:
         print_note(f"There are more: repeat the command with --after {content['next']}")

@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 GRACE_S = 2.0
 INDEX_PAUSE_S = 0.05
+INDEX_DELAY_S = 0.1
 SOFTWARE_VERSION_UNKNOWN = "0+unknown"
 
 
@@ -156,6 +157,8 @@ class Daemon:
             while await asyncio.to_thread(self._index_batch):
                 await asyncio.sleep(INDEX_PAUSE_S)
             await self.work.wait()
+            # First the peers: what has just arrived is passed on before this thread takes its share of the processor.
+            await asyncio.sleep(INDEX_DELAY_S)
 
     def _index_batch(self) -> bool:
         try:

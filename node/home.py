@@ -183,7 +183,7 @@ def create_home(
     """
     parse_member(member), parse_alliance(alliance), parse_endpoint(address)
     listen = parse_listen(listen or "0.0.0.0:" + address.rpartition(":")[2])
-    if len(str(Home(path).socket_path)) > SOCKET_PATH_MAX:
+    if len(os.fsencode(Home(path).socket_path)) > SOCKET_PATH_MAX:
         raise HomeError(f"the path {path} is too long for a Unix socket", hint="choose a shorter --home")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise HomeError(f"{path} exists already; nothing was changed", hint="choose another --home, or remove it yourself")

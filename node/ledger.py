@@ -135,15 +135,15 @@ class Ledger:
     ) -> Record | None:
         """The record to append, or None when it is there already."""
         key, content, expected = candidate.draft.key, candidate.content, candidate.draft.revision
+        held_revision, held_raw = newest.get(key, (0, b""))
+        held = orjson.loads(held_raw) if held_revision else {}
+        if held and candidate.draft.audience is None:
+            content["audience"] = held["audience"]
         if (other := in_call.get(key)) is not None:
             if statement_of(other.content) == statement_of(content):
                 return None
             raise _conflict("/key", f"{key!r} stands in this call as record {other.number} with other content")
-        held_revision, held_raw = newest.get(key, (0, b""))
-        if held_revision:
-            held = orjson.loads(held_raw)
-            if candidate.draft.audience is None:
-                content["audience"] = held["audience"]
+        if held:
             if statement_of(held) == statement_of(content) and expected in (None, held_revision, held_revision + 1):
                 return None
             if expected is None and not options.revise:

@@ -179,7 +179,9 @@ class Bench:
         found = []
         for size in range(records + 1, records + count + 1):
             arrived = self._wait_line("author", rf"event=pushed accepted=1 .* size={size} arrived=(\S+)")
-            found.append(1000 * (self._wait_line("reader", rf"event=verified origin=\S+/author size={size} at=(\S+)") - arrived))
+            found.append(
+                1000 * (self._wait_line("reader", rf"event=verified origin=\S+/author size={size} at=(\S+)") - arrived)
+            )
         return found
 
     def _measure_start(self) -> tuple[float, float]:

@@ -69,7 +69,9 @@ class Demo:
         _title("Three members, each with a home of its own")
         for member, name in MEMBERS.items():
             address = f"127.0.0.1:{_free_port()}"
-            self.labmesh(member, "init", member, "--alliance", ALLIANCE, "--name", name, "--region", "山东", "--address", address)
+            self.labmesh(
+                member, "init", member, "--alliance", ALLIANCE, "--name", name, "--region", "山东", "--address", address
+            )
         _title("jinan founds the alliance; the others hand in their cards")
         self.labmesh("jinan", "roster", "create", "--title", "山东检验检测联盟")
         cards = [self.base / f"{member}.card" for member in list(MEMBERS)[1:]]
@@ -154,7 +156,9 @@ class Demo:
 
         def quorum_is_met() -> bool:
             self.json("weifang", "prove", record["id"], "-o", str(bundle), quiet=True)
-            return bool(self.json("auditor", "verify", str(bundle), "--fingerprint", self.fingerprint, quiet=True)["quorum"]["met"])
+            return bool(
+                self.json("auditor", "verify", str(bundle), "--fingerprint", self.fingerprint, quiet=True)["quorum"]["met"]
+            )
 
         _wait_until(quorum_is_met, "enough members have cosigned")
         self.labmesh("weifang", "prove", record["id"], "-o", str(bundle))

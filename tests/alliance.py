@@ -53,7 +53,7 @@ PATIENCE_S = 30.0
 def examples(count: int) -> settings:
     """Hypothesis settings for tests that use a disk: few examples, no deadline, nothing written into the working tree."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
-    return settings(max_examples=count, deadline=None, database=None, suppress_health_check=checks)
+    return settings(max_examples=count, stateful_step_count=15, deadline=None, database=None, suppress_health_check=checks)
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ def verdict_of(member: SimulatedMember, bundle: Bundle) -> Verdict:
 
 def cosign_heads(alliance: SimulatedAlliance, *witnesses: str) -> None:
     """Let these members verify the author's head and cosign it, and tell the author."""
+    alliance.catch_up("qingdao", "jinan")
     for name in witnesses:
         member = alliance[name]
         alliance.catch_up(name, "jinan")

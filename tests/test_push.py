@@ -47,7 +47,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
     ("a huge integer", b'{"key":"A","body":{"value":"1","count":9007199254740992}}', "/body/count", "beyond"),
     ("a name twice", b'{"key":"A","body":{"value":"1","value":"2"}}', "", "'value' stands twice"),
     ("a lone surrogate", b'{"key":"A","body":{"value":"\\ud800"}}', "/body/value", "lone surrogate"),
-    ("too deep", nested(70), "", "nested deeper than 64"),
+    ("too deep", nested(70), "/body" + "/a" * 63, "nested deeper than 64"),
     ("a list", b"[]", "", "not an object"),
     ("no key", b'{"body":{"value":"1"}}', "", "'key' is missing"),
     ("no body", b'{"key":"A"}', "", "'body' is missing"),

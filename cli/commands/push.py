@@ -12,11 +12,11 @@ from cli.app import App, node_command, pass_app
 from cli.files import INPUT_FILE, display_name, read_input, require_one_stdin
 from cli.outcome import REFUSED, UsageFault
 from cli.output import print_document, print_lines, print_note, print_table
-from cli.push_input import PushInput
 from cli.texts import KIND, TEXT
 from node.errors import LimitError
 
 if TYPE_CHECKING:
+    from cli.push_input import PushInput
     from labmesh.v1.node_pb2 import PushOptions, PushResponse
 
 ERRORS_SHOWN = 20
@@ -44,6 +44,8 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
     FILE is JSON (one record, or a list of them) or JSON Lines; - is stdin. A record is {"key": "…", "body": {…}}. All files
     are one call: without --keep-going one bad record refuses it whole. Repeating a push does no harm.
     """
+    from cli.push_input import PushInput
+
     require_one_stdin(files)
     members = None if audience is None else parse_audience(audience)
     source = PushInput([(display_name(name), read_input(name)) for name in files])

@@ -8,7 +8,6 @@ from cli.app import App, node_command, pass_app
 from cli.outcome import REFUSED
 from cli.output import print_document, print_lines
 from cli.texts import TEXT, format_age
-from cli.views import record_document, record_status
 from node.errors import NotFoundError
 
 
@@ -20,6 +19,8 @@ def command(app: App, id: str) -> None:
 
     ID looks like jinan/result/WJ-2024-000123; with @2 at its end it means revision 2, else the newest.
     """
+    from cli.views import record_document, record_status
+
     with app.node as node:
         view = node.get_record(id)
     status = record_status(view)

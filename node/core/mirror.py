@@ -23,6 +23,7 @@ from node.core.entry import (
     COMMITMENT_SIZE,
     PAGE_ENTRIES_MAX,
     SALT_SIZE,
+    SEQUENCE_MAX,
     LogPage,
     Opening,
     committer,
@@ -228,8 +229,8 @@ class Mirror:
 
     def _accept_opening(self, opening: Opening, expected: bytes) -> AcceptedOpening:
         origin, raw = self.card.origin, opening.record
-        if len(opening.salt) != SALT_SIZE or len(raw) > RECORD_SIZE_MAX:
-            raise MalformedError(f"{origin}: the opening of entry {opening.index} has an impossible size")
+        if len(opening.salt) != SALT_SIZE or len(raw) > RECORD_SIZE_MAX or opening.sequence > SEQUENCE_MAX:
+            raise MalformedError(f"{origin}: the opening of entry {opening.index} has an impossible size or number")
         if self._commit(opening.salt, raw) != expected:
             raise ProofError(f"{origin}: the opening of entry {opening.index} does not fit its commitment")
         try:

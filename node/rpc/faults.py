@@ -188,13 +188,9 @@ def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
 
 
 def _find_info(raw: bytes) -> error_details_pb2.ErrorInfo | None:
-    status = status_pb2.Status()
+    status, info = status_pb2.Status(), error_details_pb2.ErrorInfo()
     try:
         status.ParseFromString(raw)
+        return info if any(detail.Unpack(info) for detail in status.details) else None
     except DecodeError:
         return None
-    for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return info
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labmesh.v1 import peer_pb2
-from node.core.entry import COMMITMENT_SIZE, LogPage
+from node.core.entry import COMMITMENT_SIZE, SEQUENCE_MAX, LogPage
 from node.errors import NotFoundError
 from node.rpc.convert import page_to_wire
 from node.store import Store
@@ -25,7 +25,7 @@ class LogStream:
     ) -> None:
         """Begin where the request says; `ceiling` gives the size of a log that may be published."""
         self._store, self._origin, self._reader, self._ceiling = store, request.origin, reader, ceiling
-        self._sent, self._after = request.start, request.after
+        self._sent, self._after = request.start, min(request.after, SEQUENCE_MAX)
         self._entries_max = max(1, request.entries_max)
         self._announced = -1
         self._may_be_late = request.start > 0

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from node.errors import HomeError, StoreError
@@ -100,7 +100,7 @@ class Database:
 
     def _create_engine(self, *, pool_size: int, attach: bool) -> Engine:
         engine = create_engine(
-            f"sqlite:///{self.path}",
+            sqlite_url(self.path),
             pool_size=pool_size,
             max_overflow=8,
             hide_parameters=True,  # they hold records and salts, and an error's text ends up in logs
@@ -122,6 +122,11 @@ class Database:
         for name, path in self._attach.items():
             connection.execute(f"ATTACH DATABASE ? AS {name}", (str(path),))
         connection.execute("PRAGMA query_only=ON")
+
+
+def sqlite_url(path: Path) -> URL:
+    """The address of a database file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(path))
 
 
 def require_revision(path: Path) -> None:
@@ -153,7 +158,7 @@ def read_revision(path: Path) -> str | None:
         HomeError: the file is not a SQLite database.
     """
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, timeout=10)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='alembic_version'").fetchone():
                 return None
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()

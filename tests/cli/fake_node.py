@@ -88,7 +88,7 @@ def serve(socket_path: Path) -> Iterator[FakeNode]:
     """Serve a fake node on a socket."""
     fake = FakeNode()
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
-    node_pb2_grpc.add_NodeServiceServicer_to_server(fake, server)  # type: ignore[no-untyped-call]
+    node_pb2_grpc.add_NodeServiceServicer_to_server(fake, server)
     server.add_insecure_port("unix:" + quote(str(socket_path)))
     server.start()
     try:

@@ -18,8 +18,25 @@ from node.home import Home
 from tests.cli.conftest import run
 
 HEAVY = {"grpc", "sqlmodel", "sqlalchemy", "cryptography", "jsonschema_rs", "rich", "google.protobuf", "asyncio"}
-CONTRACT = "init card roster join run confirm upgrade push list show search status peers doctor prove verify".split()
-ROSTER_CONTRACT = "create add remove show export".split()
+CONTRACT = [
+    "init",
+    "card",
+    "roster",
+    "join",
+    "run",
+    "confirm",
+    "upgrade",
+    "push",
+    "list",
+    "show",
+    "search",
+    "status",
+    "peers",
+    "doctor",
+    "prove",
+    "verify",
+]
+ROSTER_CONTRACT = ["create", "add", "remove", "show", "export"]
 
 
 def _process(*args: str, **options) -> subprocess.Popen[bytes]:
@@ -154,7 +171,9 @@ def test_without_a_node_it_is_3_and_silent_on_stdout(args, option, home):
     ended = run(*args, *option, home=home, stdin='{"key":"a","body":{}}')
     assert (ended.exit_code, ended.out) == (3, "")
     socket_path = home / SOCKET_NAME
-    assert ended.err == f"error: the node is not running (no answer on {socket_path})\nhint: type: labmesh --home {home} run\n"
+    assert (
+        ended.err == f"error: the node is not running (no answer on {socket_path})\nhint: type: labmesh --home {home} run\n"
+    )
 
 
 @pytest.mark.parametrize(

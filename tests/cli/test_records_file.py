@@ -17,7 +17,9 @@ from node.errors import InvalidRecordError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | TEXTS
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=8)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=8
+)
 RECORDS = st.dictionaries(TEXTS, VALUES, min_size=1, max_size=4)
 BREAKS = st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"])
 

@@ -63,7 +63,18 @@ def test_a_second_alliance_is_refused(founded):
 def test_show_has_everything(founded, exported):
     content = run("roster", "show", "--json", home=founded).document
     assert list(content) == (
-        "alliance title version fingerprint issued expires threshold quorum council members".split()
+        [
+            "alliance",
+            "title",
+            "version",
+            "fingerprint",
+            "issued",
+            "expires",
+            "threshold",
+            "quorum",
+            "council",
+            "members",
+        ]
     )
     assert (content["version"], content["threshold"], content["quorum"]) == (2, 1, 1)
     assert content["council"] == ["jinan"]
@@ -83,7 +94,9 @@ def test_show_before_an_alliance(home):
 def test_the_exported_file_holds_a_chain_that_verifies(founded, exported):
     content = json.loads(exported.read_bytes())
     assert set(content) == {"rosters", "cards"}
-    envelopes = [[json.dumps(one, sort_keys=True, separators=(",", ":")).encode() for one in content[name]] for name in content]
+    envelopes = [
+        [json.dumps(one, sort_keys=True, separators=(",", ":")).encode() for one in content[name]] for name in content
+    ]
     cards, rosters = envelopes
     alliance = load_alliance(rosters, cards, fingerprint=_fingerprint(founded))
     assert set(alliance.cards) == {"jinan", "qingdao"}
@@ -191,7 +204,8 @@ def test_join_shows_the_fingerprint_and_asks(monkeypatch, founded, exported, qin
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[1]", b'{"rosters":[],"cards":[]}', b'{"rosters":[{}],"cards":[]}', b'{"rosters":3,"cards":[]}']
+    "content",
+    [b"", b"{}", b"[1]", b'{"rosters":[],"cards":[]}', b'{"rosters":[{}],"cards":[]}', b'{"rosters":3,"cards":[]}'],
 )
 def test_join_refuses_other_files_by_name(qingdao, tmp_path, content):
     file = tmp_path / "thing"

@@ -1,0 +1,174 @@
+"""The doctor: every rule on its own, and the whole on real homes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cli.doctor import CHECKS, examine
+from cli.facts import DaemonFacts, Facts, Fault, PeerFacts
+from labmesh.v1 import node_pb2
+from tests.cli.conftest import run
+from tests.cli.fake_node import serve
+
+NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+GIB = 1024**3
+LATER = NOW + timedelta(days=400)
+
+DAEMON = DaemonFacts("ready", "0.1.0", [], [PeerFacts("qingdao", "connected", clock_offset_ms=100)])
+HEALTHY = Facts(
+    home="home",
+    now=NOW,
+    version="0.1.0",
+    modes=[("keys", 0o700, 0o700), ("keys/log.pem", 0o600, 0o600)],
+    database_faults=[],
+    disk=(100 * GIB, 50 * GIB),
+    certificates_end=[LATER],
+    joined=True,
+    roster_version=3,
+    roster_expires=LATER,
+    daemon=DAEMON,
+    addresses=[("jinan.example:7443", "")],
+    python="3.11.7",
+    sqlite="3.40.1",
+    fts5=True,
+)
+
+
+def _daemon(**changes):
+    return {"daemon": replace(DAEMON, **changes)}
+
+
+def _peer(**changes):
+    return _daemon(peers=[replace(PeerFacts("qingdao", "connected", clock_offset_ms=100), **changes)])
+
+
+def test_a_healthy_node_is_told_what_was_looked_at():
+    report = examine(HEALTHY)
+    assert report.ok and {finding.level for finding in report.findings} == {"ok"}
+    assert len({finding.check for finding in report.findings}) == len(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "level", "named"),
+    [
+        ({"home_fault": Fault("not a home", "type: labmesh init")}, "home", "error", "init"),
+        ({"modes": [("keys/log.pem", 0o640, 0o600)]}, "keys", "error", "chmod 600 keys/log.pem"),
+        ({"modes": [("keys", 0o755, 0o700)]}, "keys", "error", "chmod 700 keys"),
+        ({"missing_keys": ["keys/log.pem"]}, "keys", "error", "backup"),
+        ({"settings_fault": Fault("bogus is not a setting")}, "settings", "error", "labmesh.toml"),
+        ({"database_faults": ["row 3 missing from index"]}, "database", "error", "row 3"),
+        ({"disk": (100 * GIB, GIB - 1)}, "disk", "warning", "room"),
+        ({"disk": (100 * GIB, 4 * GIB)}, "disk", "warning", "room"),
+        ({"disk": (2 * GIB, GIB)}, "disk", "ok", "1.0 GiB"),
+        ({"certificates_end": [NOW + timedelta(days=29)]}, "certificate", "warning", "29 days"),
+        ({"certificates_end": [NOW + timedelta(days=30)]}, "certificate", "ok", ""),
+        ({"certificates_end": [NOW]}, "certificate", "error", "expired"),
+        ({"certificates_end": [NOW, LATER]}, "certificate", "ok", "2027"),
+        ({"joined": False, "roster_expires": None}, "roster", "warning", "labmesh join"),
+        ({"roster_expires": NOW + timedelta(days=5)}, "roster", "warning", "5 days"),
+        ({"roster_expires": NOW - timedelta(days=5)}, "roster", "error", "version 3"),
+        ({"daemon": None, "daemon_fault": Fault("not running", "type: labmesh run")}, "daemon", "error", "labmesh run"),
+        (_daemon(version="0.0.9"), "daemon", "warning", "0.0.9"),
+        (_daemon(state="unconfirmed"), "state", "warning", "labmesh confirm"),
+        (_daemon(state="recovering"), "state", "warning", "recovering"),
+        (_daemon(state="degraded"), "state", "error", "degraded"),
+        (_daemon(alarms=["two histories"]), "alarm", "error", "two histories"),
+        (_peer(state="retrying", error="no answer"), "peers", "warning", "no answer"),
+        (_peer(state="offline"), "peers", "warning", "qingdao is offline"),
+        (_peer(state="refused"), "peers", "error", "refused"),
+        (_peer(state="quarantined"), "peers", "error", "quarantined"),
+        (_peer(quarantined=4), "peers", "warning", "4 entries"),
+        (_peer(clock_offset_ms=5000), "clock", "ok", "5.0 s behind"),
+        (_peer(clock_offset_ms=5001), "clock", "warning", "NTP"),
+        (_peer(clock_offset_ms=-60_001), "clock", "error", "ahead of"),
+        ({"addresses": [("jinan.example:7443", "Connection refused")]}, "address", "warning", "NAT"),
+        ({"addresses": []}, "address", "ok", "dials out"),
+        ({"fts5": False}, "software", "error", "FTS5"),
+    ],
+)
+def test_each_rule(changes, check, level, named):
+    report = examine(replace(HEALTHY, **changes))
+    found = [finding for finding in report.findings if finding.check == check and finding.level == level]
+    assert any(named in finding.message or named in finding.hint for finding in found), report.findings
+    assert report.ok is (level != "error")
+    others = [finding for finding in report.findings if finding.check != check]
+    assert all(finding.level == "ok" for finding in others)
+    assert all(finding.hint for finding in report.findings if finding.level != "ok")
+
+
+def test_the_clock_is_compared_with_the_median():
+    peers = [PeerFacts(f"p{i}", "connected", clock_offset_ms=offset) for i, offset in enumerate([0, 100, 90_000])]
+    report = examine(replace(HEALTHY, **_daemon(peers=[*peers, PeerFacts("silent", "connected")])))
+    assert report.ok and [f.level for f in report.findings if f.check == "clock"] == ["ok"]
+
+
+def test_what_could_not_be_looked_at_says_nothing():
+    report = examine(Facts(home="home", now=NOW, version="0.1.0", home_fault=Fault("not a home", "init")))
+    assert [finding.check for finding in report.findings] == ["software", "home"]
+
+
+def test_the_document():
+    content = examine(HEALTHY).document()
+    assert set(content) == {"ok", "findings"}
+    assert all(set(finding) == {"check", "level", "message", "hint"} for finding in content["findings"])
+
+
+def _levels(content):
+    levels: dict[str, set[str]] = {}
+    for finding in content["findings"]:
+        levels.setdefault(finding["check"], set()).add(finding["level"])
+    return levels
+
+
+def test_no_home(tmp_path):
+    ended = run("doctor", "--json", home=tmp_path / "none")
+    assert ended.exit_code == 1 and ended.document["ok"] is False
+    assert _levels(ended.document)["home"] == {"error"}
+    assert "init" in run("doctor", home=tmp_path / "none").out
+
+
+def test_a_home_whose_node_is_down(founded):
+    ended = run("doctor", "--json", home=founded)
+    assert ended.exit_code == 1
+    levels = _levels(ended.document)
+    assert levels.pop("daemon") == {"error"}
+    assert levels.pop("address") == {"warning"}
+    assert set(map(frozenset, levels.values())) == {frozenset({"ok"})}
+    assert {"home", "keys", "settings", "database", "disk", "certificate", "roster", "software"} <= set(levels)
+
+
+def test_a_home_with_everything_wrong_is_still_examined(home):
+    (home / "keys" / "log.pem").chmod(0o644)
+    (home / "keys" / "tls.pem").unlink()
+    (home / "labmesh.toml").write_text("bogus = 1\n")
+    ended = run("doctor", "--json", home=home)
+    levels = _levels(ended.document)
+    assert ended.exit_code == 1
+    assert levels["keys"] == {"error"} and levels["settings"] == {"error"} and levels["roster"] == {"warning"}
+
+
+@pytest.mark.parametrize("damage", ["text", "middle", "empty"])
+def test_a_damaged_database(founded, damage):
+    path = founded / "labmesh.sqlite"
+    raw = path.read_bytes()
+    for leftover in founded.glob("labmesh.sqlite-*"):
+        leftover.unlink()
+    broken = {"text": b"no database" * 500, "middle": raw[:4096] + b"\x99" * (len(raw) - 4096), "empty": b""}
+    path.write_bytes(broken[damage])
+    ended = run("doctor", "--json", home=founded)
+    levels = _levels(ended.document)
+    assert ended.exit_code == 1 and "error" in levels.get("database", set()) | levels["home"]
+
+
+def test_a_running_node_is_asked(founded, node_home):
+    home = shutil.copytree(founded, node_home / "h")
+    with serve(home / "labmesh.sock") as fake:
+        peer = node_pb2.PeerStatus(member="qingdao", state="connected", clock_offset_ms=70_000)
+        fake.answers["GetStatus"] = node_pb2.GetStatusResponse(state="ready", version="9.9", peers=[peer])
+        ended = run("doctor", "--json", home=home)
+    levels = _levels(ended.document)
+    assert levels["daemon"] == {"ok", "warning"} and levels["state"] == {"ok"} and levels["clock"] == {"error"}
