@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -97,7 +98,7 @@ class Home:
         if not self.database_path.is_file() or not self.config_path.is_file():
             raise HomeError(
                 f"{self.path} is not the home of a Labmesh node",
-                hint=f"type: labmesh --home {self.path} init …   or name another home with --home or LABMESH_HOME",
+                hint=f"type: labmesh --home {shlex.quote(str(self.path))} init …   or name another home",
             )
 
     def load_settings(self) -> Settings:
@@ -165,7 +166,7 @@ class Home:
         path = self.key_path(name)
         try:
             if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                raise HomeError(f"{path} can be read by others", hint=f"type: chmod 600 {path}")
+                raise HomeError(f"{path} can be read by others", hint=f"type: chmod 600 {shlex.quote(str(path))}")
             return path.read_bytes()
         except OSError as error:
             raise HomeError(f"{path} cannot be read: {error.strerror}", hint="restore it from a backup") from error

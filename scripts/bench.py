@@ -217,11 +217,9 @@ def _store_unchecked(store: Any, log_id: int, page: LogPage) -> None:
 
 
 def _record(i: int) -> dict[str, Any]:
-    results = [
-        {"parameter": parameter, "method": "GB 5009.12-2017", "quantity": {"form": "numeric", "value": f"0.{i % 9000 + 1000}",
-         "unit": "mg/kg", "uncertainty": {"U": "0.02", "k": "2"}}}
-        for parameter in ("铅", "镉", "总砷")
-    ]  # fmt: skip
+    uncertainty = {"U": "0.02", "k": "2"}
+    quantity = {"form": "numeric", "value": f"0.{i % 9000 + 1000}", "unit": "mg/kg", "uncertainty": uncertainty}
+    results = [{"parameter": name, "method": "GB 5009.12-2017", "quantity": quantity} for name in ("铅", "镉", "总砷")]
     sample = {"id": f"S-{i:07}", "matrix": "大米", "received": "2026-11-20"}
     return {"key": f"B-{i:07}", "body": {"report": f"WJ-2026-{i:07}", "sample": sample, "results": results}}
 

@@ -47,7 +47,7 @@ T = TypeVar("T")
 Message = bytes | LogPage
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-PATIENCE_S = 30.0
+PATIENCE_S = 20.0
 
 
 def examples(count: int) -> settings:

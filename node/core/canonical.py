@@ -25,7 +25,7 @@ INTEGER_MAX = 2**53 - 1
 Json = Any
 
 _EXPONENT = re.compile(rb"[0-9]e")
-_LEAD_BYTES_ABOVE_U_FFFF = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4")
+_LEAD_BYTE_ABOVE_U_FFFF = re.compile(rb"[\xf0-\xf4]")
 _STRICT = orjson.OPT_STRICT_INTEGER
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
@@ -132,7 +132,7 @@ def _may_break_limits(raw: bytes) -> bool:
         return True
     if structure.count(b"{") + structure.count(b"[") > DEPTH_MAX:
         return True
-    return not raw.isascii() and any(lead in raw for lead in _LEAD_BYTES_ABOVE_U_FFFF)
+    return not raw.isascii() and _LEAD_BYTE_ABOVE_U_FFFF.search(raw) is not None
 
 
 def _scalar_fault(item: Json) -> str | None:

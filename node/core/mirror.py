@@ -157,8 +157,9 @@ class Mirror:
         """
         commitments = self._require_continuation(page)
         openings = self._accept_openings(page, commitments, held_commitment)
-        # Late openings belong to verified entries: they wait for no head.
-        size_bytes = sum(len(opening.record) for opening in page.openings if opening.index >= self.staged.size)
+        # Openings of verified entries wait for no head.
+        verified = self.head_size
+        size_bytes = sum(len(opening.record) for opening in page.openings if opening.index >= verified)
         if self.staged_bytes + size_bytes > self._limits.bytes:
             raise StagingLimitError(f"{self.card.origin}: more than {self._limits.bytes} bytes wait unverified")
         frontier, tiles = self.staged.extend(commitments)

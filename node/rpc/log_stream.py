@@ -51,13 +51,18 @@ class LogStream:
         return messages
 
     def _announce(self, log: LogState) -> list[peer_pb2.ReadLogResponse]:
-        signed = self._store.checkpoints.choose(
-            log.id, start=self._sent, entries_max=self._entries_max, ceiling=self._ceiling(log)
-        )
-        if signed is None or signed.size < self._sent or signed.size <= self._announced:
+        chosen = self._choose(log)
+        if chosen is None or chosen[0] < self._sent or chosen[0] <= self._announced:
             return []
-        self._announced = signed.size
-        return [peer_pb2.ReadLogResponse(checkpoint=bytes(signed))]
+        self._announced, note = chosen
+        return [peer_pb2.ReadLogResponse(checkpoint=note)]
+
+    def _choose(self, log: LogState) -> tuple[int, bytes] | None:
+        ceiling = self._ceiling(log)
+        if 0 < log.head_size == ceiling <= self._sent + self._entries_max:
+            return log.head_size, log.head_note
+        signed = self._store.checkpoints.choose(log.id, start=self._sent, entries_max=self._entries_max, ceiling=ceiling)
+        return None if signed is None else (signed.size, bytes(signed))
 
     def _read_late(self, log: LogState) -> LogPage:
         page = self._store.logs.read_late_openings(log, before=self._sent, after=self._after, reader=self._reader)

@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -101,7 +102,7 @@ def _bind_socket(server: grpc.aio.Server, path: Path, group: str) -> None:
     path.unlink(missing_ok=True)
     before = os.umask(0o177)
     try:
-        server.add_insecure_port(f"unix:{path}")
+        server.add_insecure_port(f"unix:{quote(str(path))}")
     except RuntimeError as error:
         raise ConfigError(f"cannot make the socket {path}: {error}") from error
     finally:

@@ -139,7 +139,8 @@ class LogStore:
             StoreError: the staged tree is not the one the page continues, or the database refused.
         """
         with self._database.write() as connection:
-            return self._stage(connection, log, page, server)
+            current = _load(connection, _LOG.c.id == log.id)
+            return _save(connection, self._stage(connection, current, log, page, server))
 
     def accept_head(
         self, log: LogState, page: AcceptedPage | None, signed: SignedCheckpoint, *, server: str, now_ms: int
@@ -150,15 +151,15 @@ class LogStore:
             StoreError: the entries stored are not those of the checkpoint, or the database refused.
         """
         with self._database.write() as connection:
-            if page is not None:
-                log = self._stage(connection, log, page, server)
             state = _load(connection, _LOG.c.id == log.id)
+            if page is not None:
+                state = self._stage(connection, state, log, page, server)
             if state.staged.size != signed.size or state.staged.root() != signed.root:
                 raise StoreError(f"{log.origin}: what is stored does not have the root signed for {signed.size}")
             return _move_head(connection, state, signed, now_ms)
 
     def drop_staged(self, log: LogState) -> LogState:
-        """Delete everything beyond the head."""
+        """Delete everything beyond the head. Cursors stay: pages bring the openings again, whatever their number."""
         with self._database.write() as connection:
             current = _load(connection, _LOG.c.id == log.id)
             low, high = position_of(log.id, current.head_size), position_of(log.id + 1, 0)
@@ -166,7 +167,6 @@ class LogStore:
                 connection.execute(delete(table).where(table.c.position >= low, table.c.position < high))
             tiles = position_of(log.id, current.head_size // TILE_WIDTH)
             connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < high))
-            connection.execute(delete(_CURSOR).where(_CURSOR.c.log_id == log.id))
             return _save(connection, replace(current, staged=current.head_frontier, staged_bytes=0))
 
     def last_sequence_from(self, log_id: int, server: str) -> int:
@@ -240,16 +240,15 @@ class LogStore:
 
         return Tree(entries, tiles)
 
-    def _stage(self, connection: Connection, log: LogState, page: AcceptedPage, server: str) -> LogState:
-        current = _load(connection, _LOG.c.id == log.id)
+    def _stage(self, connection: Connection, current: LogState, log: LogState, page: AcceptedPage, server: str) -> LogState:
+        """Insert the page; the log's row is still to be saved."""
         if current.staged != log.staged:
             raise StoreError(f"{log.origin}: the staged tree changed while a page was verified")
         self._insert_entries(connection, log.id, current.staged.size, page.commitments, page.tiles)
         state = self._insert_openings(connection, current, page.openings)
         if page.openings:
             self._save_cursor(connection, log.id, server, max(item.opening.sequence for item in page.openings))
-        state = replace(state, staged=page.frontier, staged_bytes=state.staged_bytes + page.size_bytes)
-        return _save(connection, state)
+        return replace(state, staged=page.frontier, staged_bytes=state.staged_bytes + page.size_bytes)
 
     def _insert_entries(
         self, connection: Connection, log_id: int, start: int, commitments: Sequence[bytes], tiles: Sequence[bytes]

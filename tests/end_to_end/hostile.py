@@ -24,6 +24,9 @@ Context = grpc.ServicerContext
 Message = peer_pb2.ReadLogResponse | bytes
 Play = Callable[["HostilePeer", peer_pb2.ReadLogRequest], Iterator[Message]]
 
+WAIT = b""
+"""What a play yields to wait until the test goes on."""
+
 BODY = {
     "report": "R-1",
     "sample": {"id": "S-1", "matrix": "地下水"},
@@ -55,22 +58,17 @@ class HomeLab(Lab):
 class HostilePeer:
     """The fake node of one member. It keeps an honest log; `play` decides what is told of it."""
 
-    def __init__(self, node: Node) -> None:
-        """Begin honestly, with an empty log."""
-        self.node = node
+    def __init__(self, node: Node, victim: str) -> None:
+        """Begin honestly, with an empty log; `reads` counts how often the victim has asked for it."""
+        self.node, self._victim = node, victim
         self.log = MemoryLog(HomeLab(node.member, ALLIANCE, signer=node.load_keys().log))
         self.reads = 0
         self.exchange: Callable[[peer_pb2.ExchangeCheckpointsRequest], Any] = answer_exchange
         self._play: Play = honest
         self._scene = threading.Event()
 
-    @property
-    def scene(self) -> threading.Event:
-        """Set when the play, or the log, has changed: a stream of the scene before ends then."""
-        return self._scene
-
     def change(self, play: Play | None = None) -> None:
-        """Play something else; without a play, tell honest streams that the log has grown."""
+        """Play something else; without a play, tell open streams that the log has grown."""
         self._play = play or self._play
         old, self._scene = self._scene, threading.Event()
         old.set()
@@ -94,18 +92,40 @@ class HostilePeer:
             yield page_to_wire(self.log.page(low, min(stop, low + 1000)))
 
     def read_log(self, request: peer_pb2.ReadLogRequest, context: Context) -> Iterator[Message]:
-        """What is played now, until the scene changes or the caller has gone."""
-        self.reads += 1
-        scene, play = self._scene, self._play
-        context.add_callback(scene.set)
+        """What is played to the victim, and the truth to everybody else; open until there is another play."""
+        play = self._play_for(context)
+        self.reads += self._is_victim(context)
         try:
             for message in play(self, request):
-                yield message
+                if message is not WAIT:
+                    yield message
+                elif not self._wait(play, context):
+                    return
                 if not context.is_active():
                     return
         except RefusalError as refusal:
             context.set_trailing_metadata((("grpc-status-details-bin", refusal.status),))
             context.abort(refusal.code, refusal.details)
+        while self._wait(play, context):
+            pass
+
+    def _play_for(self, context: Context) -> Play:
+        return self._play if self._is_victim(context) else honest
+
+    def _is_victim(self, context: Context) -> bool:
+        (name,) = context.auth_context()["x509_common_name"]
+        return bool(name.startswith(f"{self._victim}.".encode()))
+
+    def _wait(self, play: Play, context: Context) -> bool:
+        """Wait for the next scene; returns whether it is the same play, and the caller still there."""
+        scene = self._scene
+        while not scene.wait(0.05):
+            if not context.is_active():
+                return False
+        return self._play_for(context) is play
+
+    def _exchange(self, request: peer_pb2.ExchangeCheckpointsRequest, context: Context) -> Any:
+        return (self.exchange if self._is_victim(context) else answer_exchange)(request)
 
     def serve(self, mesh: Mesh) -> grpc.Server:
         """A server on the member's own port, with its own key and certificate."""
@@ -116,7 +136,7 @@ class HostilePeer:
                 response_serializer=to_bytes,
             ),
             "ExchangeCheckpoints": grpc.unary_unary_rpc_method_handler(
-                lambda request, context: self.exchange(request),
+                self._exchange,
                 request_deserializer=peer_pb2.ExchangeCheckpointsRequest.FromString,
                 response_serializer=to_bytes,
             ),
@@ -138,14 +158,13 @@ class HostilePeer:
 
 
 @contextmanager
-def serve_hostile(mesh: Mesh, member: str) -> Iterator[HostilePeer]:
-    """Serve a hostile peer in this process, in the place of the member's daemon."""
-    peer = HostilePeer(mesh[member])
+def serve_hostile(mesh: Mesh, member: str, *, victim: str) -> Iterator[HostilePeer]:
+    """Serve a peer that is hostile to one member, in this process, in the place of its daemon."""
+    peer = HostilePeer(mesh[member], victim)
     server = peer.serve(mesh)
     try:
         yield peer
     finally:
-        peer.change()
         server.stop(0).wait()
 
 
@@ -170,7 +189,6 @@ def honest(peer: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Mess
     sent, announced = request.start, -1
     late = [peer.log.opening(index) for index in range(request.start) if index + 1 > request.after]
     while True:
-        scene = peer.scene
         if peer.log.size > announced and peer.log.size >= sent:
             announced = peer.log.size
             yield peer.announce()
@@ -179,6 +197,4 @@ def honest(peer: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Mess
                 late = []
             yield from peer.pages(sent, announced)
             sent = announced
-        scene.wait()
-        if scene is peer.scene or peer.log.size == announced:
-            return
+        yield WAIT

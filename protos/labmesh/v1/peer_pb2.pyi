@@ -153,8 +153,8 @@ class ReadLogResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
-    """The checkpoint to reach with the following pages: a C2SP signed note with the author's signature and the
-    cosignatures known. Never smaller than an earlier one of the same stream.
+    """The checkpoint to reach with the following pages: a C2SP signed note with the author's signature, and possibly
+    cosignatures. Never smaller than an earlier one of the same stream.
     """
     @_builtins.property
     def page(self) -> Global___LogPage:
