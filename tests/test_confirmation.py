@@ -19,8 +19,8 @@ JINAN, QINGDAO = build_labs(2)
 
 @pytest.fixture
 def alliance(tmp_path: Path) -> Iterator[SimulatedAlliance]:
-    """Seven members, so the quorum is three; jinan has three entries under the checkpoints of sizes 1 and 3."""
-    made = SimulatedAlliance(tmp_path, 7, confirmed=False)
+    """Six members, so the quorum is three; jinan has three entries under the checkpoints of sizes 1 and 3."""
+    made = SimulatedAlliance(tmp_path, 6, confirmed=False)
     made["jinan"].push(*drafts(1, "A"))
     made["jinan"].push(*drafts(2, "B"))
     yield made

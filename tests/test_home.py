@@ -238,17 +238,17 @@ except HomeError as error:
 
 class TestLock:
     def test_a_second_process_is_kept_out(self, home: Home) -> None:
-        def try_elsewhere() -> str:
-            command = [sys.executable, "-c", LOCKING, str(home.path)]
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-            return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
-
+        command = [sys.executable, "-c", LOCKING, str(home.path)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with home.lock():
-            assert "another process is using" in (said := try_elsewhere())
-            assert "labmesh status" in said
-            with pytest.raises(HomeError, match="another process is using"), home.lock():
-                pass
-        assert try_elsewhere() == "locked"
+            said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        assert said == f"another process is using {home.path} | a daemon runs already; type: labmesh status\n"
+
+    def test_a_second_use_in_one_process_is_kept_out(self, home: Home) -> None:
+        with home.lock(), pytest.raises(HomeError, match="another process is using"), home.lock():
+            pass
+        with home.lock():
+            pass
 
     def test_it_is_let_go_when_the_work_fails(self, home: Home) -> None:
         with pytest.raises(ZeroDivisionError), home.lock():

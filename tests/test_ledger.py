@@ -362,7 +362,8 @@ class PushMachine(RuleBasedStateMachine):
 
     def _judge(self, items: list[Any], revise: bool) -> tuple[list[str], dict[str, Expected]]:
         verdicts: list[str] = []
-        model, in_call = dict(self.model), {}
+        in_call: dict[str, tuple[str, list[str]]] = {}
+        model = dict(self.model)
         for key, value, audience, revision in items:
             held = self.model.get(key)
             kept = audience if audience is not None else held.audience if held else ["*"]
@@ -384,4 +385,4 @@ class PushMachine(RuleBasedStateMachine):
 
 
 TestPushes = PushMachine.TestCase
-TestPushes.settings = examples(12)
+TestPushes.settings = examples(8)

@@ -104,6 +104,7 @@ class Mirror:
         self.staged = staged or Frontier()
         self.staged_bytes = staged_bytes
         self.target: SignedCheckpoint | None = None
+        self._late = 0
         self._reader, self._kinds = reader, kinds
         self._limits = limits or StagingLimits()
         self._commit = committer(card.origin)
@@ -222,11 +223,18 @@ class Mirror:
                 expected: bytes | None = commitments[index - start]
             else:
                 expected = held_commitment(index) if 0 <= index < start else None
+                self._require_few_late(start)
             if expected is None or index in seen:
                 raise MalformedError(f"{self.card.origin}: an opening of entry {index}, which is not in the page")
             seen.add(index)
             accepted.append(self._accept_opening(opening, expected))
         return accepted
+
+    def _require_few_late(self, size: int) -> None:
+        # What was readable all along arrives with its commitment, the rest once: more than that is the same again.
+        self._late += 1
+        if self._late > size:
+            raise MalformedError(f"{self.card.origin}: more late openings than the {size} entries before them")
 
     def _accept_opening(self, opening: Opening, expected: bytes) -> AcceptedOpening:
         origin, raw = self.card.origin, opening.record

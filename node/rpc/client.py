@@ -9,6 +9,7 @@ import grpc
 from labmesh.v1 import peer_pb2, peer_pb2_grpc
 from node.core.card import Card
 from node.core.entry import LogPage
+from node.errors import MalformedError
 from node.rpc.convert import message_from_wire
 from node.rpc.faults import error_of_peer
 from node.rpc.tls import channel_credentials, expected_name
@@ -49,6 +50,7 @@ class GrpcPeerClient:
             answer = await self._stub.GetRoster(request, timeout=self._deadline_s)
         except grpc.RpcError as error:
             raise error_of_peer(error, self._member) from error
+        self._require_message(answer)
         return list(answer.rosters), list(answer.cards)
 
     async def exchange_checkpoints(
@@ -62,6 +64,7 @@ class GrpcPeerClient:
             answer = await self._stub.ExchangeCheckpoints(request, timeout=self._deadline_s)
         except grpc.RpcError as error:
             raise error_of_peer(error, self._member) from error
+        self._require_message(answer)
         return Exchange(
             answer.digest,
             list(answer.notes),
@@ -79,11 +82,17 @@ class GrpcPeerClient:
         call = self._stub.ReadLog(request, timeout=None if follow else 60 * self._deadline_s)
         try:
             async for message in call:
+                self._require_message(message)
                 yield message_from_wire(message)
         except grpc.RpcError as error:
             raise error_of_peer(error, self._member) from error
         finally:
             call.cancel()
+
+    def _require_message(self, answer: object) -> None:
+        """Refuse what gRPC gives for bytes that are no message: it logs them, and hands on None."""
+        if answer is None:
+            raise MalformedError(f"{self._member} sent bytes that are not a message")
 
     async def close(self) -> None:
         """Close the connection."""

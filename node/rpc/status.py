@@ -93,6 +93,11 @@ def _peer_status(peer: PeerState, quarantined: int) -> node_pb2.PeerStatus:
         last_contact=format_milliseconds(contact) if contact else "",
         error=peer.error,
         reason=peer.reason,
-        clock_offset_ms=peer.clock_offset_ms,
+        clock_offset_ms=None if peer.clock_offset_ms is None else _clamp(peer.clock_offset_ms),
         quarantined=quarantined,
     )
+
+
+def _clamp(offset_ms: int) -> int:
+    """A peer's clock may say anything; a field of the answer holds 64 bits."""
+    return max(-(2**63), min(2**63 - 1, offset_ms))

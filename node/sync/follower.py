@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -22,6 +23,7 @@ from node.core.kinds import Kinds
 from node.core.mirror import AcceptedPage, Mirror, StagingLimits
 from node.errors import (
     LabmeshError,
+    MalformedError,
     PeerFaultError,
     PeerUnreachableError,
     ProofError,
@@ -36,10 +38,13 @@ from node.sync.peer import Exchange, PeerClient, PeerState
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 DISCONNECT_PAUSE_S = 0.2
 FAULT_PAUSE_S = 60.0
 STALL_S = 60.0
 QUEUE_PAGES = 4
+UNKNOWN_FAULT = "a fault of this software; the node's log has one line about it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,11 @@ class Follower:
             except LabmeshError as error:
                 self.state.note_unreachable(error, self._now_ms())
                 logger.error("event=follow_failed member=%s reason=%s error=%r", self.member, error.reason, error.message)
+                await self._sleep(FAULT_PAUSE_S)
+            except Exception as error:
+                # A fault of this software: what one peer sent must not end the following of it for good.
+                self.state.note_unreachable(LabmeshError(UNKNOWN_FAULT), self._now_ms())
+                logger.error("event=follow_failed member=%s type=%s", self.member, type(error).__name__, exc_info=error)
                 await self._sleep(FAULT_PAUSE_S)
 
     async def _follow_with_retries(self) -> None:
@@ -189,9 +199,13 @@ class Follower:
             stream = client.read_log(
                 card.origin, start=log.staged.size, after=after, follow=True, entries_max=self._entries_max
             )
-            async for message in stream:
-                await queue.put(message)
-            raise PeerUnreachableError(f"{self.member} ended the stream")
+            try:
+                async for message in stream:
+                    await queue.put(message)
+                raise PeerUnreachableError(f"{self.member} ended the stream")
+            except PeerUnreachableError:
+                await queue.join()  # what has arrived is kept, or a line that breaks often would lead nowhere
+                raise
 
         async def apply() -> None:
             while True:
@@ -201,12 +215,13 @@ class Follower:
                 except TimeoutError:
                     raise PeerUnreachableError(f"{self.member} sent nothing for {STALL_S:.0f} s") from None
                 await self._apply(session, message)
+                queue.task_done()
 
         await _run_together(receive(), apply())
 
     async def _apply(self, session: PullSession, message: bytes | LogPage) -> None:
         try:
-            moved = await asyncio.to_thread(session.apply, message)
+            moved = await _finish(asyncio.to_thread(session.apply, message))
         except StagingLimitError:
             self._entries_max = max(1, self._entries_max // 2)
             await asyncio.to_thread(session.drop_staged)
@@ -262,7 +277,8 @@ class PullSession:
             staged_bytes=log.staged_bytes,
             limits=parts.limits,
         )
-        state.verified, state.size = log.head_size, max(state.size, log.head_size)
+        # What was announced on an earlier connection may have been a lie; the truth is announced again at once.
+        state.verified = state.size = log.head_size
 
     @property
     def waiting_for_pages(self) -> bool:
@@ -280,7 +296,11 @@ class PullSession:
         if isinstance(message, LogPage):
             page = self._mirror.accept_page(message, self._held_commitment)
         else:
+            reached, waiting = self._mirror.target, self.waiting_for_pages
             signed = self._mirror.accept_announcement(message)
+            # Each checkpoint of a stream leads further than the last: announcements alone could come without end.
+            if waiting or (reached is not None and signed.size <= reached.size):
+                raise MalformedError(f"{signed.origin}: size {signed.size} was announced out of turn")
             self._state.size = max(self._state.size, signed.size)
             if self._mirror.staged.size > signed.size:
                 self.drop_staged()
@@ -307,6 +327,16 @@ class PullSession:
 
     def _held_commitment(self, index: int) -> bytes | None:
         return self._parts.store.logs.commitment_at(self.log.id, index)
+
+
+async def _finish(work: Awaitable[T]) -> T:
+    """Await work that goes on in its thread when it is cancelled, so that the next connection begins after its end."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def _run_together(*work: Awaitable[None]) -> None:

@@ -125,6 +125,14 @@ def test_the_head_again_is_no_fault() -> None:
     assert mirror.accept_head() == head
 
 
+def test_late_openings_without_end() -> None:
+    mirror, log = begin(3, 8)
+    again = LogPage(3, b"", [log.opening(i) for i in range(3)])
+    mirror.accept_page(again, held_by(log))
+    with pytest.raises(MalformedError, match="more late openings than the 3 entries"):
+        mirror.accept_page(again, held_by(log))
+
+
 def test_an_empty_log() -> None:
     log = MemoryLog(JINAN)
     mirror = build_mirror(log)

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLIANCE = "quality.jinan.example"
-PATIENCE_S = 8.0
+PATIENCE_S = 60.0
 POLL_S = 0.05
 CALL_S = 30.0
 

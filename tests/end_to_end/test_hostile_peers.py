@@ -88,18 +88,16 @@ class Stage:
     def require_recovery(self) -> None:
         """As soon as weifang is honest again, its records arrive, too."""
         self.fake.append()
-        self.play(honest)
+        self.fake.change(honest)
         size = self.fake.log.size
-        eventually(lambda: self.victim.peer("weifang").verified == size, "weifang is followed again")
-        self.require_connected()
-        read_log_file(self.victim, "weifang").require_sound()
 
-    def require_connected(self) -> None:
-        def is_connected() -> bool:
+        def is_followed() -> bool:
+            self.knock()
             peer = self.victim.peer("weifang")
-            return (peer.state, peer.reason, peer.behind) == ("connected", "", 0)
+            return (peer.verified, peer.behind, peer.state, peer.reason) == (size, 0, "connected", "")
 
-        eventually(is_connected, "weifang is connected")
+        eventually(is_followed, "weifang is followed again", poll_s=0.2)
+        read_log_file(self.victim, "weifang").require_sound()
 
 
 @pytest.fixture(scope="module")

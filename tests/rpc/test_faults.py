@@ -71,7 +71,7 @@ class FakeRpcError(grpc.RpcError):
     def details(self) -> str | None:
         return self._answer[1]
 
-    def trailing_metadata(self) -> list[tuple[str, Any]] | None:
+    def trailing_metadata(self) -> Any:
         return self._answer[2]
 
 
@@ -86,9 +86,9 @@ def details_of(status: status_pb2.Status) -> tuple[Any, Any, Any]:
     """ErrorInfo, BadRequest and RetryInfo of a status; None for what is not there."""
     found: list[Any] = []
     for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
-        matching = [detail for detail in status.details if detail.Is(kind.DESCRIPTOR)]
+        message: Any = kind()
+        matching = [detail for detail in status.details if detail.Is(message.DESCRIPTOR)]
         assert len(matching) < 2
-        message = kind()
         found.append(message if matching and matching[0].Unpack(message) else None)
     return found[0], found[1], found[2]
 

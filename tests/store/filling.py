@@ -78,9 +78,14 @@ class Mirrored:
             staged_bytes=state.staged_bytes,
         )
 
+    def announce(self) -> None:
+        """Announce the checkpoint of everything in memory, once."""
+        if self.mirror.target is None or self.mirror.target.size < self.memory.size:
+            self.mirror.accept_announcement(bytes(self.memory.checkpoint()))
+
     def verify(self, low: int, high: int, openings: Iterable[int] | None = None) -> AcceptedPage:
         """The page of entries low…high-1, verified under the checkpoint of everything in memory."""
-        self.mirror.accept_announcement(bytes(self.memory.checkpoint()))
+        self.announce()
         page = self.memory.page(low, high, openings=openings)
         return self.mirror.accept_page(page, lambda index: self.store.logs.commitment_at(self.state.id, index))
 

@@ -264,7 +264,7 @@ class TestStore:
         mirrored.accept(openings=[0])
         log.append_numbered(1)
         late = LogPage(3, b"", [log.opening(i) for i in (0, 1)])
-        mirrored.mirror.accept_announcement(bytes(log.checkpoint()))
+        mirrored.announce()
         page = mirrored.mirror.accept_page(late, lambda i: store.logs.commitment_at(mirrored.state.id, i))
         mirrored.state = store.logs.stage(mirrored.state, page, server="jinan")
         assert keys(list_all(store)) == ["WJ-000000", "WJ-000001"]
@@ -351,7 +351,7 @@ class TestStore:
         mirrored.accept(openings=[4])
         log.append_numbered(1)
         for index in (3, 0, 5):
-            mirrored.mirror.accept_announcement(bytes(log.checkpoint()))
+            mirrored.announce()
             page = mirrored.mirror.accept_page(
                 LogPage(6, b"", [log.opening(index)]), lambda i: store.logs.commitment_at(mirrored.state.id, i)
             )

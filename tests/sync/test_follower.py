@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -276,11 +277,33 @@ class TestOutage:
         alliance.tampering.page = break_after_two_pages
         state = alliance.catch_up("qingdao", "jinan")
         assert state.state == "connected"
-        assert len(alliance.reads) == 2
-        # What was received but not yet staged when the stream broke comes again.
-        assert alliance.reads[1].start in (0, 2, 4)
-        assert alliance.reads[1].after == alliance.reads[1].start
+        assert [(read.start, read.after) for read in alliance.reads] == [(0, 0), (4, 4)]
         assert len(keys(alliance["qingdao"])) == 10
+
+    def test_a_page_that_is_being_saved_is_saved_before_the_next_connection_begins(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logs_module, "PAGE_ENTRIES_MAX", 2)
+        alliance["jinan"].push(*drafts(6))
+        saving, real = threading.Event(), follower_module.PullSession.apply
+
+        def apply_slowly(session: follower_module.PullSession, message: bytes | LogPage) -> bool:
+            if isinstance(message, LogPage) and message.start == 2:
+                saving.set()
+                time.sleep(0.1)
+            return real(session, message)
+
+        monkeypatch.setattr(follower_module.PullSession, "apply", apply_slowly)
+
+        async def work() -> None:
+            async with alliance.following("qingdao", "jinan"):
+                await wait_until(saving.is_set)
+            async with alliance.following("qingdao", "jinan") as state:
+                await wait_until(lambda: state.verified == 6 or state.error)
+                assert (state.state, state.error) == ("connected", "")
+
+        alliance.run(work)
+        assert [(read.start, read.after) for read in alliance.reads] == [(0, 0), (4, 4)]
 
     def test_a_restart_goes_on_from_what_was_staged(
         self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
@@ -381,24 +404,19 @@ class TestRetries:
         assert (len(attempts), state.error) == (4, "")
         assert alliance.closed == 5
 
-    def test_a_wake_up_ends_the_pause(self, alliance: SimulatedAlliance) -> None:
+    def test_a_wake_up_ends_the_pause(self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(follower_module, "wait_random_exponential", lambda **_: lambda _: 3600.0)
         alliance.unreachable.add("jinan")
 
         async def work() -> None:
             state = PeerState("jinan")
-            parts: Any = alliance.parts("qingdao", retry_max_s=3600)
-            follower = follower_module.Follower(parts, "jinan", state)
-            follower_wait = follower_module.wait_random_exponential
-            follower_module.wait_random_exponential = lambda **_: lambda _: 3600.0  # type: ignore[assignment, misc]
+            follower = follower_module.Follower(alliance.parts("qingdao"), "jinan", state)
             task = asyncio.create_task(follower.run())
-            try:
-                await wait_until(lambda: state.state == "retrying" and state.error)
-                alliance.unreachable.clear()
-                follower.wake()
-                await wait_until(lambda: state.state == "connected")
-            finally:
-                follower_module.wait_random_exponential = follower_wait  # type: ignore[misc]
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await wait_until(lambda: state.error)
+            alliance.unreachable.clear()
+            follower.wake()
+            await wait_until(lambda: state.state == "connected")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
         alliance.run(work)
