@@ -20,7 +20,7 @@ from node.core.keys import Signer
 from node.core.kinds import Kinds
 from node.core.merkle import EMPTY_ROOT
 from node.core.record import Record, seal_record, statement_of
-from node.errors import InvalidRecordError, Violation
+from node.errors import InvalidRecordError, StoreError, Violation
 from node.push import Candidate, PushCall, PushOptions, PushOutcome
 from node.store import Store
 from node.store.logs import LogState, NewEntry
@@ -163,7 +163,14 @@ class Ledger:
         frontier, tiles = self._log.staged.extend([entry.commitment for entry in entries])
         signed = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), self._signer)
         now_ms = milliseconds(self._clock())
-        self._log = self._store.logs.append(self._log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms)
+        try:
+            self._log = self._store.logs.append(
+                self._log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms
+            )
+        except StoreError:
+            # The commit may have reached the disk although it failed: go on from what is there.
+            self._log = self._store.logs.load_log(self._log.id)
+            raise
 
 
 def _conflict(path: str, message: str) -> InvalidRecordError:

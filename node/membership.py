@@ -83,28 +83,31 @@ class Membership:
         Raises:
             GovernanceError: there is an alliance already, or the threshold is impossible.
         """
-        if self._alliance is not None:
-            raise GovernanceError(f"this node belongs to {self._alliance.name} already", hint="type: labmesh roster show")
-        if threshold != 1:
-            raise GovernanceError(
-                f"a threshold of {threshold} is impossible: the founding council has one key, this member's",
-                hint="found with a threshold of 1",
+        with self._lock:
+            if self._alliance is not None:
+                raise GovernanceError(
+                    f"this node belongs to {self._alliance.name} already", hint="type: labmesh roster show"
+                )
+            if threshold != 1:
+                raise GovernanceError(
+                    f"a threshold of {threshold} is impossible: the founding council has one key, this member's",
+                    hint="found with a threshold of 1",
+                )
+            now = self._clock().replace(microsecond=0)
+            roster = Roster(
+                alliance=self.alliance_name,
+                title=title,
+                version=1,
+                previous=None,
+                issued=now,
+                expires=now + ROSTER_LIFETIME,
+                council=(self._identity.public_key,),
+                threshold=1,
+                quorum=quorum_default(1),
+                members=MappingProxyType({self.member: Member(self._identity.public_key, "active", now)}),
             )
-        now = self._clock().replace(microsecond=0)
-        roster = Roster(
-            alliance=self.alliance_name,
-            title=title,
-            version=1,
-            previous=None,
-            issued=now,
-            expires=now + ROSTER_LIFETIME,
-            council=(self._identity.public_key,),
-            threshold=1,
-            quorum=quorum_default(1),
-            members=MappingProxyType({self.member: Member(self._identity.public_key, "active", now)}),
-        )
-        alliance = found_alliance(self._sign_roster(roster)).accept_card(format_card(self._own_card))
-        return self._adopt(alliance, pin=alliance.fingerprint)
+            alliance = found_alliance(self._sign_roster(roster)).accept_card(format_card(self._own_card))
+            return self._adopt(alliance, pin=alliance.fingerprint)
 
     def add_members(self, cards: Iterable[bytes]) -> Alliance:
         """Sign the next roster with the members of these cards added.

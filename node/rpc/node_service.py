@@ -71,6 +71,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
                     await asyncio.to_thread(call.add, message.batch.records)
             if call is None:
                 raise UserError("a push without options")
+            await _require_whole(context)
             outcome = await asyncio.to_thread(self._parts.ledger.push, call)
             logger.info(
                 "event=pushed accepted=%d unchanged=%d rejected=%d size=%d arrived=%.6f",
@@ -217,3 +218,12 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         state = self._parts.peer_states().get(stored.author)
         seen_ms = max(stored.head_ms, state.last_contact_ms if state else 0)
         return record_to_wire(stored, max(0.0, (milliseconds(self._parts.clock()) - seen_ms) / 1000))
+
+
+async def _require_whole(context: Context) -> None:
+    """End the call if its stream broke off.
+
+    gRPC ends the requests of a caller that is gone like those of one that has sent everything. Only to the latter can
+    something still be sent.
+    """
+    await context.send_initial_metadata(())

@@ -59,16 +59,17 @@ running: list[Mesh] = []
 
 def eventually(condition: Callable[[], T], what: str, *, poll_s: float = POLL_S) -> T:
     """Wait until `condition` is true and return what it returned. A call that is refused counts as not yet."""
-    deadline, found = time.monotonic() + PATIENCE_S, None
+    deadline = time.monotonic() + PATIENCE_S
+    seen: object = None
     while time.monotonic() < deadline:
         try:
-            found = condition()
+            seen = found = condition()
             if found:
                 return found
         except grpc.RpcError as error:
-            found = error
+            seen = error
         time.sleep(poll_s)
-    raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}; at last: {found!r}")
+    raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}; at last: {seen!r}")
 
 
 def result_record(key: str, text: str = "地下水", **members: Any) -> bytes:
@@ -190,6 +191,31 @@ class Node:
     def show(self, record_id: str) -> node_pb2.RecordView:
         """One record."""
         return self.stub.GetRecord(node_pb2.GetRecordRequest(id=record_id), timeout=CALL_S).record
+
+    def await_log(self, author: str, size: int) -> None:
+        """Wait until the log of a peer is verified here up to this size."""
+        eventually(lambda: self.peer(author).verified == size, f"{self.member} has {size} entries of {author}")
+
+    def await_index(self) -> None:
+        """Wait until everything that is verified can be found."""
+        eventually(lambda: self.status().index_backlog == 0, f"{self.member} has indexed everything")
+
+    def await_record(self, record_id: str) -> dict[str, Any]:
+        """Wait until a record is shown here, and return its content."""
+        eventually(lambda: self.sees(record_id), f"{self.member} shows {record_id}")
+        content: dict[str, Any] = orjson.loads(self.show(record_id).record)
+        return content
+
+    def await_peer(self, member: str, state: str, reason: str = "") -> node_pb2.PeerStatus:
+        """Wait until the node says this of a peer."""
+
+        def found() -> node_pb2.PeerStatus | None:
+            peer = self.peer(member)
+            return peer if (peer.state, peer.reason) == (state, reason) else None
+
+        peer = eventually(found, f"{self.member} says of {member}: {state} {reason}")
+        assert peer is not None
+        return peer
 
     def sees(self, record_id: str) -> bool:
         """Whether the node shows this record."""
@@ -366,16 +392,14 @@ def free_port() -> int:
 # What a refused call says
 
 
-def code_of(error: grpc.RpcError) -> grpc.StatusCode:
+def code_of(error: Any) -> grpc.StatusCode:
     """The status code of a failed call."""
-    assert isinstance(error, grpc.Call)
     code: grpc.StatusCode = error.code()
     return code
 
 
-def reason_of(error: grpc.RpcError) -> str:
+def reason_of(error: Any) -> str:
     """The reason in a failed call's ErrorInfo; empty when it carries none."""
-    assert isinstance(error, grpc.Call)
     for key, value in error.trailing_metadata() or ():
         if key != "grpc-status-details-bin":
             continue

@@ -113,8 +113,9 @@ class HostilePeer:
         return self._play if self._is_victim(context) else honest
 
     def _is_victim(self, context: Context) -> bool:
-        (name,) = context.auth_context()["x509_common_name"]
-        return bool(name.startswith(f"{self._victim}.".encode()))
+        # The stubs know one value a property; gRPC gives a tuple of them.
+        names: Any = context.auth_context()["x509_common_name"]
+        return bool(names[0].startswith(f"{self._victim}.".encode()))
 
     def _wait(self, play: Play, context: Context) -> bool:
         """Wait for the next scene; returns whether it is the same play, and the caller still there."""
@@ -129,7 +130,7 @@ class HostilePeer:
 
     def serve(self, mesh: Mesh) -> grpc.Server:
         """A server on the member's own port, with its own key and certificate."""
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "GetRoster": grpc.unary_unary_rpc_method_handler(
                 lambda request, context: peer_pb2.GetRosterResponse(),
                 request_deserializer=peer_pb2.GetRosterRequest.FromString,

@@ -101,7 +101,7 @@ def main(protos, address, server_name, folder, origin):
         request = message(pool, "ReadLogRequest")(origin=origin, entries_max=1000)
         messages = list(method(pool, channel, "ReadLog", stream=True)(request, timeout=30))
     size, root = verify_note(messages[0].checkpoint, origin, log_key(roster.cards, origin))
-    commitments, opened, keys = [], 0, []
+    opened, keys, commitments = 0, [], list[bytes]()
     for page in (item.page for item in messages if item.HasField("page")):
         assert page.start == len(commitments)
         commitments += [page.commitments[i : i + 32] for i in range(0, len(page.commitments), 32)]

@@ -12,7 +12,6 @@ from tests.end_to_end.harness import (
     Mesh,
     Node,
     database_files,
-    eventually,
     open_mesh,
     read_log_file,
     result_record,
@@ -34,8 +33,8 @@ def mesh():
         jinan.push([result_record("LATER", "空")], audience={"members": ["qingdao"]})
         jinan.push([result_record("LATER", LATER)], revise=True)
         for member in ("qingdao", "weifang"):
-            eventually(lambda node=mesh[member]: node.peer("jinan").verified == 5, f"{member} has the log")
-            eventually(lambda node=mesh[member]: node.status().index_backlog == 0, f"{member} has indexed it")
+            mesh[member].await_log("jinan", 5)
+            mesh[member].await_index()
         yield mesh
 
 

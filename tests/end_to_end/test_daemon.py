@@ -6,6 +6,7 @@ import signal
 import stat
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -30,7 +31,8 @@ def mesh():
 
 def list_services(channel: grpc.Channel) -> list[str]:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
-    answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=30))
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    answer = next(stub.ServerReflectionInfo(iter([request]), timeout=30))
     return [service.name for service in answer.list_services_response.service]
 
 
@@ -53,7 +55,8 @@ def test_health_says_serving_on_both_servers(mesh: Mesh):
         for channel in (jinan.channel, peers):
             for service in ("", NODE, PEER):
                 request = health_pb2.HealthCheckRequest(service=service)
-                answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
+                stub: Any = health_pb2_grpc.HealthStub(channel)
+                answer = stub.Check(request, timeout=30)
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

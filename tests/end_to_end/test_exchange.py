@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grpc
-import orjson
 import pytest
 
 from labmesh.v1 import node_pb2
@@ -28,20 +27,15 @@ def mesh():
         yield mesh
 
 
-def require_shown(node: Node, record_id: str, **members: object) -> dict[str, object]:
-    """The record at this node, once it is there."""
-    assert eventually(lambda: node.sees(record_id), f"{node.member} shows {record_id}")
-    content: dict[str, object] = orjson.loads(node.show(record_id).record)
-    assert {name: content[name] for name in members} == members
-    return content
-
-
 def test_a_batch_is_listed_and_shown_everywhere(mesh: Mesh):
     answer = mesh["jinan"].push(result_records("BATCH", 1200))
     assert (answer.accepted, answer.rejected) == (1200, 0)
+    assert answer.checkpoint.size == 1200
     wanted = [f"BATCH-{i:06d}" for i in range(1200)]
     for member in MEMBERS:
-        eventually(lambda node=mesh[member]: node.keys("jinan")[:1200] == wanted, f"{member} lists the batch")
+        if member != "jinan":
+            mesh[member].await_log("jinan", answer.checkpoint.size)
+        assert mesh[member].keys("jinan")[-1200:] == wanted
     for member in MEMBERS[1:]:
         view = mesh[member].show("jinan/result/BATCH-000777")
         assert view.record == mesh["jinan"].show("jinan/result/BATCH-000777").record
@@ -59,8 +53,10 @@ def test_chinese_and_english_words_are_found_everywhere(mesh: Mesh):
     mesh["qingdao"].push([result_record("WJ-海水-1", "近岸海水 nearshore seawater")])
     wanted = ["qingdao/result/WJ-海水-1"]
     for member in MEMBERS:
+        mesh[member].await_record(wanted[0])
+        mesh[member].await_index()
         for text in ("海水", "Seawater", "近岸 铅 nearshore"):
-            eventually(lambda node=mesh[member], text=text: node.hits(text) == wanted, f"{member} finds {text}")
+            assert mesh[member].hits(text) == wanted
         assert mesh[member].hits("淡水") == []
 
 
@@ -68,7 +64,8 @@ def test_single_pushes_follow_live(mesh: Mesh):
     for i in range(20):
         mesh["weifang"].push([result_record(f"LIVE-{i}")])
         for member in ("jinan", "qingdao"):
-            require_shown(mesh[member], f"weifang/result/LIVE-{i}", revision=1, author="weifang")
+            content = mesh[member].await_record(f"weifang/result/LIVE-{i}")
+            assert (content["author"], content["revision"]) == ("weifang", 1)
 
 
 def test_the_newest_revision_is_shown_and_older_ones_stay(mesh: Mesh):
@@ -77,11 +74,12 @@ def test_the_newest_revision_is_shown_and_older_ones_stay(mesh: Mesh):
     assert jinan.push([result_record("REV", "first")]).unchanged == 1
     assert jinan.push([result_record("REV", "second")]).rejected == 1
     assert jinan.push([result_record("REV", "second")], revise=True).accepted == 1
-    require_shown(qingdao, "jinan/result/REV@2", revision=2)
-    assert require_shown(qingdao, "jinan/result/REV", revision=2)["body"]["sample"]["matrix"] == "second"
-    assert require_shown(qingdao, "jinan/result/REV@1", revision=1)["body"]["sample"]["matrix"] == "first"
+    for record_id, revision, text in (("REV@2", 2, "second"), ("REV", 2, "second"), ("REV@1", 1, "first")):
+        content = qingdao.await_record(f"jinan/result/{record_id}")
+        assert (content["revision"], content["body"]["sample"]["matrix"]) == (revision, text)
     assert qingdao.keys("jinan").count("REV") == 1
-    eventually(lambda: qingdao.hits("second") == ["jinan/result/REV"], "the second revision is found")
+    qingdao.await_index()
+    assert qingdao.hits("second") == ["jinan/result/REV"]
     assert "jinan/result/REV" not in qingdao.hits("first")
 
 
@@ -89,7 +87,7 @@ def test_the_newest_revision_is_shown_and_older_ones_stay(mesh: Mesh):
 def test_a_bundle_from_the_author_or_a_peer_verifies_with_the_fingerprint(mesh: Mesh, holder: str):
     record_id = f"jinan/result/PROOF-{holder}"
     mesh["jinan"].push([result_record(f"PROOF-{holder}")])
-    require_shown(mesh[holder], record_id)
+    mesh[holder].await_record(record_id)
 
     def verdict_with_quorum():
         verdict = mesh.verify(mesh[holder].bundle(record_id))

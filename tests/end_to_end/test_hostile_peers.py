@@ -67,23 +67,16 @@ class Stage:
             status.records - len(self.victim.keys("jinan")),
         )
 
-    def require_refused(self, state: str, reason: str) -> node_pb2.PeerStatus:
+    def require_refused(self, state: str, reason: str) -> None:
         """The victim says what is wrong with weifang."""
-
-        def told() -> node_pb2.PeerStatus | None:
-            peer = self.victim.peer("weifang")
-            return peer if (peer.state, peer.reason) == (state, reason) else None
-
-        peer = eventually(told, f"weifang is {state} for {reason}")
-        assert peer.error
-        return peer
+        assert self.victim.await_peer("weifang", state, reason).error
 
     def require_others_go_on(self) -> None:
         """A record of jinan arrives at the victim, live."""
         self.pushed += 1
         key = f"ON-{self.pushed}"
         self.mesh["jinan"].push([result_record(key)])
-        eventually(lambda: self.victim.sees(f"jinan/result/{key}"), "the log of jinan goes on")
+        self.victim.await_record(f"jinan/result/{key}")
 
     def require_recovery(self) -> None:
         """As soon as weifang is honest again, its records arrive, too."""
@@ -107,7 +100,7 @@ def opened() -> Iterator[Stage]:
         fake.append(20)
         mesh.start("jinan", "qingdao")
         stage = Stage(mesh, fake)
-        eventually(lambda: stage.victim.peer("weifang").verified == 20, "the victim has an honest log")
+        stage.victim.await_log("weifang", 20)
         yield stage
         written = stage.victim.stderr_path.read_text()
         assert "follower_died" not in written
@@ -117,7 +110,7 @@ def opened() -> Iterator[Stage]:
 @pytest.fixture
 def stage(opened: Stage) -> Stage:
     """The stage, with the search index complete."""
-    eventually(lambda: opened.victim.status().index_backlog == 0, "the victim has indexed everything")
+    opened.victim.await_index()
     return opened
 
 
@@ -279,7 +272,7 @@ def test_a_split_view_raises_an_alarm_whoever_tells_it(stage: Stage):
 def test_floods_do_not_add_up(stage: Stage):
     """The liar calls its victim again after each refusal, and floods it anew."""
     before = stage.visible()
-    for _ in range(4):
+    for _ in range(2):
         for lie in (flood_of_openings, impossible_size):
             stage.play(lie)
             stage.require_refused(*LIES[lie])
@@ -317,7 +310,7 @@ def test_broken_records_are_quarantined_and_the_log_goes_on(stage: Stage):
     fake.log.append(*broken.values())
     fake.append(1)
     fake.change()
-    eventually(lambda: victim.peer("weifang").verified == size + len(broken) + 1, "the log goes on")
+    victim.await_log("weifang", size + len(broken) + 1)
     assert set(victim.keys()) == before | {f"WJ-{size + len(broken):06d}"}
     peer = victim.peer("weifang")
     assert (peer.state, peer.quarantined) == ("connected", len(broken))
@@ -328,7 +321,7 @@ def test_broken_records_are_quarantined_and_the_log_goes_on(stage: Stage):
         victim.show("jinan/result/AUTHOR")
     # The first statement under a key stays; the second, which contradicts it, is the quarantined one.
     assert b'"report":"R-1"' in victim.show("weifang/result/WJ-000001").record
-    eventually(lambda: victim.status().index_backlog == 0, "everything is indexed")
+    victim.await_index()
     assert not {"weifang/result/SCHEMA", "weifang/result/SPACES"} & set(victim.hits("地下水"))
     # A mirror does not pass on what it has quarantined, but the log it serves is whole.
     with stage.mesh.call_as("jinan", "qingdao") as stub:
@@ -365,7 +358,7 @@ def test_a_lie_about_checkpoints_is_survived(stage: Stage, name: str):
     stage.fake.exchange = lie
     try:
         eventually(lambda: stage.knock() and len(answered) > 2, "the victim has asked", poll_s=0.2)
-        eventually(lambda: (peer := stage.victim.peer("weifang")).state == state and peer.reason == reason, "it is judged")
+        stage.victim.await_peer("weifang", state, reason)
         stage.require_others_go_on()
         assert stage.visible() == before
     finally:
@@ -379,7 +372,6 @@ def test_a_status_of_garbage_is_survived(stage: Stage):
 
     def fail(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
         raise RefusalError(grpc.StatusCode.DATA_LOSS, "x" * 3000, b"\xff" * 50)
-        yield b""
 
     stage.play(fail)
     stage.require_refused("refused", "PEER_FAULT")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from labmesh.v1 import node_pb2
-from tests.end_to_end.harness import eventually, read_log_file, result_records
+from tests.end_to_end.harness import Node, eventually, read_log_file, result_records
+
+
+def knows(node: Node, member: str) -> bool:
+    return member in [peer.member for peer in node.status().peers]
 
 
 def test_a_newcomer_joins_a_running_alliance(make_mesh):
@@ -27,14 +33,16 @@ def test_a_newcomer_joins_a_running_alliance(make_mesh):
     assert yantai.stub.ImportAlliance(request, timeout=30).fingerprint == added.fingerprint
 
     for author, size in (("jinan", 50), ("qingdao", 5)):
-        eventually(lambda author=author, size=size: yantai.peer(author).verified == size, f"yantai has the log of {author}")
+        yantai.await_log(author, size)
         read_log_file(yantai, author).require_sound()
     eventually(lambda: yantai.status().state == "ready", "yantai may publish")
     yantai.push(result_records("AFTER", 7))
     for member in processes:
         node = mesh[member]
-        eventually(lambda node=node: node.status().roster_version == 3, f"{member} has the new roster")
-        eventually(lambda node=node: len(node.keys("yantai")) == 10, f"{member} has the records of yantai")
+        eventually(partial(knows, node, "yantai"), f"{member} has the new card")
+        node.await_log("yantai", 10)
+        assert node.status().roster_version == 3
+        assert len(node.keys("yantai")) == 10
         read_log_file(node, "yantai").require_sound()
         assert node.running.pid == processes[member]
     assert {mesh[member].status().fingerprint for member in mesh.nodes} == {added.fingerprint}
@@ -45,4 +53,4 @@ def test_a_newcomer_joins_a_running_alliance(make_mesh):
     # The fingerprint that the founders pinned leads to the newcomer, too.
     assert mesh.verify(mesh["weifang"].bundle("yantai/result/AFTER-000000")).verified
     jinan.push(result_records("LIVE", 1))
-    eventually(lambda: yantai.sees("jinan/result/LIVE-000000"), "yantai follows live")
+    yantai.await_record("jinan/result/LIVE-000000")

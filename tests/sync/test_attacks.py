@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from node.core.checkpoint import Checkpoint, sign_checkpoint
 from node.core.entry import LogPage, Opening
 from node.core.mirror import StagingLimits
+from node.store import DATABASE_NAME
 from node.sync.peer import PeerState
 from tests.alliance import SimulatedAlliance, Tampering, draft, drafts, visible
 from tests.builders import Lab, build_card, build_labs, build_log, build_roster, sign_card, sign_roster
@@ -23,13 +24,35 @@ def failed(state: PeerState) -> bool:
     return state.state in ("refused", "quarantined")
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SimulatedAlliance, bytes]]:
+    """qingdao verified three entries of jinan, and five more wait, two of which it may not read; and its database now."""
+    folder = tmp_path_factory.mktemp("attacks")
+    made = SimulatedAlliance(folder)
+    made["jinan"].push(*drafts(2, "HELD"))
+    made["jinan"].push(*drafts(1, "HELD-TOO"))
+    made.catch_up("qingdao", "jinan")
+    made["jinan"].push(*drafts(3, "NEW"), draft("FOR-YANTAI", audience=["yantai"]), draft("PRIVATE", audience=[]))
+    made["qingdao"].store.database.backup(folder / "copy")
+    yield made, (folder / "copy").read_bytes()
+    made.close()
+
+
 @pytest.fixture
-def ready(alliance: SimulatedAlliance) -> SimulatedAlliance:
-    """qingdao verified three entries of jinan, and five more wait, two of which it may not read."""
-    alliance["jinan"].push(*drafts(2, "HELD"))
-    alliance["jinan"].push(*drafts(1, "HELD-TOO"))
-    alliance.catch_up("qingdao", "jinan")
-    alliance["jinan"].push(*drafts(3, "NEW"), draft("FOR-YANTAI", audience=["yantai"]), draft("PRIVATE", audience=[]))
+def ready(prepared: tuple[SimulatedAlliance, bytes]) -> SimulatedAlliance:
+    """The prepared alliance, with qingdao put back to where it was before the last attack."""
+    alliance, database = prepared
+    qingdao = alliance["qingdao"]
+    qingdao.store.close()
+    for path in qingdao.path.iterdir():
+        path.unlink()
+    (qingdao.path / DATABASE_NAME).write_bytes(database)
+    qingdao.reopen()
+    qingdao.confirmation.override()
+    qingdao.splits.clear()
+    alliance.tampering = Tampering()
+    alliance.reads.clear()
+    alliance.closed = 0
     return alliance
 
 
@@ -281,8 +304,7 @@ def test_the_evidence_of_a_split_view_is_kept(ready: SimulatedAlliance) -> None:
 def test_a_fault_is_not_repeated_at_once(ready: SimulatedAlliance) -> None:
     a_truncated_page(ready.tampering, ready)
     ready.follow("qingdao", "jinan", failed)
-    assert len(ready.reads) == 2  # one to verify three entries, one with the fault
-    assert ready.closed == 2
+    assert (len(ready.reads), ready.closed) == (1, 1)
 
 
 class TestStagingBytes:
