@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from node.home import Home
     from node.membership import Membership
     from node.rpc.node_client import NodeClient
+    from node.store.logs import LogStore
     from node.store.membership import MembershipStore, NodeIdentity
 
 LOCK_WAIT_S = 5.0
@@ -63,9 +64,9 @@ class Governance(Protocol):
 class OfflineGovernance:
     """Changes the store of a home whose lock this process holds."""
 
-    def __init__(self, membership: Membership) -> None:
-        """Use the membership of an open store."""
-        self._membership = membership
+    def __init__(self, membership: Membership, logs: LogStore) -> None:
+        """Use the membership of an open store, and what is held of logs."""
+        self._membership, self._logs = membership, logs
 
     def found(self, title: str, threshold: int) -> RosterState:
         """Sign roster version 1."""
@@ -77,7 +78,7 @@ class OfflineGovernance:
 
     def remove_member(self, member: str) -> RosterState:
         """Sign the next roster, with one member removed."""
-        return _state_of(self._membership.remove_member(member))
+        return _state_of(self._membership.remove_member(member, self._logs.head_of(member)))
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -172,10 +173,10 @@ def _choose(app: App, stack: ExitStack) -> Governance:
                     ) from error
                 time.sleep(LOCK_PAUSE_S)
         else:
-            return OfflineGovernance(_open_membership_for_writing(app.home, stack))
+            return _open_offline(app.home, stack)
 
 
-def _open_membership_for_writing(home: Home, stack: ExitStack) -> Membership:
+def _open_offline(home: Home, stack: ExitStack) -> OfflineGovernance:
     from node.clock import utc_now
     from node.membership import Membership
 
@@ -183,7 +184,7 @@ def _open_membership_for_writing(home: Home, stack: ExitStack) -> Membership:
     stack.callback(store.close)
     identity = store.membership.load_identity()
     keys = home.load_keys(identity.member, identity.alliance)
-    return Membership(store.membership, identity=keys.identity, clock=utc_now)
+    return OfflineGovernance(Membership(store.membership, identity=keys.identity, clock=utc_now), store.logs)
 
 
 def _state_of(alliance: Alliance) -> RosterState:

@@ -46,7 +46,7 @@ TEMPLATE = """\
 # What other members see. A change of these three is signed into a new card at the next start.
 name = {name}
 region = {region}
-# Where peers reach this node, host:port; a list for several ways in. Empty ([]) for a node that only dials out.
+# Where peers reach this node, host:port; a list for several ways in. With an empty list ([]) no peer can follow this node.
 address = [{address}]
 
 # Where this node listens. Port 0 takes a free one.
@@ -58,7 +58,8 @@ reflection = false
 # debug, info, warning or error
 log_level = "info"
 
-# A Unix group whose members may use the node's socket (mode 0660 instead of 0600). Empty for none.
+# A Unix group whose members may use the node's socket (mode 0660 instead of 0600). The home must then let the group pass:
+# chgrp GROUP HOME && chmod 710 HOME. Empty for none.
 socket_group = ""
 
 [staging]

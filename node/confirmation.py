@@ -77,15 +77,17 @@ class Confirmation:
             MalformedError: the note is not a checkpoint of our log.
             SignatureError: our log key did not sign it.
         """
-        size = self._verified_size(peer, note) if note else 0
+        size, contained = self._judge(peer, note) if note else (0, True)
         with self._lock:
             before = (self.confirmed, self.ceiling)
             self._told[peer] = size
             self._kept = self._kept or (self.needed > 0 and self.confirmed)
-            self._known_size = max(self._known_size, min(size, self._log().head_size))
+            if contained:
+                self._known_size = max(self._known_size, size)
             return before != (self.confirmed, self.ceiling)
 
-    def _verified_size(self, peer: str, note: bytes) -> int:
+    def _judge(self, peer: str, note: bytes) -> tuple[int, bool]:
+        """The size that a peer holds, and whether our log contains exactly that."""
         log, alliance = self._log(), self._alliance()
         if alliance is None:
             raise MalformedError("no alliance was joined yet")
@@ -96,9 +98,11 @@ class Confirmation:
         verify_checkpoint(signed, alliance.card(self._member).log_key_at(signed.size, signed.root))
         if signed.size > log.head_size:
             self.longer = max(self.longer or ("", 0), (peer, signed.size), key=lambda item: item[1])
-        elif signed.size and self._root_at(log, signed.size) != signed.root:
+            return signed.size, False
+        if signed.size and self._root_at(log, signed.size) != signed.root:
             self.conflict = f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
-        return signed.size
+            return signed.size, False
+        return signed.size, True
 
     def _root_at(self, log: LogState, size: int) -> bytes:
         held = self._store.checkpoints.find(log.id, size)

@@ -8,6 +8,7 @@ import itertools
 import logging
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,12 +73,10 @@ class Daemon:
         self, home: Home, settings: Settings, store: Store, keys: Keys, *, clock: Clock, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Build; nothing runs yet."""
-        kinds = Kinds(load_schemas())
+        self.kinds = kinds = Kinds(load_schemas())
         self.settings, self.store, self.keys = settings, store, keys
         self.loop, self.clock = loop, clock
         self.membership = Membership(store.membership, identity=keys.identity, clock=clock)
-        if understood := store.records.revalidate(kinds):
-            logger.info("event=revalidated understood=%d", understood)
         self.membership.reissue_card(name=settings.name, region=settings.region, endpoints=settings.address)
         self.ledger = Ledger(
             store,
@@ -102,7 +101,7 @@ class Daemon:
             own_card=lambda: self.membership.own_card[1], alliance=lambda: self.membership.alliance
         )
         self.work = asyncio.Event()
-        self._endpoint_turn = itertools.count()
+        self._endpoint_turns: dict[str, itertools.count[int]] = defaultdict(itertools.count)
         parts = FollowerParts(
             store=store,
             membership=self.membership,
@@ -116,6 +115,7 @@ class Daemon:
             make_client=self._make_client,
             on_head=self._notice_head,
             on_split_view=self._notice_split_view,
+            on_alarm=self.alarms.raise_sentence,
         )
         self.peers = Peers(parts)
         self.cosigner = Cosigner(parts, self.peers)
@@ -160,6 +160,15 @@ class Daemon:
             # First the peers: what has just arrived is passed on before this thread takes its share of the processor.
             await asyncio.sleep(INDEX_DELAY_S)
 
+    async def revalidate(self) -> None:
+        """Judge again what an older version of the software did not understand."""
+        after, understood = 0, 0
+        while (batch := await asyncio.to_thread(self.store.records.revalidate, self.kinds, after=after)) is not None:
+            after, understood = batch[0], understood + batch[1]
+        if understood:
+            logger.info("event=revalidated understood=%d", understood)
+            self.work.set()
+
     def _index_batch(self) -> bool:
         try:
             return self.store.search.advance() > 0
@@ -178,6 +187,7 @@ class Daemon:
             clock=self.clock,
             on_call=self.peers.wake,
             on_notes=self._take_notes,
+            on_news=self.peers.nudge_one,
         )
 
     def _node_service_parts(self, status: StatusParts) -> NodeServiceParts:
@@ -198,7 +208,7 @@ class Daemon:
             self._notice_split_view(split)
 
     def _make_client(self, peer: Card) -> PeerClient:
-        turn = next(self._endpoint_turn)
+        turn = next(self._endpoint_turns[peer.member])
         return GrpcPeerClient(
             peer,
             peer.endpoints[turn % len(peer.endpoints)],
@@ -253,17 +263,23 @@ async def _serve(home: Home, settings: Settings, store: Store) -> None:
     daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop)
     _require_own_keys(daemon)
     servers = await daemon.start_servers(home)
-    tasks = [asyncio.create_task(daemon.peers.run(), name="peers"), asyncio.create_task(daemon.index(), name="index")]
+    lasting = [asyncio.create_task(daemon.peers.run(), name="peers"), asyncio.create_task(daemon.index(), name="index")]
+    passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
     print("ready", flush=True)
     logger.info("event=ready member=%s port=%d size=%d", identity.member, servers.port, daemon.ledger.log.head_size)
     try:
-        await stop.wait()
+        await asyncio.wait([stopping, *lasting], return_when=asyncio.FIRST_COMPLETED)
         logger.info("event=stopping")
+        for task in lasting:
+            if task.done():
+                task.result()  # a part that ended by itself has failed: end with its error, so that somebody notices
     finally:
         await servers.stop(GRACE_S)
-        for task in tasks:
+        stopping.cancel()
+        for task in (*lasting, passing):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*lasting, passing, return_exceptions=True)
         await daemon.cosigner.close()
 
 

@@ -25,11 +25,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import NameOID
 
 from node.clock import milliseconds, utc_now
 from node.config import CONFIG_NAME, Settings, format_settings, load_settings, parse_listen
-from node.core.card import CARD_TYPE, Card, card_content, certificate_name, parse_card, parse_endpoint
+from node.core.card import CARD_TYPE, Card, card_content, parse_card, parse_endpoint
+from node.core.certificate import certificate_name, certificate_subject
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, Signer, VerifierKey
 from node.core.names import log_origin, parse_alliance, parse_member, witness_name
@@ -189,17 +189,27 @@ def create_home(
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise HomeError(f"{path} exists already; nothing was changed", hint="choose another --home, or remove it yourself")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    # A folder that somebody made for us may be the only place where we can write: then the draft lies in it.
+    there = path.is_dir()
+    draft = Path(tempfile.mkdtemp(prefix=".init-", dir=path if there else path.parent))
     try:
         card = _fill(Home(draft), member, alliance, name, region, address)
         settings = format_settings(name=name, region=region, address=address, listen=listen)
         (draft / CONFIG_NAME).write_text(settings, encoding="utf-8")
         load_settings(draft / CONFIG_NAME)
-        draft.rename(path)
+        _move_in(draft, path) if there else draft.rename(path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return card
+
+
+def _move_in(draft: Path, path: Path) -> None:
+    """Move a finished draft into its empty folder; the settings last, without which it is no home."""
+    for item in sorted(draft.iterdir(), key=lambda item: item.name == CONFIG_NAME):
+        item.rename(path / item.name)
+    draft.rmdir()
+    path.chmod(0o700)
 
 
 def _fill(home: Home, member: str, alliance: str, name: str, region: str, address: str) -> Card:
@@ -239,7 +249,7 @@ def _fill(home: Home, member: str, alliance: str, name: str, region: str, addres
 def build_certificate(key: ec.EllipticCurvePrivateKey, alliance: str, member: str, now: datetime) -> bytes:
     """A self-signed certificate (DER) for TLS between nodes. A day's grace before `now` allows for slow clocks."""
     dns_name = certificate_name(alliance, member)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name)])
+    subject = certificate_subject(key.public_key())
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

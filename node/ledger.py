@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from datetime import datetime
 
 import orjson
@@ -169,7 +170,8 @@ class Ledger:
             )
         except StoreError:
             # The commit may have reached the disk although it failed: go on from what is there.
-            self._log = self._store.logs.load_log(self._log.id)
+            with suppress(StoreError):
+                self._log = self._store.logs.load_log(self._log.id)
             raise
 
 

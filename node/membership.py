@@ -18,7 +18,7 @@ from node.core.alliance import Alliance, SignedCard, format_card, format_roster,
 from node.core.card import CARD_TYPE, Card, card_content, parse_card, verify_card
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import Sign
-from node.core.roster import ROSTER_TYPE, Member, Roster, quorum_default, roster_content
+from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore
 
@@ -31,6 +31,14 @@ class IdentityKey:
 
     public_key: bytes
     sign: Sign
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken."""
+
+    changed: bool
+    faults: tuple[str, ...]
 
 
 class Membership:
@@ -126,8 +134,8 @@ class Membership:
                 members[card.member] = Member(card.identity_key, "active", now)
             return self._publish(members, [raw for raw, _, _ in parsed])
 
-    def remove_member(self, member: str) -> Alliance:
-        """Sign the next roster with one member removed; its records stay provable.
+    def remove_member(self, member: str, head: Head | None = None) -> Alliance:
+        """Sign the next roster with one member removed; its records up to `head` stay provable, later ones never count.
 
         Raises:
             GovernanceError: no such active member, or we are not on the council.
@@ -142,7 +150,7 @@ class Membership:
                     f"{member} sits on the council, and the council cannot be changed by removing a member"
                 )
             members = dict(alliance.roster.members)
-            members[member] = replace(members[member], status="removed", left=now)
+            members[member] = replace(members[member], status="removed", left=now, head=head)
             return self._publish(members, [])
 
     def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
@@ -173,29 +181,24 @@ class Membership:
                 alliance = alliance.accept_card(raw)
             return self._adopt(alliance, pin=fingerprint)
 
-    def accept_update(self, rosters: Iterable[bytes], cards: Iterable[bytes], *, peer: str) -> bool:
-        """Take what a peer told; returns whether anything was new.
+    def accept_update(self, rosters: Iterable[bytes], cards: Iterable[bytes]) -> Update:
+        """Take what a peer told. Each roster and card is judged alone.
 
-        Raises:
-            PeerFaultError: something it sent is not valid. What was valid before it is kept.
+        One that cannot be taken keeps nobody else's out, and is no reason to stop listening to whoever passed it on: it may
+        be the author of the card, or the council, that signed two.
         """
         with self._lock:
             alliance = before = self.joined
-            fault: PeerFaultError | None = None
-            try:
-                for raw in rosters:
-                    alliance = alliance.accept_roster(raw)
-                for raw in cards:
-                    alliance = alliance.accept_card(raw)
-            except PeerFaultError as error:
-                fault = error
-            except (GovernanceError, FormatError) as error:
-                fault = PeerFaultError(f"{peer} sent a roster or card that cannot be taken: {error.message}")
+            faults: list[str] = []
+            for accept, raws in ((Alliance.accept_roster, rosters), (Alliance.accept_card, cards)):
+                for raw in raws:
+                    try:
+                        alliance = accept(alliance, raw)
+                    except (PeerFaultError, GovernanceError, FormatError) as error:
+                        faults.append(error.message)
             if alliance is not before:
                 self._adopt(alliance)
-            if fault is not None:
-                raise fault
-            return alliance is not before
+            return Update(alliance is not before, tuple(faults))
 
     def newer_than(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
         """Roster and card envelopes that someone with these does not have yet."""

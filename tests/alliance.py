@@ -106,6 +106,7 @@ class SimulatedMember:
         self.kinds, self.clock = schemas or kinds(), clock or TurnedClock()
         self.heads: Heads | None = None
         self.splits: list[SplitViewError] = []
+        self.alarms: list[str] = []
         self.store = new_store(path)
         self.store.membership.save_identity(lab.member, lab.alliance, created_ms=milliseconds(self.clock()))
         self.store.membership.save_card(lab.member, 1, sign_card(build_card(lab), lab), CARD_TYPE)
@@ -324,6 +325,7 @@ class SimulatedAlliance:
                 "make_client": make_client,
                 "on_head": member.announce,
                 "on_split_view": member.splits.append,
+                "on_alarm": member.alarms.append,
                 **changes,
             }
         )

@@ -19,12 +19,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import NameOID
 
 from node.core.alliance import Alliance, load_alliance
 from node.core.bundle import Bundle
 from node.core.canonical import Json, dumps_canonical
-from node.core.card import CARD_TYPE, Card, card_content, certificate_name
+from node.core.card import CARD_TYPE, Card, card_content
+from node.core.certificate import certificate_name, certificate_subject
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, cosign_checkpoint, sign_checkpoint
 from node.core.dsse import build_envelope, format_envelope
 from node.core.entry import LogPage, Opening, committer
@@ -90,7 +90,7 @@ def certificate(*names: str, label: str = "tls", curve: str = "secp256r1") -> by
     """A self-signed certificate in DER with these DNS names (none: without the extension)."""
     curves: dict[str, ec.EllipticCurve] = {"secp256r1": ec.SECP256R1(), "secp384r1": ec.SECP384R1()}
     key = ec.derive_private_key(int.from_bytes(sha256(label.encode()).digest(), "big") >> 1, curves[curve])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "labmesh")])
+    subject = certificate_subject(key.public_key())
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

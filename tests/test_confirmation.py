@@ -121,24 +121,28 @@ class TestRollback:
     def test_a_longer_log_at_a_peer(self, jinan: SimulatedMember) -> None:
         longer = build_log(JINAN, 9)
         jinan.confirmation.accept_told("qingdao", bytes(longer.checkpoint(5)))
-        assert (jinan.confirmation.longer, state(jinan)) == (("qingdao", 5), (False, 3))
+        assert (jinan.confirmation.longer, state(jinan)) == (("qingdao", 5), (False, 0))
         jinan.confirmation.accept_told("yantai", bytes(longer.checkpoint(9)))
         jinan.confirmation.accept_told("weifang", bytes(longer.checkpoint(7)))
-        assert (jinan.confirmation.longer, state(jinan)) == (("yantai", 9), (False, 3))
-        assert jinan.confirmation.override() == 3
-        assert state(jinan) == (False, 3)
+        assert (jinan.confirmation.longer, state(jinan)) == (("yantai", 9), (False, 0))
+        assert jinan.confirmation.override() == 0
+        assert state(jinan) == (False, 0)
         jinan.push(*drafts(1, "C"))
+        assert state(jinan) == (False, 0)
+
+    def test_a_peer_that_holds_less_of_the_same_log_is_still_served(self, jinan: SimulatedMember) -> None:
+        jinan.confirmation.accept_told("weifang", note(jinan, 3))
+        jinan.confirmation.accept_told("qingdao", bytes(build_log(JINAN, 9).checkpoint(5)))
         assert state(jinan) == (False, 3)
 
     def test_another_history_at_a_peer(self, jinan: SimulatedMember) -> None:
         other = build_log(JINAN, 2)
-        jinan.confirmation.override()
-        assert jinan.confirmation.accept_told("qingdao", bytes(other.checkpoint(2)))
+        assert not jinan.confirmation.accept_told("qingdao", bytes(other.checkpoint(2)))
         assert jinan.confirmation.conflict == (
             "qingdao holds a checkpoint of size 2 of our log that our log does not contain"
         )
-        assert not jinan.confirmation.confirmed
-        assert jinan.confirmation.override() <= 2
+        assert state(jinan) == (False, 0)
+        assert jinan.confirmation.override() == 0
         assert not jinan.confirmation.confirmed
 
     def test_a_checkpoint_that_was_never_written_here_but_is_true(self, jinan: SimulatedMember) -> None:

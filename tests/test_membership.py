@@ -11,8 +11,8 @@ import pytest
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.card import parse_card
 from node.core.roster import Roster
-from node.errors import ConfigError, FormatError, GovernanceError, HomeError, LabmeshError, PeerFaultError, SignatureError
-from node.membership import ROSTER_LIFETIME, IdentityKey, Membership
+from node.errors import ConfigError, FormatError, GovernanceError, HomeError, LabmeshError, SignatureError
+from node.membership import ROSTER_LIFETIME, IdentityKey, Membership, Update
 from tests.alliance import NOON, SimulatedMember, new_store
 from tests.builders import (
     Lab,
@@ -314,8 +314,8 @@ class TestUpdates:
         qingdao.membership.subscribe(lambda: told.append(1))
         rosters, cards = jinan.membership.newer_than(2, qingdao.membership.held_cards())
         assert (len(rosters), len(cards)) == (1, 1)
-        assert qingdao.membership.accept_update(rosters, cards, peer="jinan")
-        assert not qingdao.membership.accept_update(rosters, cards, peer="jinan")
+        assert qingdao.membership.accept_update(rosters, cards) == Update(True, ())
+        assert qingdao.membership.accept_update(rosters, cards) == Update(False, ())
         assert told == [1]
         assert qingdao.membership.cards_digest() == jinan.membership.cards_digest()
         assert jinan.membership.newer_than(3, qingdao.membership.held_cards()) == ([], [])
@@ -324,15 +324,26 @@ class TestUpdates:
         qingdao.reopen()
         assert qingdao.membership.joined == alliance
 
-    def test_what_was_valid_is_kept_and_the_rest_is_the_peers_fault(
-        self, jinan: SimulatedMember, qingdao: SimulatedMember
-    ) -> None:
+    def test_what_is_valid_is_kept_whatever_comes_with_it(self, jinan: SimulatedMember, qingdao: SimulatedMember) -> None:
         jinan.membership.add_members([card_of(YANTAI)])
         rosters, cards = jinan.membership.newer_than(2, qingdao.membership.held_cards())
         forged = sign_card(build_card(YANTAI, seq=2, previous="0" * 64), WEIFANG)
-        with pytest.raises(SignatureError):
-            qingdao.membership.accept_update(rosters, [*cards, forged], peer="jinan")
+        update = qingdao.membership.accept_update([b"no roster", *rosters], [forged, *cards, b"no card"])
+        assert update.changed
+        assert len(update.faults) == 3
         assert held(qingdao) == (jinan.membership.joined, jinan.membership.joined)
+
+    def test_two_cards_of_one_seq_keep_nobody_else_out(self, jinan: SimulatedMember, qingdao: SimulatedMember) -> None:
+        jinan.membership.add_members([card_of(YANTAI), card_of(WEIFANG)])
+        qingdao.membership.accept_update(*jinan.membership.newer_than(2, {}))
+        held_by_qingdao = card_of(YANTAI, seq=2, previous=parse_card(card_of(YANTAI))[0].hash, name="One")
+        assert qingdao.membership.accept_update([], [held_by_qingdao]).changed
+        other = card_of(YANTAI, seq=2, previous=parse_card(card_of(YANTAI))[0].hash, name="Another")
+        fresh = card_of(WEIFANG, seq=2, previous=parse_card(card_of(WEIFANG))[0].hash, name="Weifang, moved")
+        update = qingdao.membership.accept_update([], [other, fresh])
+        assert update == Update(True, ("yantai signed two different cards with seq 2",))
+        assert qingdao.membership.joined.card("yantai").name == "One"
+        assert qingdao.membership.joined.card("weifang").name == "Weifang, moved"
 
     @pytest.mark.parametrize(
         "rosters",
@@ -344,41 +355,34 @@ class TestUpdates:
         ],
         ids=["no roster", "another version 1", "a gap", "another alliance"],
     )
-    def test_a_bad_roster_is_the_peers_fault(self, qingdao: SimulatedMember, rosters: list[bytes]) -> None:
-        assert_refused(
-            qingdao, lambda: qingdao.membership.accept_update(rosters, [], peer="jinan"), PeerFaultError, "jinan sent"
-        )
+    def test_a_bad_roster_is_not_taken(self, qingdao: SimulatedMember, rosters: list[bytes]) -> None:
+        before = held(qingdao)
+        update = qingdao.membership.accept_update(rosters, [])
+        assert (update.changed, len(update.faults)) == (False, 1)
+        assert held(qingdao) == before
 
     def test_a_roster_that_too_few_signed(self, qingdao: SimulatedMember) -> None:
-        raw = next_roster(qingdao, signer=WEIFANG)
-        assert_refused(
-            qingdao, lambda: qingdao.membership.accept_update([raw], [], peer="jinan"), PeerFaultError, "signatures"
-        )
-
-    def test_a_second_card_of_one_seq(self, qingdao: SimulatedMember) -> None:
-        card = card_of(JINAN, name="Another")
-        assert_refused(
-            qingdao,
-            lambda: qingdao.membership.accept_update([], [card], peer="jinan"),
-            PeerFaultError,
-            "two different cards",
-        )
+        before = held(qingdao)
+        update = qingdao.membership.accept_update([next_roster(qingdao, signer=WEIFANG)], [])
+        assert not update.changed
+        assert "signatures" in update.faults[0]
+        assert held(qingdao) == before
 
     def test_a_member_that_begins_again_with_a_new_identity_key(
         self, qingdao: SimulatedMember, jinan: SimulatedMember
     ) -> None:
         jinan.membership.add_members([card_of(YANTAI)])
-        qingdao.membership.accept_update(*jinan.membership.newer_than(2, {}), peer="jinan")
+        qingdao.membership.accept_update(*jinan.membership.newer_than(2, {}))
         roster = qingdao.membership.joined.roster
         entry = replace(roster.members["yantai"], identity_key=WEIFANG.identity_key)
         raw = next_roster(qingdao, members={**roster.members, "yantai": entry})
-        assert qingdao.membership.accept_update([raw], [], peer="jinan")
+        assert qingdao.membership.accept_update([raw], []).changed
         assert "yantai" not in qingdao.membership.joined.cards
         qingdao.reopen()
         assert qingdao.membership.joined.roster.version == 4
         assert "yantai" not in qingdao.membership.joined.cards
         fresh = sign_card(build_card(YANTAI, identity_key=WEIFANG.identity_key, name="Yantai, begun again"), WEIFANG)
-        assert qingdao.membership.accept_update([], [fresh], peer="yantai")
+        assert qingdao.membership.accept_update([], [fresh]).changed
         qingdao.reopen()
         assert qingdao.membership.joined.card("yantai").name == "Yantai, begun again"
 
@@ -399,7 +403,7 @@ class TestOwnCard:
             issued=qingdao.clock().replace(microsecond=0),
         )
         assert qingdao.membership.joined.card("qingdao") == second
-        assert jinan.membership.accept_update([], [qingdao.card], peer="qingdao")
+        assert jinan.membership.accept_update([], [qingdao.card]).changed
         assert jinan.membership.joined.card("qingdao") == second
         qingdao.reopen()
         assert qingdao.membership.own_card[1] == second == qingdao.membership.joined.card("qingdao")
@@ -430,13 +434,13 @@ class TestOwnCard:
     def test_a_newer_own_card_from_a_peer_is_taken(self, qingdao: SimulatedMember) -> None:
         envelope, card = qingdao.membership.own_card
         newer = sign_card(replace(card, seq=2, previous=envelope.hash, name="Signed elsewhere"), QINGDAO)
-        assert qingdao.membership.accept_update([], [newer], peer="jinan")
+        assert qingdao.membership.accept_update([], [newer]).changed
         assert qingdao.membership.own_card == parse_card(newer)
 
 
 def test_what_others_do_not_have_yet(jinan: SimulatedMember, qingdao: SimulatedMember) -> None:
     qingdao.membership.reissue_card(name="青岛", region="CN-37", endpoints=())
-    jinan.membership.accept_update([], [qingdao.card], peer="qingdao")
+    jinan.membership.accept_update([], [qingdao.card])
     rosters, cards = exported(jinan)
     newer = jinan.membership.newer_than
     assert newer(0, {}) == (rosters, cards)

@@ -10,13 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from node.core.canonical import Json
+from node.core.certificate import certificate_name, parse_certificate, require_name
 from node.core.dsse import Envelope, parse_envelope
 from node.core.fields import Fields
 from node.core.keys import (
@@ -33,6 +29,7 @@ from node.core.names import log_origin, parse_alliance, parse_member, witness_na
 from node.core.times import format_seconds, parse_seconds
 from node.errors import FormatError, SignatureError
 
+CARD_SIZE_MAX = 64 * 1024
 CARD_TYPE = "application/vnd.labmesh.card.v1+json"
 
 _NAMES = [
@@ -158,6 +155,8 @@ def parse_card(raw: bytes) -> tuple[Envelope, Card]:
     Raises:
         FormatError: not a card.
     """
+    if len(raw) > CARD_SIZE_MAX:
+        raise FormatError(f"a card of {len(raw)} bytes; at most {CARD_SIZE_MAX} are taken")
     envelope, content = parse_envelope(raw, CARD_TYPE)
     fields = Fields("card", content, _NAMES)
     card = Card(
@@ -174,7 +173,7 @@ def parse_card(raw: bytes) -> tuple[Envelope, Card]:
         witness_key=fields.parsed("witness_key", _parse_witness_key),
         former_log_keys=tuple(map(_parse_former_log_key, fields.objects("former_log_keys", least=0, most=100))),
         former_witness_keys=tuple(map(_parse_former_witness_key, fields.objects("former_witness_keys", least=0, most=100))),
-        tls_certificates=fields.texts("tls_certificates", _parse_certificate, least=1, most=2),
+        tls_certificates=fields.texts("tls_certificates", parse_certificate, least=1, most=2),
     )
     _require_consistent(card)
     return envelope, card
@@ -195,14 +194,6 @@ def verify_card(envelope: Envelope, card: Card, identity_key: bytes) -> None:
         raise SignatureError(f"the card of {card.member} is not signed by the identity key that the roster names")
 
 
-def certificate_name(alliance: str, member: str) -> str:
-    """The DNS name in a member's certificate, which a caller demands when it connects.
-
-    An alliance name may be as long as a DNS name may be, so the alliance stands in it as a hash.
-    """
-    return f"{member}.{sha256(alliance.encode()).hexdigest()[:16]}.labmesh.invalid"
-
-
 def _require_consistent(card: Card) -> None:
     if (card.seq == 1) != (card.previous is None):
         raise FormatError("card: previous: only the first card has none")
@@ -218,7 +209,7 @@ def _require_consistent(card: Card) -> None:
     if sizes != sorted(sizes):
         raise FormatError("card: former_log_keys: sizes must not shrink")
     for der in card.tls_certificates:
-        _require_name(der, certificate_name(card.alliance, card.member))
+        require_name(der, certificate_name(card.alliance, card.member))
 
 
 def _all_keys(card: Card) -> list[VerifierKey]:
@@ -244,28 +235,3 @@ def _parse_former_log_key(value: Json) -> FormerLogKey:
 def _parse_former_witness_key(value: Json) -> FormerWitnessKey:
     fields = Fields("former witness key", value, ("key", "until"))
     return FormerWitnessKey(fields.parsed("key", _parse_witness_key), fields.parsed("until", parse_seconds))
-
-
-def _parse_certificate(text: str) -> bytes:
-    der = parse_base64(text)
-    try:
-        key = x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise FormatError("not an X.509 certificate in DER") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise FormatError("the certificate's key is not ECDSA on P-256")
-    return der
-
-
-def _require_name(der: bytes, name: str) -> None:
-    try:
-        extension = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (
-        x509.ExtensionNotFound,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        ValueError,
-    ) as error:
-        raise FormatError("card: tls_certificates: no readable subject alternative name") from error
-    if extension.value.get_values_for_type(x509.DNSName) != [name]:
-        raise FormatError(f"card: tls_certificates: the certificate is not for {name}")

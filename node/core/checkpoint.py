@@ -83,8 +83,8 @@ class SignedCheckpoint:
         return replace(self, note=replace(self.note, signatures=tuple(known)))
 
     def signed_by(self, key: VerifierKey) -> SignedCheckpoint:
-        """The same checkpoint with nothing but `key`'s signature."""
-        return replace(self, note=replace(self.note, signatures=tuple(self.note.signatures_of(key))))
+        """The same checkpoint with nothing but the first of `key`'s signatures: an author may make any number."""
+        return replace(self, note=replace(self.note, signatures=tuple(self.note.signatures_of(key)[:1])))
 
 
 def parse_checkpoint_body(text: str) -> Checkpoint:

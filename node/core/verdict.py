@@ -263,11 +263,12 @@ def _build_verdict(evidence: _Evidence, steps: tuple[Step, ...]) -> Verdict:
             merged[name] = min(time, merged.get(name, time))
     first = sorted(counted[1].values()) if len(counted) > 1 else []
     proved = all(step.ok for step in steps)
+    signed = steps[STEPS.index("checkpoint")].ok
     return Verdict(
         steps,
         record=evidence.record.content if evidence.record else None,
-        signer=evidence.author or None,
-        signed_size=evidence.proofs[0][1].size if evidence.proofs else None,
+        signer=evidence.author if signed else None,
+        signed_size=evidence.proofs[0][1].size if signed else None,
         alliance=alliance,
         quorum_needed=needed,
         quorum_met=proved and any(len(one) >= needed for one in counted),

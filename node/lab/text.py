@@ -66,7 +66,7 @@ _CHINESE_CITATION: Final = (
 )
 # ISO 6892-1:2019, ISO6892-1-2019, DIN EN ISO 6892-1:2020-06, JIS Z 2241:2022.
 _WORLD_CITATION: Final = (
-    rf"(?P<chain>jis {{0,2}}[a-z]|(?:{_PUBLISHER})(?:[/ -]{{1,2}}(?:{_PUBLISHER}|astm|guide|pas|tr|ts)(?![a-z]))*)"
+    rf"(?P<chain>jis {{0,2}}[a-z]|(?:{_PUBLISHER})(?:[/ -]{{1,2}}(?:{_PUBLISHER}|astm|guide|pas|tr|ts)(?![a-z])){{0,4}}+)"
     rf" {{0,2}}(?P<world>[0-9]++(?:\.[0-9]++|-[0-9]{{1,3}}(?![0-9]))*+)"
     rf"(?: ?[-:] ?(?P<world_year>{_YEAR})(?:-[0-9]{{2}})?{_END}|{_END})"
 )

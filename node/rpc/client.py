@@ -39,7 +39,7 @@ class GrpcPeerClient:
         self._member, self._deadline_s = peer.member, deadline_s
         credentials = channel_credentials(peer, key_pem=key_pem, own_card=own_card)
         options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", expected_name(peer))]
-        self._channel = grpc.aio.secure_channel(endpoint, credentials, options=options)
+        self._channel = grpc.aio.secure_channel(f"dns:///{endpoint}", credentials, options=options)
         self._stub = peer_pb2_grpc.PeerServiceStub(self._channel)
 
     async def get_roster(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:

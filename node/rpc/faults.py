@@ -17,6 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from labmesh.v1 import errors_pb2
 from node.errors import (
     AccessRefusedError,
     ConfigError,
@@ -77,6 +78,9 @@ CODES: dict[type[LabmeshError], grpc.StatusCode] = {
 }
 """Every class of the tree, each with its status code; a test keeps it complete."""
 
+REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.DESCRIPTOR.values_by_name)
+"""Every reason of the wire contract. What a peer calls its fault must be one of them: it ends up in logs."""
+
 _UNREACHABLE = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -136,7 +140,7 @@ def error_of_peer(error: grpc.RpcError, peer: str) -> LabmeshError:
     if code in _REFUSED:
         return AccessRefusedError(f"{peer} refuses: {message}")
     fault = PeerFaultError(f"{peer} answered {code.name}: {message}")
-    if info is not None and info.domain == DOMAIN:
+    if info is not None and info.reason in REASONS:
         fault.reason = info.reason
     return fault
 

@@ -70,6 +70,8 @@ class LogStream:
             self._after = page.openings[-1].sequence
         else:
             self._may_be_late = False
+            # Everything up to here was looked at: a reader who may read little must not cost a scan at each wake-up.
+            self._after = max(self._after, log.last_sequence)
         return page
 
     def _read_page(self, log: LogState) -> LogPage:

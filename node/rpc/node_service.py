@@ -17,7 +17,7 @@ from node.confirmation import Confirmation
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.bundle import format_bundle
 from node.core.names import parse_kind, parse_member, parse_record_id
-from node.errors import NotFoundError, UserError
+from node.errors import NotFoundError, UnconfirmedError, UserError
 from node.lab.text import query_expression
 from node.ledger import Ledger
 from node.membership import Membership
@@ -179,7 +179,8 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
 
     async def RemoveMember(self, request: node_pb2.RemoveMemberRequest, context: Context) -> node_pb2.RemoveMemberResponse:
         """The next roster, without a member."""
-        alliance = await self._changed(context, self._parts.membership.remove_member, request.member)
+        head = await asyncio.to_thread(self._parts.store.logs.head_of, request.member)
+        alliance = await self._changed(context, self._parts.membership.remove_member, request.member, head)
         return node_pb2.RemoveMemberResponse(version=alliance.roster.version, fingerprint=alliance.fingerprint)
 
     async def ConfirmLog(self, request: node_pb2.ConfirmLogRequest, context: Context) -> node_pb2.ConfirmLogResponse:
@@ -187,6 +188,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
 
         async def answer() -> node_pb2.ConfirmLogResponse:
             size = self._parts.confirmation.override()
+            if not self._parts.confirmation.confirmed:
+                raise UnconfirmedError(
+                    "a peer holds entries of this log that this home does not have, so nothing more is published",
+                    hint="type: labmesh status",
+                )
             self._parts.on_confirm()
             return node_pb2.ConfirmLogResponse(size=size)
 

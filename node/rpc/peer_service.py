@@ -45,6 +45,7 @@ class PeerServiceParts:
     clock: Clock
     on_call: Callable[[str], None]
     on_notes: Callable[[str, list[bytes]], Awaitable[None]]
+    on_news: Callable[[str], None]
 
 
 class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
@@ -54,6 +55,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         """Answer from `parts`."""
         self._parts = parts
         self._streams: dict[str, int] = {}
+        self._telling: set[str] = set()
 
     async def GetRoster(self, request: peer_pb2.GetRosterRequest, context: Context) -> peer_pb2.GetRosterResponse:
         """Rosters and cards newer than the caller's."""
@@ -61,7 +63,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         async def answer() -> peer_pb2.GetRosterResponse:
             self._require_member(context)
             held = {item.member: item.seq for item in request.cards}
-            rosters, cards = self._parts.membership.newer_than(request.version, held)
+            rosters, cards = await asyncio.to_thread(self._parts.membership.newer_than, request.version, held)
             return peer_pb2.GetRosterResponse(rosters=rosters, cards=cards)
 
         return await answered(answer(), context)
@@ -79,7 +81,9 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             held = await asyncio.to_thread(parts.exchange.held_notes)
             digest = parts.exchange.digest(held)
             if notes:
-                await parts.on_notes(caller, notes)
+                await self._take_notes(caller, notes)
+            if request.roster_version > parts.membership.joined.roster.version:
+                parts.on_news(caller)
             return peer_pb2.ExchangeCheckpointsResponse(
                 digest=digest,
                 notes=held if digest != request.digest and not notes else [],
@@ -90,6 +94,15 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             )
 
         return await answered(answer(), context)
+
+    async def _take_notes(self, caller: str, notes: list[bytes]) -> None:
+        if caller in self._telling:
+            raise LimitError(f"{caller} is telling its checkpoints already; one call at a time")
+        self._telling.add(caller)
+        try:
+            await self._parts.on_notes(caller, notes)
+        finally:
+            self._telling.discard(caller)
 
     async def ReadLog(self, request: peer_pb2.ReadLogRequest, context: Context) -> AsyncIterator[peer_pb2.ReadLogResponse]:
         """A log from an index on, then live."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _PEER_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_SIZE_MAX),
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 64),
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 0),
@@ -49,8 +51,7 @@ class Servers:
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let running ones end within `grace_s`."""
         await self.health.enter_graceful_shutdown()
-        await self.node.stop(grace_s)
-        await self.peers.stop(grace_s)
+        await asyncio.gather(self.node.stop(grace_s), self.peers.stop(grace_s))
 
 
 async def start_servers(

@@ -34,7 +34,7 @@ def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
     """The answer to GetStatus."""
     alliance, checkpoint = parts.membership.alliance, parts.ledger.checkpoint
     quarantined = _quarantined_by_member(parts.store)
-    peers = sorted(parts.peer_states().values(), key=lambda peer: peer.member)
+    peers = sorted(dict(parts.peer_states()).values(), key=lambda peer: peer.member)
     return node_pb2.GetStatusResponse(
         member=parts.membership.member,
         alliance=parts.membership.alliance_name,

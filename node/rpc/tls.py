@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from node.core.alliance import Alliance
-from node.core.card import Card, certificate_name
+from node.core.card import Card
+from node.core.certificate import certificate_name
 
 
 def certificate_pem(der: bytes) -> bytes:
@@ -38,6 +39,10 @@ class TrustedCertificates:
         except ValueError:
             return None
         return self._by_certificate().get(der)
+
+    def state(self) -> tuple[tuple[bytes, ...], ...]:
+        """What the TLS configuration is made of: it has changed when this has."""
+        return tuple(sorted(self._by_certificate())), self._own_card().tls_certificates
 
     def roots(self) -> bytes:
         """PEM of every active member's certificates; the own one where there are no others."""
@@ -66,7 +71,21 @@ def server_credentials(
         chain = certificate_pem(own_card().tls_certificates[0])
         return grpc.ssl_server_certificate_configuration([(key_pem, chain)], root_certificates=trusted.roots())
 
-    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=True)
+    served = [trusted.state()]
+
+    def configuration_if_changed() -> grpc.ServerCertificateConfiguration | None:
+        # Called at every handshake, before anyone is authenticated: a stranger must not make it cost anything.
+        state = trusted.state()
+        if state == served[0]:
+            return None
+        served[0] = state
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        configuration_if_changed,  # type: ignore[arg-type]  # the stubs do not know None, which means "as before"
+        require_client_authentication=True,
+    )
 
 
 def channel_credentials(peer: Card, *, key_pem: bytes, own_card: Card) -> grpc.ChannelCredentials:

@@ -21,6 +21,7 @@ from node.core.entry import PAGE_BYTES_AIM, PAGE_ENTRIES_MAX, LogPage, Opening
 from node.core.merkle import TILE_WIDTH, Frontier, Tree, format_frontier, parse_frontier
 from node.core.mirror import AcceptedOpening, AcceptedPage
 from node.core.record import Record
+from node.core.roster import Head
 from node.errors import NotFoundError, StoreError
 from node.store.database import Database
 from node.store.rows import OPENING_COLUMNS, OpeningTuple, accepted_tuple, opening_tuple
@@ -91,6 +92,13 @@ class LogStore:
         with self._database.read() as connection:
             row = connection.execute(select(_LOG).where(_LOG.c.origin == origin)).one_or_none()
         return None if row is None else _state(row)
+
+    def head_of(self, member: str) -> Head | None:
+        """Size and root of what is verified here of a member's log; None when nothing is."""
+        with self._database.read() as connection:
+            row = connection.execute(select(_LOG).where(_LOG.c.member == member)).one_or_none()
+        signed = _state(row).head if row is not None else None
+        return None if signed is None else Head(signed.size, signed.root)
 
     def load_log(self, log_id: int) -> LogState:
         """The log with this number."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from node.core.alliance import Alliance, format_card, format_roster, load_alliance
 from node.core.dsse import parse_envelope
-from node.errors import HomeError, SignatureError
+from node.errors import FormatError, GovernanceError, HomeError, SignatureError, StoreError
 from node.store.database import Database
 from node.store.tables import CardRow, NodeRow, RosterRow, table_of
+
+logger = logging.getLogger(__name__)
 
 _NODE, _ROSTER, _CARD = table_of(NodeRow), table_of(RosterRow), table_of(CardRow)
 
@@ -60,8 +63,9 @@ class MembershipStore:
         for raw in cards:
             try:
                 alliance = alliance.accept_card(raw)
-            except SignatureError:
-                continue  # signed by an identity key that a later roster replaced
+            except (FormatError, SignatureError, GovernanceError) as error:
+                # For example signed by an identity key that a later roster replaced. One bad row costs only itself.
+                logger.warning("event=card_left_out error=%r", error.message)
         return alliance
 
     def load_own_card(self, member: str) -> bytes | None:
@@ -76,7 +80,10 @@ class MembershipStore:
         with self._database.write() as connection:
             if pin is not None:
                 connection.execute(update(_NODE).values(fingerprint=pin))
-            held = set(connection.execute(select(_ROSTER.c.version)).scalars())
+            held = {row.version: row.hash for row in connection.execute(select(_ROSTER.c.version, _ROSTER.c.hash))}
+            for envelope, roster in alliance.rosters:
+                if held.get(roster.version, envelope.hash) != envelope.hash:
+                    raise StoreError(f"another roster of version {roster.version} is stored already")
             rows = [
                 {"version": roster.version, "hash": envelope.hash, "envelope": format_roster((envelope, roster))}
                 for envelope, roster in alliance.rosters
@@ -100,5 +107,9 @@ class MembershipStore:
         with self._database.write() as connection:
             self._insert_cards(connection, [(envelope.hash, member, seq, raw)])
 
-    def _insert_cards(self, connection: Connection, rows: Iterable[tuple[str, str, int, bytes]]) -> None:
-        self._database.insert_rows(connection, _CARD, ("hash", "member", "seq", "envelope"), list(rows))
+    def _insert_cards(self, connection: Connection, cards: Iterable[tuple[str, str, int, bytes]]) -> None:
+        """Write cards, each in the place of the member's older ones: only the newest counts."""
+        rows = list(cards)
+        for _, member, seq, _ in rows:
+            connection.execute(delete(_CARD).where(_CARD.c.member == member, _CARD.c.seq < seq))
+        self._database.insert_rows(connection, _CARD, ("hash", "member", "seq", "envelope"), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, and_, exists, func, literal_column, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, exists, func, literal_column, select, text, update
 from sqlalchemy.sql import ColumnElement
 
 from node.core.kinds import Kinds
@@ -26,11 +26,13 @@ from node.store.tables import (
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
+PAGE_BYTES_MAX = 8 * 1024 * 1024
 RANKED_HITS_MAX = 1000
 
 _LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
 _LATER = _OPENING.alias("later")
 _KEYS_PER_QUERY = 500
+_REVALIDATE_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,8 @@ class RecordStore:
         if token:
             statement = statement.where(_OPENING.c.position > _parse_token(token, "p"))
         with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        more = len(rows) > limit
-        return RecordPage([_stored(row) for row in rows[:limit]], f"p{rows[limit - 1].position}" if more else None)
+            rows, more = _take(connection.execute(statement), limit)
+        return RecordPage([_stored(row) for row in rows], f"p{rows[-1].position}" if more else None)
 
     def search(self, expression: str, chosen: Filter, *, limit: int, token: str | None = None) -> RecordPage:
         """Newest revisions that match an FTS5 expression: best first, or newest first where there are very many."""
@@ -151,9 +152,8 @@ class RecordStore:
             .offset(offset)
         )
         with self._database.read() as connection:
-            rows = connection.execute(statement, {"expression": expression}).all()
-        more = len(rows) > limit
-        return RecordPage([_stored(row) for row in rows[:limit]], f"o{offset + limit}" if more else None)
+            rows, more = _take(connection.execute(statement, {"expression": expression}), limit)
+        return RecordPage([_stored(row) for row in rows], f"o{offset + len(rows)}" if more else None)
 
     def count(self) -> int:
         """Openings of accepted records that checkpoints cover, of every log."""
@@ -173,38 +173,58 @@ class RecordStore:
         with self._database.read() as connection:
             return {row.log_id: row[1] for row in connection.execute(statement)}
 
-    def revalidate(self, kinds: Kinds) -> int:
-        """Judge again what an older version did not understand; returns how many records are understood now."""
+    def revalidate(self, kinds: Kinds, *, after: int) -> tuple[int, int] | None:
+        """Judge again one batch of what an older version did not understand, from behind position `after`.
+
+        Returns the last position looked at and how many records are understood now; None at the end.
+        """
+        # `status > 0` is the condition of the partial index; SQLite does not infer it from the equality.
         statement = (
             select(_OPENING.c.position, _OPENING.c.log_id, _OPENING.c.record, _LOG.c.member)
             .join_from(_OPENING, _LOG, _LOG.c.id == _OPENING.c.log_id)
-            .where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_NOT_UNDERSTOOD)
+            .where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_NOT_UNDERSTOOD, _OPENING.c.position > after)
+            .order_by(_OPENING.c.position)
+            .limit(_REVALIDATE_BATCH)
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
-        understood = 0
-        for row in rows:
-            status, fault = _judge(row.record, row.member, kinds)
-            if status != STATUS_NOT_UNDERSTOOD:
-                self._settle(row.position, row.log_id, status, fault)
-                understood += status == STATUS_VISIBLE
-        return understood
-
-    def _settle(self, position: int, log_id: int, status: int, fault: str) -> None:
-        """Write a new judgement under a new sequence number, by which the search index finds it."""
-        with self._database.write() as connection:
-            here = _LOG.c.id == log_id
-            connection.execute(update(_LOG).where(here).values(last_sequence=_LOG.c.last_sequence + 1))
-            sequence = connection.execute(select(_LOG.c.last_sequence).where(here)).scalar_one()
-            connection.execute(
-                update(_OPENING).where(_OPENING.c.position == position).values(status=status, fault=fault, sequence=sequence)
-            )
+        if not rows:
+            return None
+        verdicts = [(row, *_judge(row.record, row.member, kinds)) for row in rows]
+        changed = [item for item in verdicts if item[1] != STATUS_NOT_UNDERSTOOD]
+        if changed:
+            with self._database.write() as connection:
+                for row, status, fault in changed:
+                    _settle(connection, row.position, row.log_id, status, fault)
+        return rows[-1].position, sum(status == STATUS_VISIBLE for _, status, _ in changed)
 
     def _count_matches(self, expression: str) -> int:
         statement = text("SELECT count(*) FROM (SELECT rowid FROM search.term WHERE term MATCH :expression LIMIT :most)")
         with self._database.read() as connection:
             found = connection.execute(statement, {"expression": expression, "most": RANKED_HITS_MAX + 1})
             return int(found.scalar_one())
+
+
+def _settle(connection: Connection, position: int, log_id: int, status: int, fault: str) -> None:
+    """Write a new judgement under a new sequence number, by which the search index finds it."""
+    here = _LOG.c.id == log_id
+    connection.execute(update(_LOG).where(here).values(last_sequence=_LOG.c.last_sequence + 1))
+    sequence = connection.execute(select(_LOG.c.last_sequence).where(here)).scalar_one()
+    connection.execute(
+        update(_OPENING).where(_OPENING.c.position == position).values(status=status, fault=fault, sequence=sequence)
+    )
+
+
+def _take(found: Iterable[Row[tuple[object, ...]]], limit: int) -> tuple[list[Row[tuple[object, ...]]], bool]:
+    """The rows of one page, at most `limit` and about 8 MiB, and whether there are more."""
+    rows: list[Row[tuple[object, ...]]] = []
+    size = 0
+    for row in found:
+        if len(rows) == limit or (rows and size + len(row.record) > PAGE_BYTES_MAX):
+            return rows, True
+        rows.append(row)
+        size += len(row.record)
+    return rows, False
 
 
 def _judge(raw: bytes, author: str, kinds: Kinds) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from sqlalchemy import func, select, text
 
 from node.errors import StoreError
 from node.lab.text import index_terms, searchable_texts
-from node.store.database import Database
+from node.store.database import Database, store_errors
 from node.store.tables import STATUS_VISIBLE, LogRow, OpeningRow, position_of, table_of
 
 FORMAT = 1
@@ -121,7 +121,8 @@ class SearchIndex:
             raise StoreError(f"the search index refused: {error}") from error
 
     def _progress(self, log_id: int) -> int:
-        row = self._connection.execute("SELECT sequence FROM progress WHERE log_id=?", (log_id,)).fetchone()
+        with store_errors():
+            row = self._connection.execute("SELECT sequence FROM progress WHERE log_id=?", (log_id,)).fetchone()
         return int(row[0]) if row else 0
 
 

@@ -62,9 +62,13 @@ class CheckpointExchange:
         may know a newer roster or card than this node.
         """
         alliance, saved, splits = self._membership.joined, 0, []
+        seen: set[str] = set()
         for raw in notes:
             try:
-                saved += self._accept_note(alliance, raw)
+                signed = parse_checkpoint(raw)
+                if signed.origin not in seen:  # one note a log is all that an honest peer tells
+                    seen.add(signed.origin)
+                    saved += self._accept_note(alliance, signed)
             except SplitViewError as error:
                 splits.append(error)
             except (FormatError, SignatureError, NotFoundError):
@@ -80,8 +84,7 @@ class CheckpointExchange:
         cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         return self._save(log, checkpoint.size, {self._membership.member: cosignature}) > 0
 
-    def _accept_note(self, alliance: Alliance, raw: bytes) -> int:
-        signed = parse_checkpoint(raw)
+    def _accept_note(self, alliance: Alliance, signed: SignedCheckpoint) -> int:
         author = alliance.author_of(signed.origin)
         key = alliance.card(author).log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)

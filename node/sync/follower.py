@@ -63,6 +63,7 @@ class FollowerParts:
     make_client: Callable[[Card], PeerClient]
     on_head: Callable[[LogState], None]
     on_split_view: Callable[[SplitViewError], None]
+    on_alarm: Callable[[str], None]
 
 
 class Follower:
@@ -151,7 +152,7 @@ class Follower:
             answer.cards_digest != parts.membership.cards_digest()
         ):
             await self._take_roster(client)
-        if parts.confirmation.accept_told(self.member, answer.caller_note):
+        if await asyncio.to_thread(parts.confirmation.accept_told, self.member, answer.caller_note):
             logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)
             parts.on_head(await asyncio.to_thread(self._own_log))
         if answer.digest != digest:
@@ -174,7 +175,10 @@ class Follower:
     async def _take_roster(self, client: PeerClient) -> None:
         membership = self._parts.membership
         rosters, cards = await client.get_roster(membership.joined.roster.version, membership.held_cards())
-        if await asyncio.to_thread(membership.accept_update, rosters, cards, peer=self.member):
+        update = await asyncio.to_thread(membership.accept_update, rosters, cards)
+        for fault in update.faults:
+            self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")
+        if update.changed:
             logger.info("event=roster_taken member=%s version=%d", self.member, membership.joined.roster.version)
 
     async def _take_notes(self, notes: list[bytes]) -> None:

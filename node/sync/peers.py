@@ -15,6 +15,7 @@ from node.sync.peer import PeerState
 logger = logging.getLogger(__name__)
 
 COSIGN_INTERVAL_S = 1.0
+ALARMS_MAX = 100
 
 
 class Peers:
@@ -134,8 +135,17 @@ class Alarms:
 
     def raise_split_view(self, error: SplitViewError) -> None:
         """Two histories of one log."""
-        self._sentences[f"split {error.origin}"] = f"{error.message}; its author has signed both"
+        key = f"split {error.origin}"
+        if key in self._sentences:
+            return
+        self._sentences[key] = f"{error.message}; its author has signed both"
         logger.error("event=split_view origin=%s size=%d", error.origin, error.size)
+
+    def raise_sentence(self, sentence: str) -> None:
+        """Something that a person should look at; said once."""
+        if sentence not in self._sentences and len(self._sentences) < ALARMS_MAX:
+            self._sentences[sentence] = sentence
+            logger.warning("event=alarm text=%r", sentence)
 
     def sentences(self) -> list[str]:
         """All of them."""

@@ -19,11 +19,11 @@ from node.core.card import (
     FormerLogKey,
     FormerWitnessKey,
     card_content,
-    certificate_name,
     parse_card,
     parse_endpoint,
     verify_card,
 )
+from node.core.certificate import certificate_name
 from node.core.dsse import format_envelope
 from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, VerifierKey, format_base64
 from node.core.roster import ROSTER_TYPE

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from cryptography import x509
 
 from labmesh.v1 import peer_pb2
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
@@ -58,9 +59,9 @@ class HomeLab(Lab):
 class HostilePeer:
     """The fake node of one member. It keeps an honest log; `play` decides what is told of it."""
 
-    def __init__(self, node: Node, victim: str) -> None:
+    def __init__(self, node: Node, victim: Node) -> None:
         """Begin honestly, with an empty log; `reads` counts how often the victim has asked for it."""
-        self.node, self._victim = node, victim
+        self.node, self._victim = node, load_certificate(victim)
         self.log = MemoryLog(HomeLab(node.member, ALLIANCE, signer=node.load_keys().log))
         self.reads = 0
         self.exchange: Callable[[peer_pb2.ExchangeCheckpointsRequest], Any] = answer_exchange
@@ -114,8 +115,8 @@ class HostilePeer:
 
     def _is_victim(self, context: Context) -> bool:
         # The stubs know one value a property; gRPC gives a tuple of them.
-        names: Any = context.auth_context()["x509_common_name"]
-        return bool(names[0].startswith(f"{self._victim}.".encode()))
+        pems: Any = context.auth_context()["x509_pem_cert"]
+        return x509.load_pem_x509_certificate(pems[0]) == self._victim
 
     def _wait(self, play: Play, context: Context) -> bool:
         """Wait for the next scene; returns whether it is the same play, and the caller still there."""
@@ -161,12 +162,17 @@ class HostilePeer:
 @contextmanager
 def serve_hostile(mesh: Mesh, member: str, *, victim: str) -> Iterator[HostilePeer]:
     """Serve a peer that is hostile to one member, in this process, in the place of its daemon."""
-    peer = HostilePeer(mesh[member], victim)
+    peer = HostilePeer(mesh[member], mesh[victim])
     server = peer.serve(mesh)
     try:
         yield peer
     finally:
         server.stop(0).wait()
+
+
+def load_certificate(node: Node) -> x509.Certificate:
+    """The member's certificate."""
+    return x509.load_der_x509_certificate(node.card.tls_certificates[0])
 
 
 def to_bytes(message: Any) -> bytes:

@@ -6,16 +6,8 @@ import pytest
 
 from labmesh.v1 import peer_pb2
 from node.core.names import log_origin
-from tests.end_to_end.harness import (
-    ALLIANCE,
-    LogFile,
-    Mesh,
-    Node,
-    database_files,
-    open_mesh,
-    read_log_file,
-    result_record,
-)
+from tests.end_to_end.disk import LogFile, database_files, read_log_file
+from tests.end_to_end.harness import ALLIANCE, Mesh, Node, open_mesh, result_record
 
 ORIGIN = log_origin(ALLIANCE, "jinan")
 OPEN, SHARED, PRIVATE, LATER = "marker-open-7d1c", "marker-shared-91ab", "marker-private-e05f", "marker-later-44c2"
@@ -76,7 +68,7 @@ def test_a_member_sees_what_is_for_it_and_nothing_of_the_rest(mesh: Mesh):
     visible = {"jinan": ["LATER", "OPEN", "PRIVATE", "SHARED"], "qingdao": ["LATER", "OPEN", "SHARED"], "weifang": ["OPEN"]}
     for member, keys in visible.items():
         node = mesh[member]
-        assert sorted(node.keys("jinan")) == keys
+        assert sorted(node.listed("jinan")) == keys
         assert {key for key in ("OPEN", "SHARED", "PRIVATE", "LATER") if node.sees(f"jinan/result/{key}")} == set(keys)
         found = {text for text in (OPEN, SHARED, PRIVATE, LATER) if node.hits(text)}
         assert len(found) == len(keys)

@@ -7,7 +7,8 @@ import pytest
 
 from labmesh.v1 import node_pb2, peer_pb2
 from node.core.names import log_origin
-from tests.end_to_end.harness import ALLIANCE, Mesh, Node, code_of, eventually, read_log_file, reason_of, result_record
+from tests.end_to_end.disk import read_log_file
+from tests.end_to_end.harness import ALLIANCE, Mesh, Node, code_of, eventually, reason_of, result_record
 
 REQUEST = peer_pb2.ReadLogRequest(origin=log_origin(ALLIANCE, "jinan"), entries_max=1000)
 

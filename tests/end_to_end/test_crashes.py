@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 import grpc
 
 from labmesh.v1 import node_pb2
-from tests.end_to_end.harness import (
-    Node,
-    eventually,
-    read_log_file,
-    result_record,
-    result_records,
-    staged_and_head,
-)
+from tests.end_to_end.disk import read_log_file, staged_and_head
+from tests.end_to_end.harness import Node, eventually, result_record, result_records
 
 # Pages hold about 1 MiB, so this log takes many of them.
 COUNT, LARGE = 4000, "x" * 1900
@@ -49,7 +43,7 @@ def test_a_puller_killed_with_staged_entries_shows_none_of_them_and_catches_up(m
     assert jinan.stop() == 0
     qingdao.start()
     assert staged_and_head(qingdao, "jinan") == (staged, 0)
-    assert qingdao.keys() == []
+    assert qingdao.listed() == []
     assert not qingdao.sees("jinan/result/R-000000")
     assert qingdao.hits("铅") == []
     assert qingdao.status().records == 0
@@ -78,7 +72,7 @@ def test_a_puller_killed_between_two_checkpoints_keeps_the_verified_ones(make_me
 
     assert jinan.stop() == 0
     qingdao.start()
-    assert len(qingdao.keys("jinan")) == head == qingdao.status().records
+    assert len(qingdao.listed("jinan")) == head == qingdao.status().records
     read_log_file(qingdao, "jinan").require_sound()
 
     jinan.start()
@@ -139,7 +133,7 @@ def test_an_author_killed_while_it_takes_pushes_has_every_acknowledged_record_on
     assert log.root(log.head_size) == jinan.status().root
     there = log.keys()
     assert len(there) == len(set(there)) == len(log.records) == log.head_size
-    assert sorted(jinan.keys()) == sorted(there)
+    assert sorted(jinan.listed()) == sorted(there)
     for pusher in pushers:
         assert set(pusher.acknowledged) <= set(there)
         for keys in pusher.attempted:

@@ -6,16 +6,8 @@ import grpc
 import pytest
 
 from labmesh.v1 import node_pb2
-from tests.end_to_end.harness import (
-    Mesh,
-    Node,
-    eventually,
-    merkle_root,
-    open_mesh,
-    read_log_file,
-    result_record,
-    result_records,
-)
+from tests.end_to_end.disk import merkle_root, read_log_file
+from tests.end_to_end.harness import Mesh, Node, eventually, open_mesh, result_record, result_records
 
 MEMBERS = ("jinan", "qingdao", "weifang")
 
@@ -35,7 +27,7 @@ def test_a_batch_is_listed_and_shown_everywhere(mesh: Mesh):
     for member in MEMBERS:
         if member != "jinan":
             mesh[member].await_log("jinan", answer.checkpoint.size)
-        assert mesh[member].keys("jinan")[-1200:] == wanted
+        assert mesh[member].listed("jinan")[-1200:] == wanted
     for member in MEMBERS[1:]:
         view = mesh[member].show("jinan/result/BATCH-000777")
         assert view.record == mesh["jinan"].show("jinan/result/BATCH-000777").record
@@ -77,7 +69,7 @@ def test_the_newest_revision_is_shown_and_older_ones_stay(mesh: Mesh):
     for record_id, revision, text in (("REV@2", 2, "second"), ("REV", 2, "second"), ("REV@1", 1, "first")):
         content = qingdao.await_record(f"jinan/result/{record_id}")
         assert (content["revision"], content["body"]["sample"]["matrix"]) == (revision, text)
-    assert qingdao.keys("jinan").count("REV") == 1
+    assert qingdao.listed("jinan").count("REV") == 1
     qingdao.await_index()
     assert qingdao.hits("second") == ["jinan/result/REV"]
     assert "jinan/result/REV" not in qingdao.hits("first")

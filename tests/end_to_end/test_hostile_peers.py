@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import grpc
 import pytest
 
 from labmesh.v1 import node_pb2, peer_pb2
+from node.core.checkpoint import Checkpoint, sign_checkpoint
 from node.core.entry import LogPage, Opening
 from node.rpc.convert import page_to_wire
-from tests.builders import record_bytes
-from tests.end_to_end.harness import Mesh, database_size, eventually, open_mesh, read_log_file, result_record
+from tests.builders import private_key, record_bytes
+from tests.end_to_end.disk import database_size, read_log_file
+from tests.end_to_end.harness import Mesh, eventually, open_mesh, result_record
 from tests.end_to_end.hostile import (
     BODY,
     HostilePeer,
@@ -62,9 +64,9 @@ class Stage:
         return (
             self.victim.peer("weifang").verified,
             log.head_note,
-            sorted(self.victim.keys("weifang")),
+            sorted(self.victim.listed("weifang")),
             sorted(hit for hit in self.victim.hits("地下水") if hit.startswith("weifang/")),
-            status.records - len(self.victim.keys("jinan")),
+            status.records - len(self.victim.listed("jinan")),
         )
 
     def require_refused(self, state: str, reason: str) -> None:
@@ -148,9 +150,9 @@ def page_without_an_announcement(fake: HostilePeer, request: peer_pb2.ReadLogReq
 
 
 def foreign_key(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
-    """The checkpoint of weifang's log with one bit of the signature turned."""
-    note = bytes(fake.log.checkpoint())
-    yield peer_pb2.ReadLogResponse(checkpoint=note[:-8] + bytes([note[-8] ^ 1]) + note[-7:])
+    """The honest checkpoint, signed with another key in the name of weifang's."""
+    signer = replace(fake.log.lab.log, sign=private_key("somebody else's").sign)
+    yield peer_pb2.ReadLogResponse(checkpoint=bytes(sign_checkpoint(fake.log.checkpoint().checkpoint, signer)))
 
 
 def opening_that_does_not_fit(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
@@ -261,12 +263,16 @@ def test_a_lie_is_refused_and_changes_nothing(stage: Stage, lie: Play):
 
 
 def test_a_split_view_raises_an_alarm_whoever_tells_it(stage: Stage):
-    size = stage.fake.log.size
-    note = stage.fake.sign(size, OTHER_ROOT).checkpoint
+    """Weifang passes on what jinan signed behind the victim's back."""
+    stage.require_others_go_on()
+    jinan, size = stage.mesh["jinan"], stage.mesh["jinan"].status().size
+    signer = jinan.load_keys().log
+    note = bytes(sign_checkpoint(Checkpoint(signer.key.name, size, OTHER_ROOT), signer))
     with stage.mesh.call_as("weifang", "qingdao") as stub:
         stub.ExchangeCheckpoints(peer_pb2.ExchangeCheckpointsRequest(notes=[note]), timeout=20)
-    wanted = f"two signed checkpoints of size {size}"
+    wanted = f"{signer.key.name}: two signed checkpoints of size {size}"
     eventually(lambda: any(wanted in alarm for alarm in stage.victim.status().alarms), "the alarm reaches a person")
+    stage.require_others_go_on()
 
 
 def test_floods_do_not_add_up(stage: Stage):
@@ -306,12 +312,12 @@ def test_broken_records_are_quarantined_and_the_log_goes_on(stage: Stage):
         "SPACES": record_bytes("weifang", "SPACES", body=BODY).replace(b":", b": "),
         "REVISION": record_bytes("weifang", "WJ-000001", body={**BODY, "report": "R-2"}),
     }
-    before, size = set(victim.keys()), fake.log.size
+    before, size = set(victim.listed()), fake.log.size
     fake.log.append(*broken.values())
     fake.append(1)
     fake.change()
     victim.await_log("weifang", size + len(broken) + 1)
-    assert set(victim.keys()) == before | {f"WJ-{size + len(broken):06d}"}
+    assert set(victim.listed()) == before | {f"WJ-{size + len(broken):06d}"}
     peer = victim.peer("weifang")
     assert (peer.state, peer.quarantined) == ("connected", len(broken))
     view = victim.show("weifang/result/SCHEMA")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from labmesh.v1 import node_pb2
-from tests.end_to_end.harness import Node, eventually, read_log_file, result_records
+from tests.end_to_end.disk import read_log_file
+from tests.end_to_end.harness import Node, eventually, result_records
 
 
 def knows(node: Node, member: str) -> bool:
@@ -42,7 +43,7 @@ def test_a_newcomer_joins_a_running_alliance(make_mesh):
         eventually(partial(knows, node, "yantai"), f"{member} has the new card")
         node.await_log("yantai", 10)
         assert node.status().roster_version == 3
-        assert len(node.keys("yantai")) == 10
+        assert len(node.listed("yantai")) == 10
         read_log_file(node, "yantai").require_sound()
         assert node.running.pid == processes[member]
     assert {mesh[member].status().fingerprint for member in mesh.nodes} == {added.fingerprint}

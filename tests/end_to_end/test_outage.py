@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.end_to_end.harness import read_log_file, result_records
+from tests.end_to_end.disk import read_log_file
+from tests.end_to_end.harness import result_records
 
 
 def test_a_node_that_was_down_catches_up(make_mesh):
@@ -29,8 +30,8 @@ def test_a_node_that_was_down_catches_up(make_mesh):
     weifang.start()
     weifang.await_log("jinan", 710)
     weifang.await_log("qingdao", 300)
-    assert len(weifang.keys()) == 1010
-    assert len(set(weifang.keys("jinan"))) == 710
+    assert len(weifang.listed()) == 1010
+    assert len(set(weifang.listed("jinan"))) == 710
     for author, size in (("jinan", 710), ("qingdao", 300)):
         log = read_log_file(weifang, author)
         log.require_sound()

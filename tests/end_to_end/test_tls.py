@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from labmesh.v1 import node_pb2, peer_pb2, peer_pb2_grpc
 from node.clock import utc_now
-from node.core.card import certificate_name
+from node.core.certificate import certificate_name, certificate_subject
 from node.core.names import log_origin
 from node.home import build_certificate
 from node.rpc.tls import certificate_pem
@@ -36,36 +35,25 @@ def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
-def build_authority(key: ec.EllipticCurvePrivateKey, alliance: str, member: str, now) -> bytes:
+def build_authority(key: ec.EllipticCurvePrivateKey, alliance: str, member: str, now: datetime) -> bytes:
     """As `build_certificate`, but a certificate that may issue others."""
-    return issue(key, key, member, subject=certificate_name(alliance, member), authority=True)
+    return issue(key, key, member, authority=True)
 
 
 def issue(
-    key: ec.EllipticCurvePrivateKey,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    member: str,
-    *,
-    issuer: str = "",
-    subject: str = "",
-    authority: bool = False,
+    key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey, member: str, *, authority: bool = False
 ) -> bytes:
-    """A certificate (DER) with the name that a member's certificate has."""
-    name = certificate_name(ALLIANCE, member)
+    """A certificate (DER) of `key` in a member's name, issued by the holder of another."""
     now = utc_now()
-
-    def common_name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
     builder = (
         x509.CertificateBuilder()
-        .subject_name(common_name(subject or name))
-        .issuer_name(common_name(issuer or subject or name))
+        .subject_name(certificate_subject(key.public_key()))
+        .issuer_name(certificate_subject(issuer_key.public_key()))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(certificate_name(ALLIANCE, member))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
@@ -145,7 +133,7 @@ def test_an_unknown_certificate_in_a_members_name_is_refused(mesh: Mesh):
 def test_a_leaf_that_a_member_issued_is_nobody_whatever_its_name(mesh: Mesh, issuer: str, named: str):
     """Weifang's certificate is an authority's, so its leaves pass TLS; the certificate of qingdao may not issue any."""
     key, node = ec.generate_private_key(ec.SECP256R1()), mesh[issuer]
-    leaf = issue(key, load_tls_key(node), named, issuer=certificate_name(ALLIANCE, issuer), subject="leaf")
+    leaf = issue(key, load_tls_key(node), named)
     chain = certificate_pem(leaf) + certificate_pem(node.card.tls_certificates[0])
     credentials = grpc.ssl_channel_credentials(jinan_root(mesh), key_to_pem(key), chain)
     reasons = require_refused(mesh, credentials)

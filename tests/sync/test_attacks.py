@@ -262,16 +262,28 @@ def a_note_of_our_log_that_we_did_not_sign(peer: Tampering, alliance: SimulatedA
     peer.exchange = lambda answer: replace(answer, caller_note=checkpoint(9, ENTRY, JINAN, log=QINGDAO))
 
 
-@attack("PEER_FAULT")
-def a_roster_of_its_own(peer: Tampering, alliance: SimulatedAlliance) -> None:
+def a_roster_of_its_own(peer: Tampering) -> None:
     peer.exchange = lambda answer: replace(answer, roster_version=3)
     peer.rosters = lambda _: [sign_roster(build_roster([JINAN, QINGDAO], title="Ours"), JINAN)]
 
 
-@attack("SIGNATURE")
-def a_card_in_anothers_name(peer: Tampering, alliance: SimulatedAlliance) -> None:
+def a_card_in_anothers_name(peer: Tampering) -> None:
     peer.exchange = lambda answer: replace(answer, cards_digest=ENTRY)
     peer.cards = lambda _: [sign_card(build_card(YANTAI, seq=2, previous="0" * 64), JINAN)]
+
+
+@pytest.mark.parametrize("perform", [a_roster_of_its_own, a_card_in_anothers_name])
+def test_a_forged_membership_is_an_alarm_and_keeps_no_record_out(
+    ready: SimulatedAlliance, perform: Callable[[Tampering], None]
+) -> None:
+    qingdao = ready["qingdao"]
+    alliance_before = qingdao.membership.joined
+    perform(ready.tampering)
+    state = ready.catch_up("qingdao", "jinan")
+    assert qingdao.membership.joined == alliance_before
+    assert qingdao.alarms
+    assert "jinan passed on a roster or card that cannot be taken" in qingdao.alarms[0]
+    assert (state.state, state.error) == ("connected", "")
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -123,7 +123,7 @@ class TestReconciling:
     def test_who_cannot_be_dialled_is_offline(self, alliance: SimulatedAlliance) -> None:
         jinan, yantai = alliance["jinan"], alliance["yantai"]
         yantai.membership.reissue_card(name="Yantai", region="CN-37", endpoints=())
-        jinan.membership.accept_update([], [yantai.card], peer="yantai")
+        jinan.membership.accept_update([], [yantai.card])
 
         async def work(peers: Peers) -> None:
             await wait_until(lambda: "yantai" in peers.states and peers.states["qingdao"].state == "connected")
@@ -149,12 +149,12 @@ class TestReconciling:
         async def work(peers: Peers) -> None:
             await wait_until(lambda: len(alliance.reads) == 2)
             yantai.membership.reissue_card(name="Yantai", region="CN-37", endpoints=("other.example:7443",))
-            jinan.membership.accept_update([], [yantai.card], peer="yantai")
+            jinan.membership.accept_update([], [yantai.card])
             peers.notice_change()
             await wait_until(lambda: len(alliance.reads) == 3)
             assert (alliance.reads[-1].author, alliance.closed) == ("yantai", 1)
             yantai.membership.reissue_card(name="A new name", region="CN-37", endpoints=("other.example:7443",))
-            jinan.membership.accept_update([], [yantai.card], peer="yantai")
+            jinan.membership.accept_update([], [yantai.card])
             peers.notice_change()
             await asyncio.sleep(0.05)
             assert (len(alliance.reads), alliance.closed) == (3, 1)
