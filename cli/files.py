@@ -39,6 +39,8 @@ def write_output(name: str, content: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
+    if any((folder / "labmesh.sqlite").exists() for folder in (path.parent, path.parent.parent)):
+        raise UsageFault(f"{path} lies in the home of a node, whose files must not be replaced", hint="name another place")
     if not path.parent.is_dir():
         raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
     import tempfile

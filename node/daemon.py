@@ -188,6 +188,7 @@ class Daemon:
             on_call=self.peers.wake,
             on_notes=self._take_notes,
             on_news=self.peers.nudge_one,
+            on_alarm=self.alarms.raise_sentence,
         )
 
     def _node_service_parts(self, status: StatusParts) -> NodeServiceParts:

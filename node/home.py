@@ -95,7 +95,13 @@ class Home:
         Raises:
             HomeError: there is no home here.
         """
-        if not self.database_path.is_file() or not self.config_path.is_file():
+        missing = [path.name for path in (self.config_path, self.database_path) if not path.is_file()]
+        if missing and (self.path / "keys").is_dir():
+            raise HomeError(
+                f"{self.path} is a home without {' and '.join(missing)}; keep the folder, its keys cannot be made again",
+                hint="restore the file from a backup; config/labmesh.toml in the sources shows what the settings look like",
+            )
+        if missing:
             raise HomeError(
                 f"{self.path} is not the home of a Labmesh node",
                 hint=f"type: labmesh --home {shlex.quote(str(self.path))} init …   or name another home",

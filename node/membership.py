@@ -72,7 +72,7 @@ class Membership:
         if self._alliance is None:
             raise GovernanceError(
                 "this node does not belong to an alliance yet",
-                hint="type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE",
+                hint="with the founder's file: labmesh join FILE   or, to found one: labmesh roster create --title …",
             )
         return self._alliance
 
@@ -304,6 +304,11 @@ class Membership:
             raise GovernanceError(
                 f"the card of {card.member} is for {card.alliance}, not for {alliance.name}",
                 hint=f"its member must init with --alliance {alliance.name}",
+            )
+        if card.member in members and members[card.member].status == "removed":
+            raise GovernanceError(
+                f"{card.member} was removed from {alliance.name}, and a removed id cannot be used again",
+                hint="let the laboratory init a new home with another member id",
             )
         if card.member in members:
             raise GovernanceError(f"{card.member} is in the roster already", hint="type: labmesh roster show")

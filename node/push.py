@@ -117,6 +117,10 @@ class PushCall:
         draft = parse_draft(parse_strict(raw))
         if draft.audience is None and self.options.audience is not None:
             draft = Draft(draft.key, draft.body, self.options.audience, draft.thread, draft.replaces, draft.revision)
+        if wider := self._beyond_the_call(draft):
+            raise InvalidRecordError(
+                [Violation("/audience", f"the record is for {wider}, which the call's audience is not")]
+            )
         content = prepare_content(
             draft, author=self._author, kind=self.options.kind, published=self.arrived, kinds=self._kinds
         )
@@ -125,3 +129,10 @@ class PushCall:
         if draft.revision is not None and draft.revision < 1:
             raise InvalidRecordError([Violation("/revision", "revisions count from 1")])
         return Candidate(self._records, draft, content)
+
+    def _beyond_the_call(self, draft: Draft) -> str | None:
+        """A reader whom the record names although the call's audience leaves it out: what was sent cannot be taken back."""
+        allowed = self.options.audience
+        if allowed is None or "*" in allowed:
+            return None
+        return next(iter(sorted(set(draft.audience or ()) - set(allowed))), None)

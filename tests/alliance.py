@@ -213,11 +213,19 @@ class SimulatedPeerClient:
         return self._tampering.rosters(rosters), self._tampering.cards(cards)
 
     async def exchange_checkpoints(
-        self, *, digest: bytes, notes: Sequence[bytes], roster_version: int, cards_digest: bytes
+        self,
+        *,
+        digest: bytes,
+        notes: Sequence[bytes],
+        roster_version: int,
+        cards_digest: bytes,
+        rosters: Sequence[bytes] = (),
+        card: bytes = b"",
     ) -> Exchange:
         """As PeerService.ExchangeCheckpoints."""
         self._reach()
         server = self._server
+        server.membership.accept_update(rosters, [card] if card else [])
         held = server.exchange.held_notes()
         own = server.exchange.digest(held)
         if notes:

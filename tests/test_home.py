@@ -180,8 +180,9 @@ class TestOpening:
     @pytest.mark.parametrize("name", ["labmesh.toml", "labmesh.sqlite"])
     def test_a_home_without_its_settings_or_database(self, home: Home, name: str) -> None:
         (home.path / name).unlink()
-        with pytest.raises(HomeError, match="is not the home"):
+        with pytest.raises(HomeError, match=f"without {name}; keep the folder") as caught:
             home.require()
+        assert "init" not in caught.value.hint
 
     @pytest.mark.parametrize("name", KEY_NAMES)
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])

@@ -103,15 +103,22 @@ def test_every_violation_of_the_schema_is_told_with_its_path() -> None:
 
 
 def test_a_good_record_becomes_a_candidate() -> None:
-    call = begin(audience=("yantai",))
-    call.add([draft("A"), draft("B", audience=["yantai", "qingdao"], thread="jinan/result/T"), draft("C", audience=[])])
+    call = begin(audience=("qingdao", "yantai"))
+    call.add([draft("A"), draft("B", audience=["yantai"], thread="jinan/result/T"), draft("C", audience=[])])
     assert [candidate.number for candidate in call.candidates] == [1, 2, 3]
-    assert [candidate.content["audience"] for candidate in call.candidates] == [["yantai"], ["qingdao", "yantai"], []]
+    assert [candidate.content["audience"] for candidate in call.candidates] == [["qingdao", "yantai"], ["yantai"], []]
     assert call.candidates[1].content["thread"] == "jinan/result/T"
     assert {candidate.content["published"] for candidate in call.candidates} == {"2026-11-20T12:00:00.000Z"}
     assert {(candidate.content["author"], candidate.content["schema"]) for candidate in call.candidates} == {
         ("jinan", "result/1")
     }
+
+
+@pytest.mark.parametrize("named", [["*"], ["qingdao"], ["qingdao", "yantai"]])
+def test_a_record_cannot_be_for_more_than_its_call(named: list[str]) -> None:
+    for audience in ((), ("yantai",)):
+        (error,) = errors_of(draft("A", audience=named), audience=audience)
+        assert (error.path, "which the call's audience is not" in error.message) == ("/audience", True)
 
 
 def test_everyone_is_the_default_audience() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import click
+
 from cli.app import App, node_command, pass_app
 from cli.output import print_document, print_lines, print_note
 
@@ -15,12 +19,13 @@ def command(app: App) -> None:
     the home was not restored from a backup: if it was, other members may hold entries that this node has lost, and it
     would then sign a second history. That is provable misconduct, and cannot be taken back.
     """
+    print_note(
+        "If this home is older than what was published before, its log will have two histories, and any member can prove it."
+    )
+    if not app.json and sys.stdin.isatty():
+        click.confirm("Publish all the same?", abort=True, err=True)
     with app.node as node:
         size = node.confirm_log()
-    print_note(
-        "The risk is now yours: if this home is older than what was published before, its log now has two histories, "
-        "and any member can prove it."
-    )
     if app.json:
         print_document({"size": size})
     else:

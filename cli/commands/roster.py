@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,7 +69,9 @@ def add(app: App, cards: tuple[str, ...]) -> None:
 @click.argument("member", type=MEMBER)
 @pass_app
 def remove(app: App, member: str) -> None:
-    """Remove a member; its records stay provable."""
+    """Remove a member for good; its records up to now stay provable. Its id cannot be used again."""
+    if not app.json and sys.stdin.isatty():
+        click.confirm(f"Remove {member} from the alliance? It cannot be taken back.", abort=True, err=True)
     with open_governance(app) as governance:
         state = governance.remove_member(member)
     _report(app, state, f"{member} is removed.", "Running nodes hear of it from one another.")

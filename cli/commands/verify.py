@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,8 +116,9 @@ def _print_verdict(name: str, content: dict[str, Any], require_quorum: bool) -> 
         f"  quorum     {quorum['needed']} other member{'' if quorum['needed'] == 1 else 's'} needed: "
         + ("met" if quorum["met"] else "NOT MET" + (", so it fails" if require_quorum else "")),
         f"  roster     version {content['roster']['version']}, {_expiry(content['roster']['expires'])}",
-        "",
+        "  it says:",
     )
+    print_lines(*(f"    {line}" for line in json.dumps(record["body"], ensure_ascii=False, indent=2).splitlines()), "")
 
 
 def _seen_by(content: dict[str, Any]) -> str:

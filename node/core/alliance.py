@@ -169,8 +169,8 @@ def load_alliance(rosters: Iterable[bytes], cards: Iterable[bytes] = (), *, fing
     alliance = Alliance(chain)
     if fingerprint is not None and not alliance.knows_fingerprint(fingerprint):
         raise GovernanceError(
-            f"no roster in the file has the fingerprint {fingerprint}; its newest version {alliance.roster.version} has "
-            f"{alliance.fingerprint}"
+            f"no roster in the file has the fingerprint {fingerprint}; its newest version is {alliance.roster.version}",
+            hint="the file is older than the fingerprint, or forged: ask for a new file, or an older fingerprint",
         )
     for raw in cards:
         alliance = alliance.accept_card(raw)

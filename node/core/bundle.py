@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ What is in it, and how to check it with other tools:
 _ROSTER = re.compile(r"roster/([1-9][0-9]{0,5})\.json", re.ASCII)
 _CARD = re.compile(r"cards/([a-z0-9][a-z0-9-]{0,30})\.json", re.ASCII)
 _BLOB = re.compile(r"blobs/([0-9a-f]{64})", re.ASCII)
+# Signature, (version, flags, method, time, date), CRC-32, stored and plain size, lengths of name and extra field.
+_LOCAL_HEADER = struct.Struct("<4s10xIIIHH")
+_END_RECORD_SIZE = 22
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -107,9 +111,28 @@ def _read_members(raw: bytes) -> dict[str, bytes]:
             # Entries that overlap would let a small file fill the memory; not every Python's zipfile sees it.
             if sum(entry.file_size for entry in entries) > len(raw):
                 raise FormatError("the bundle's members overlap")
+            _require_nothing_between(raw, archive)
             return {entry.filename: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
         raise FormatError(f"not a bundle, or damaged: {error}") from error
+
+
+def _require_nothing_between(raw: bytes, archive: zipfile.ZipFile) -> None:
+    """Refuse bytes before, between and behind the members: another reader could find other members in them."""
+    at = 0
+    for entry in archive.infolist():
+        header = raw[at : at + _LOCAL_HEADER.size]
+        if entry.header_offset != at or len(header) != _LOCAL_HEADER.size or entry.flag_bits & 8:
+            raise FormatError("the bundle has bytes that belong to no member")
+        signature, crc, stored, size, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        name = raw[at + _LOCAL_HEADER.size :][:name_length]
+        claimed = (b"PK\x03\x04", entry.CRC, entry.file_size, entry.file_size, entry.filename.encode())
+        if (signature, crc, stored, size, name) != claimed:
+            raise FormatError(f"the member {entry.filename[:80]!r} says different things in two places")
+        at += _LOCAL_HEADER.size + name_length + extra_length + size
+    end = len(raw) - _END_RECORD_SIZE
+    if archive.start_dir != at or archive.comment or raw[max(0, end) :][:4] != b"PK\x05\x06":
+        raise FormatError("the bundle has bytes that belong to no member")
 
 
 def _require_stored(entry: zipfile.ZipInfo) -> None:

@@ -54,11 +54,23 @@ class GrpcPeerClient:
         return list(answer.rosters), list(answer.cards)
 
     async def exchange_checkpoints(
-        self, *, digest: bytes, notes: Sequence[bytes], roster_version: int, cards_digest: bytes
+        self,
+        *,
+        digest: bytes,
+        notes: Sequence[bytes],
+        roster_version: int,
+        cards_digest: bytes,
+        rosters: Sequence[bytes] = (),
+        card: bytes = b"",
     ) -> Exchange:
-        """Tell what we hold, hear what the peer holds."""
+        """Tell what we hold, hear what the peer holds; `rosters` and `card` are what it lacked in its last answer."""
         request = peer_pb2.ExchangeCheckpointsRequest(
-            digest=digest, notes=notes, roster_version=roster_version, cards_digest=cards_digest
+            digest=digest,
+            notes=notes,
+            roster_version=roster_version,
+            cards_digest=cards_digest,
+            rosters=rosters,
+            card=card,
         )
         try:
             answer = await self._stub.ExchangeCheckpoints(request, timeout=self._deadline_s)

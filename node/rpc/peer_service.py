@@ -27,6 +27,7 @@ from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
 
 NOTES_MAX = 1000
+ROSTERS_MAX = 100
 STREAMS_PER_MEMBER = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,6 +47,7 @@ class PeerServiceParts:
     on_call: Callable[[str], None]
     on_notes: Callable[[str, list[bytes]], Awaitable[None]]
     on_news: Callable[[str], None]
+    on_alarm: Callable[[str], None]
 
 
 class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
@@ -82,6 +84,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             digest = parts.exchange.digest(held)
             if notes:
                 await self._take_notes(caller, notes)
+            if request.rosters or request.card:
+                await self._take_membership(caller, request)
             if request.roster_version > parts.membership.joined.roster.version:
                 parts.on_news(caller)
             return peer_pb2.ExchangeCheckpointsResponse(
@@ -94,6 +98,15 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             )
 
         return await answered(answer(), context)
+
+    async def _take_membership(self, caller: str, request: peer_pb2.ExchangeCheckpointsRequest) -> None:
+        """Take rosters and the caller's own card from a caller that this node may be unable to dial."""
+        if len(request.rosters) > ROSTERS_MAX:
+            raise LimitError(f"{len(request.rosters)} rosters in one call; at most {ROSTERS_MAX} are taken")
+        cards = [request.card] if request.card else []
+        update = await asyncio.to_thread(self._parts.membership.accept_update, list(request.rosters), cards)
+        for fault in update.faults:
+            self._parts.on_alarm(f"{caller} told a roster or card that cannot be taken: {fault}")
 
     async def _take_notes(self, caller: str, notes: list[bytes]) -> None:
         if caller in self._telling:

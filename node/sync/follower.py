@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
+from node.core.alliance import format_card
 from node.core.card import Card
 from node.core.entry import LogPage
 from node.core.kinds import Kinds
@@ -147,19 +148,38 @@ class Follower:
         parts = self._parts
         notes = await asyncio.to_thread(parts.exchange.held_notes)
         digest = parts.exchange.digest(notes)
-        answer = await self._exchange(client, digest, [])
-        if answer.roster_version > parts.membership.joined.roster.version or (
-            answer.cards_digest != parts.membership.cards_digest()
-        ):
-            await self._take_roster(client)
+        answer = await self._exchange(client, digest)
+        rosters, card = await self._reconcile_membership(client, answer)
         if await asyncio.to_thread(parts.confirmation.accept_told, self.member, answer.caller_note):
             logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)
             parts.on_head(await asyncio.to_thread(self._own_log))
-        if answer.digest != digest:
+        differs = answer.digest != digest
+        if differs:
             await self._take_notes([note for note in answer.notes if note not in set(notes)])
-            await self._exchange(client, digest, notes)
+        if differs or rosters or card:
+            await self._exchange(client, digest, notes if differs else [], rosters=rosters, card=card)
 
-    async def _exchange(self, client: PeerClient, digest: bytes, notes: list[bytes]) -> Exchange:
+    async def _reconcile_membership(self, client: PeerClient, answer: Exchange) -> tuple[list[bytes], bytes]:
+        """Take what the peer has newer; returns the rosters and the own card that it may lack.
+
+        The peer may be unable to dial this node, for example because its address has just changed: so it is told.
+        """
+        membership = self._parts.membership
+        same_cards = answer.cards_digest == membership.cards_digest()
+        if answer.roster_version > membership.joined.roster.version or not same_cards:
+            await self._take_roster(client)
+        rosters, _ = membership.newer_than(answer.roster_version, membership.held_cards())
+        return rosters, b"" if same_cards else format_card(membership.own_card)
+
+    async def _exchange(
+        self,
+        client: PeerClient,
+        digest: bytes,
+        notes: Sequence[bytes] = (),
+        *,
+        rosters: Sequence[bytes] = (),
+        card: bytes = b"",
+    ) -> Exchange:
         membership = self._parts.membership
         before_ms = self._now_ms()
         answer = await client.exchange_checkpoints(
@@ -167,6 +187,8 @@ class Follower:
             notes=notes,
             roster_version=membership.joined.roster.version,
             cards_digest=membership.cards_digest(),
+            rosters=rosters,
+            card=card,
         )
         self.state.note_contact(self._now_ms())
         self.state.clock_offset_ms = answer.time_ms - (before_ms + self._now_ms()) // 2

@@ -31,9 +31,16 @@ class PeerClient(Protocol):
         """Roster and card envelopes newer than these."""
 
     async def exchange_checkpoints(
-        self, *, digest: bytes, notes: Sequence[bytes], roster_version: int, cards_digest: bytes
+        self,
+        *,
+        digest: bytes,
+        notes: Sequence[bytes],
+        roster_version: int,
+        cards_digest: bytes,
+        rosters: Sequence[bytes] = (),
+        card: bytes = b"",
     ) -> Exchange:
-        """Tell what we hold, hear what the peer holds."""
+        """Tell what we hold, hear what the peer holds; `rosters` and `card` are what it lacked in its last answer."""
 
     def read_log(
         self, origin: str, *, start: int, after: int, follow: bool, entries_max: int

@@ -252,15 +252,25 @@ class ExchangeCheckpointsRequest(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     ROSTER_VERSION_FIELD_NUMBER: _builtins.int
     CARDS_DIGEST_FIELD_NUMBER: _builtins.int
+    ROSTERS_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
-    """SHA-256 over the notes that the caller holds, sorted by origin: see the node's DESIGN for the exact bytes."""
+    """SHA-256 over the SHA-256 of each note that the caller holds, the notes sorted by their bytes."""
     roster_version: _builtins.int
     """The caller's newest roster version."""
     cards_digest: _builtins.bytes
-    """SHA-256 over the caller's cards; where it differs from the server's, one of the two asks GetRoster."""
+    """SHA-256 over the hashes of the newest cards that the caller holds."""
+    card: _builtins.bytes
+    """The caller's own card, when the server's last answer had another digest of the cards."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The newest checkpoint the caller holds of each log, with the cosignatures it knows; empty in a first call."""
+
+    @_builtins.property
+    def rosters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Roster envelopes that the server's last answer lacked, in order of version. They let a node spread what is new although
+        the server cannot dial it.
+        """
 
     def __init__(
         self,
@@ -269,10 +279,12 @@ class ExchangeCheckpointsRequest(_message.Message):
         notes: _abc.Iterable[_builtins.bytes] | None = ...,
         roster_version: _builtins.int = ...,
         cards_digest: _builtins.bytes = ...,
+        rosters: _abc.Iterable[_builtins.bytes] | None = ...,
+        card: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards_digest", b"cards_digest", "digest", b"digest", "notes", b"notes", "roster_version", b"roster_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "cards_digest", b"cards_digest", "digest", b"digest", "notes", b"notes", "roster_version", b"roster_version", "rosters", b"rosters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
