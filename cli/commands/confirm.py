@@ -19,12 +19,15 @@ def command(app: App) -> None:
     the home was not restored from a backup: if it was, other members may hold entries that this node has lost, and it
     would then sign a second history. That is provable misconduct, and cannot be taken back.
     """
-    print_note(
-        "If this home is older than what was published before, its log will have two histories, and any member can prove it."
-    )
-    if not app.json and sys.stdin.isatty():
-        click.confirm("Publish all the same?", abort=True, err=True)
     with app.node as node:
+        state = node.get_status().state
+        if state == "unconfirmed":
+            print_note(
+                "If this home is older than what was published before, its log will have two histories, and any member "
+                "can prove it."
+            )
+            if not app.json and sys.stdin.isatty():
+                click.confirm("Publish all the same?", abort=True, err=True)
         size = node.confirm_log()
     if app.json:
         print_document({"size": size})

@@ -247,10 +247,13 @@ def test_prove_does_not_print_a_zip(node_home):
     assert run("prove", "jinan/result/1", "-o", "-", home=node_home).exit_code == 2
 
 
-def test_confirm_says_what_is_risked(node, node_home):
+@pytest.mark.parametrize(("state", "warned"), [("unconfirmed", True), ("ready", False)])
+def test_confirm_says_what_is_risked(node, node_home, state, warned):
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state=state)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=12)
     ended = run("confirm", "--json", home=node_home)
-    assert ended.document == {"size": 12} and "two histories" in ended.err
+    assert ended.document == {"size": 12}
+    assert ("two histories" in ended.err) == warned
 
 
 def test_a_fault_of_the_node_is_one_line(node, node_home):
