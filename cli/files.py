@@ -9,19 +9,30 @@ from pathlib import Path
 import click
 
 from cli.outcome import UsageFault
+from node.errors import LimitError
 
 FILE_MODE = 0o644
+INPUT_SIZE_MAX = 3 * 1024 * 1024 * 1024
 STDIN = "-"
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 OUTPUT_FILE = click.Path(dir_okay=False)
 
 
-def read_input(name: str) -> bytes:
-    """The bytes of a file; `-` is stdin."""
+def read_input(name: str, *, size_max: int = INPUT_SIZE_MAX) -> bytes:
+    """The bytes of a file; `-` is stdin.
+
+    Raises:
+        LimitError: more than `size_max` bytes; reading stops there.
+    """
     if name == STDIN:
-        return sys.stdin.buffer.read()
-    return Path(name).read_bytes()
+        content = sys.stdin.buffer.read(size_max + 1)
+    else:
+        with Path(name).open("rb") as file:
+            content = file.read(size_max + 1)
+    if len(content) > size_max:
+        raise LimitError(f"{display_name(name)} has more than {size_max} bytes", hint="split it, or name another file")
+    return content
 
 
 def require_one_stdin(names: tuple[str, ...]) -> None:

@@ -48,7 +48,7 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
 
     require_one_stdin(files)
     members = None if audience is None else parse_audience(audience)
-    source = PushInput([(display_name(name), read_input(name)) for name in files])
+    source = PushInput([(display_name(name), read_input(name, size_max=CONTENTS_MAX)) for name in files])
     if source.size_bytes > CONTENTS_MAX:
         raise LimitError(
             f"the files have {source.size_bytes} bytes; one push takes at most {CONTENTS_MAX}; nothing was appended",

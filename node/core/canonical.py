@@ -156,7 +156,7 @@ def _parse_slowly(raw: bytes) -> Json:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidRecordError([Violation("", f"not UTF-8 at byte {error.start}")]) from error
+        raise InvalidRecordError([Violation("", f"not UTF-8 at byte {error.start}; save the file as UTF-8")]) from error
     try:
         return json.loads(text, object_pairs_hook=_object_without_duplicates, parse_float=_Float, parse_constant=_refuse)
     except json.JSONDecodeError as error:

@@ -152,3 +152,16 @@ def test_a_file_name_that_is_not_utf8(node, node_home, tmp_path):
     node.answers["Push"] = _answer(rejected=1, errors=[(1, "", "wrong")])
     ended = run("push", name, "--kind", "result", "--json", home=node_home)
     assert ended.exit_code == 1 and "\ufffd" in ended.document["errors"][0]["file"]
+
+
+def test_an_endless_input_is_given_up(monkeypatch, tmp_path):
+    from cli.files import read_input
+    from node.errors import LimitError
+
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(b"x" * 101)
+    assert len(read_input(str(path), size_max=101)) == 101
+    with pytest.raises(LimitError, match="more than 100 bytes"):
+        read_input(str(path), size_max=100)
+    with pytest.raises(LimitError):
+        read_input("/dev/zero", size_max=100)
