@@ -25,9 +25,9 @@ from node.rpc.tls import TrustedCertificates
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
+from node.sync.peer import ROSTERS_TOLD_MAX
 
 NOTES_MAX = 1000
-ROSTERS_MAX = 100
 STREAMS_PER_MEMBER = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -101,8 +101,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
 
     async def _take_membership(self, caller: str, request: peer_pb2.ExchangeCheckpointsRequest) -> None:
         """Take rosters and the caller's own card from a caller that this node may be unable to dial."""
-        if len(request.rosters) > ROSTERS_MAX:
-            raise LimitError(f"{len(request.rosters)} rosters in one call; at most {ROSTERS_MAX} are taken")
+        if len(request.rosters) > ROSTERS_TOLD_MAX:
+            raise LimitError(f"{len(request.rosters)} rosters in one call; at most {ROSTERS_TOLD_MAX} are taken")
         cards = [request.card] if request.card else []
         update = await asyncio.to_thread(self._parts.membership.accept_update, list(request.rosters), cards)
         for fault in update.faults:

@@ -78,8 +78,9 @@ def server_credentials(
         state = trusted.state()
         if state == served[0]:
             return None
-        served[0] = state
-        return configuration()
+        changed = configuration()
+        served[0] = state  # only now: had making it failed, the next handshake would have to try again
+        return changed
 
     return grpc.dynamic_ssl_server_credentials(
         configuration(),

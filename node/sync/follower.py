@@ -35,7 +35,7 @@ from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
-from node.sync.peer import Exchange, PeerClient, PeerState
+from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Follower:
         if answer.roster_version > membership.joined.roster.version or not same_cards:
             await self._take_roster(client)
         rosters, _ = membership.newer_than(answer.roster_version, membership.held_cards())
-        return rosters, b"" if same_cards else format_card(membership.own_card)
+        return rosters[:ROSTERS_TOLD_MAX], b"" if same_cards else format_card(membership.own_card)
 
     async def _exchange(
         self,

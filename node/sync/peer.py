@@ -10,6 +10,7 @@ from node.core.entry import LogPage
 from node.errors import LabmeshError, SplitViewError
 
 OFFLINE_AFTER_MS = 60_000
+ROSTERS_TOLD_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -416,6 +416,7 @@ class TestRetries:
             alliance.unreachable.clear()
             follower.wake()
             await wait_until(lambda: state.state == "connected")
+            assert state.error == ""
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

@@ -220,6 +220,7 @@ class TestCosigner:
             await cosigner.close()
 
         alliance.run(work)
+        assert cosigners_of(qingdao, "jinan", 3) == 1
 
     def test_the_own_log_is_not_cosigned(self, alliance: SimulatedAlliance) -> None:
         jinan = alliance["jinan"]
