@@ -12,6 +12,8 @@
     │   ├── NotFoundError          no such record, member or log, or not readable by the caller
     │   ├── LimitError             more than one call, page or queue may hold
     │   ├── UnconfirmedError       this node may not publish that much yet
+    │   ├── UnauthenticatedError   a lab system's token is missing, unknown or revoked
+    │   ├── DeniedError            the client's role or kinds do not allow this
     │   └── VerificationError      a bundle does not verify; names the step
     ├── FormatError                text or bytes that are not in the one form allowed
     ├── PeerFaultError             a peer, or the author of a log, broke a rule; nothing became visible
@@ -117,6 +119,18 @@ class UnconfirmedError(UserError):
     """Too few peers have said what they hold of our log since the start."""
 
     reason = "UNCONFIRMED"
+
+
+class UnauthenticatedError(UserError):
+    """A lab system on another machine brought no token, or one that is unknown or revoked."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class DeniedError(UserError):
+    """The client is known, but its role or its kinds do not allow this."""
+
+    reason = "DENIED"
 
 
 class VerificationError(UserError):

@@ -22,6 +22,7 @@ from node.errors import (
     AccessRefusedError,
     ConfigError,
     ConflictError,
+    DeniedError,
     FormatError,
     GovernanceError,
     HomeError,
@@ -38,6 +39,7 @@ from node.errors import (
     SplitViewError,
     StagingLimitError,
     StoreError,
+    UnauthenticatedError,
     UnconfirmedError,
     UserError,
     VerificationError,
@@ -63,6 +65,8 @@ CODES: dict[type[LabmeshError], grpc.StatusCode] = {
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnconfirmedError: grpc.StatusCode.FAILED_PRECONDITION,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    DeniedError: grpc.StatusCode.PERMISSION_DENIED,
     VerificationError: grpc.StatusCode.FAILED_PRECONDITION,
     FormatError: grpc.StatusCode.INVALID_ARGUMENT,
     PeerFaultError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -137,7 +141,7 @@ def error_of_peer(error: grpc.RpcError, peer: str) -> LabmeshError:
         return AccessRefusedError(f"{peer} refuses: {message}")
     if code in _UNREACHABLE:
         return PeerUnreachableError(f"{peer} cannot be reached: {message}")
-    if code in _REFUSED:
+    if code in _REFUSED and info is None:
         return AccessRefusedError(f"{peer} refuses: {message}")
     fault = PeerFaultError(f"{peer} answered {code.name}: {message}")
     if info is not None and info.reason in REASONS:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from node.errors import HomeError, StoreError
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",

@@ -136,12 +136,13 @@ class CursorRow(SQLModel, table=True):
 
 
 class CheckpointRow(SQLModel, table=True):
-    """A verified checkpoint, with the author's signature alone."""
+    """A verified checkpoint, with the author's signature alone. `made_ms` is when it was written here; 0 for unknown."""
 
     __tablename__: ClassVar[Any] = "checkpoint"
     log_id: int = Field(primary_key=True)
     size: int = Field(sa_column=Column(BigInteger, primary_key=True))
     note: bytes
+    made_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
 
 
 class CosignatureRow(SQLModel, table=True):
@@ -153,6 +154,86 @@ class CosignatureRow(SQLModel, table=True):
     witness: str = Field(primary_key=True)
     time: int = Field(sa_type=BigInteger)
     line: str
+
+
+class SignedRosterRow(SQLModel, table=True):
+    """Which roster of each version this home's identity key has signed, or proposed: never two of one version."""
+
+    __tablename__: ClassVar[Any] = "signed_roster"
+    version: int = Field(primary_key=True)
+    hash: str
+
+
+class ErasureRow(SQLModel, table=True):
+    """An entry whose opening was deleted for good because its author says so in the entry `statement_index` of the log.
+
+    `swept` is false until the search index and the write-ahead log hold nothing of it either; `told` is true once the author
+    knows that it is gone here.
+    """
+
+    __tablename__: ClassVar[Any] = "erasure"
+    position: int = Field(sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    log_id: int
+    kind: str
+    key: str
+    revision: int = Field(sa_type=BigInteger)
+    reason: str
+    erased_ms: int = Field(sa_type=BigInteger)
+    statement_index: int = Field(sa_type=BigInteger)
+    swept: bool
+    told: bool
+    __table_args__: ClassVar[Any] = (Index("erasure_key", "log_id", "kind", "key", "revision"),)
+
+
+class AcknowledgementRow(SQLModel, table=True):
+    """A member has told that it has deleted the opening of an entry of the own log."""
+
+    __tablename__: ClassVar[Any] = "acknowledgement"
+    position: int = Field(sa_column=Column(BigInteger, primary_key=True))
+    member: str = Field(primary_key=True)
+    time_ms: int = Field(sa_type=BigInteger)
+
+
+class EvidenceRow(SQLModel, table=True):
+    """A verified `.labevidence` file, by its SHA-256; `member` is who is proved to have lied."""
+
+    __tablename__: ClassVar[Any] = "evidence"
+    id: str = Field(primary_key=True)
+    kind: str
+    member: str
+    found_ms: int = Field(sa_type=BigInteger)
+    file: bytes
+
+
+class EvidenceToldRow(SQLModel, table=True):
+    """A member to whom a piece of evidence was sent, and who took it."""
+
+    __tablename__: ClassVar[Any] = "evidence_told"
+    evidence_id: str = Field(primary_key=True)
+    member: str = Field(primary_key=True)
+
+
+class ClientRow(SQLModel, table=True):
+    """A lab system on another machine. Only the hash of its token is kept. `kinds` is empty, or names between commas."""
+
+    __tablename__: ClassVar[Any] = "client"
+    name: str = Field(primary_key=True)
+    role: str
+    kinds: str
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    created_ms: int = Field(sa_type=BigInteger)
+    revoked_ms: int | None = Field(default=None, sa_type=BigInteger)
+    last_used_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class PushRow(SQLModel, table=True):
+    """One push into the own log: its first position, how many entries, and which client made it (empty: the socket)."""
+
+    __tablename__: ClassVar[Any] = "push"
+    position: int = Field(sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    entries: int = Field(sa_type=BigInteger)
+    client: str
+    pushed_ms: int = Field(sa_type=BigInteger)
 
 
 def table_of(model: type[SQLModel]) -> Table:

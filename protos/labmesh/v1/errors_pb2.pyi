@@ -68,6 +68,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The database refused; nothing was acknowledged."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
     """A fault of the software itself; the node's log has one line about it."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 23
+    """A lab system's token is missing, unknown or revoked."""
+    ERROR_REASON_DENIED: _ErrorReason.ValueType  # 24
+    """The client's role or kinds do not allow this."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. The name without its prefix travels as `reason` in `google.rpc.ErrorInfo`, with the domain
@@ -120,4 +124,8 @@ ERROR_REASON_STORE: ErrorReason.ValueType  # 21
 """The database refused; nothing was acknowledged."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
 """A fault of the software itself; the node's log has one line about it."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 23
+"""A lab system's token is missing, unknown or revoked."""
+ERROR_REASON_DENIED: ErrorReason.ValueType  # 24
+"""The client's role or kinds do not allow this."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

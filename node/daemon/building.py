@@ -1,30 +1,27 @@
-"""The daemon: builds everything, starts it, stops it. The only place where implementations are chosen."""
+"""Everything of one running node, wired together."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import logging
-import signal
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from node.clock import Clock, utc_now
+from node.clock import Clock
 from node.config import Settings
 from node.confirmation import Confirmation
 from node.core.card import Card
 from node.core.kinds import Kinds
-from node.errors import HomeError, SplitViewError, StoreError
+from node.errors import SplitViewError, StoreError
 from node.home import Home, Keys
 from node.ledger import Ledger
 from node.membership import Membership
+from node.rpc.calls.parts import NodeServiceParts
 from node.rpc.client import GrpcPeerClient
 from node.rpc.heads import Heads
-from node.rpc.node_service import NodeServiceParts, NodeServicer
+from node.rpc.node_service import NodeServicer
 from node.rpc.peer_service import PeerServiceParts, PeerServicer
 from node.rpc.server import Servers, start_servers
 from node.rpc.status import StatusParts, build_status
@@ -39,31 +36,9 @@ from node.sync.peers import Alarms, Cosigner, Peers
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 2.0
 INDEX_PAUSE_S = 0.05
 INDEX_DELAY_S = 0.1
 SOFTWARE_VERSION_UNKNOWN = "0+unknown"
-
-
-def run(path: Path) -> None:
-    """Run the daemon of the home at `path` until SIGTERM or SIGINT; prints `ready` on stdout when it serves.
-
-    Raises:
-        HomeError: there is no home, it is of another version, or another daemon uses it.
-        ConfigError: the settings are wrong, or an address cannot be had.
-    """
-    home = Home(path)
-    home.require()
-    settings = home.load_settings()
-    _configure_logging(settings.log_level)
-    _configure_garbage_collection()
-    with home.lock():
-        store = home.open_store()
-        try:
-            asyncio.run(_serve(home, settings, store))
-        finally:
-            store.close()
-            home.socket_path.unlink(missing_ok=True)
 
 
 class Daemon:
@@ -252,59 +227,3 @@ def software_version() -> str:
         return version("labmesh")
     except PackageNotFoundError:
         return SOFTWARE_VERSION_UNKNOWN
-
-
-async def _serve(home: Home, settings: Settings, store: Store) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    identity = store.membership.load_identity()
-    keys = home.load_keys(identity.member, identity.alliance)
-    daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop)
-    _require_own_keys(daemon)
-    servers = await daemon.start_servers(home)
-    lasting = [asyncio.create_task(daemon.peers.run(), name="peers"), asyncio.create_task(daemon.index(), name="index")]
-    passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    print("ready", flush=True)
-    logger.info("event=ready member=%s port=%d size=%d", identity.member, servers.port, daemon.ledger.log.head_size)
-    try:
-        await asyncio.wait([stopping, *lasting], return_when=asyncio.FIRST_COMPLETED)
-        logger.info("event=stopping")
-        for task in lasting:
-            if task.done():
-                task.result()  # a part that ended by itself has failed: end with its error, so that somebody notices
-    finally:
-        await servers.stop(GRACE_S)
-        stopping.cancel()
-        for task in (*lasting, passing):
-            task.cancel()
-        await asyncio.gather(*lasting, passing, return_exceptions=True)
-        await daemon.cosigner.close()
-
-
-def _require_own_keys(daemon: Daemon) -> None:
-    """Refuse to sign with keys that the own card does not name.
-
-    Raises:
-        HomeError: the keys in the home are not those of its card.
-    """
-    card = daemon.membership.own_card[1]
-    if daemon.keys.log.key != card.log_key or daemon.keys.witness.key != card.witness_key:
-        raise HomeError("the keys in this home are not those of its card", hint="restore keys/ from a backup")
-
-
-def _configure_garbage_collection() -> None:
-    """Collect rarely: pages make millions of short-lived objects without cycles, and each collection walks them all."""
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
-        force=True,
-    )

@@ -1,0 +1,139 @@
+"""Push, list, search, show and prove records."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from labmesh.v1 import node_pb2
+from node.audit import build_bundle
+from node.clock import milliseconds
+from node.core.bundle import format_bundle
+from node.core.names import parse_kind, parse_member, parse_record_id
+from node.errors import NotFoundError, UserError
+from node.lab.text import query_expression
+from node.rpc.calls.parts import Calls, Context
+from node.rpc.convert import options_from_wire, outcome_to_wire, record_to_wire
+from node.rpc.faults import answered
+from node.store.records import Filter, RecordPage, StoredRecord, page_size
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1024 * 1024
+
+
+class RecordCalls(Calls):
+    """What lab systems ask for most."""
+
+    async def Push(self, request_iterator: AsyncIterator[node_pb2.PushRequest], context: Context) -> node_pb2.PushResponse:
+        """Check records as they arrive; append when all are there."""
+
+        async def answer() -> node_pb2.PushResponse:
+            call = None
+            async for message in request_iterator:
+                if message.HasField("options"):
+                    if call is not None:
+                        raise UserError("the options of a push come once")
+                    call = self._parts.ledger.begin_push(options_from_wire(message.options))
+                elif call is None:
+                    raise UserError("a push begins with its options")
+                else:
+                    await asyncio.to_thread(call.add, message.batch.records)
+            if call is None:
+                raise UserError("a push without options")
+            await _require_whole(context)
+            outcome = await asyncio.to_thread(self._parts.ledger.push, call)
+            logger.info(
+                "event=pushed accepted=%d unchanged=%d rejected=%d size=%d arrived=%.6f",
+                outcome.accepted,
+                outcome.unchanged,
+                outcome.rejected,
+                outcome.checkpoint.size,
+                call.arrived.timestamp(),
+            )
+            return outcome_to_wire(outcome)
+
+        return await answered(answer(), context)
+
+    async def ListRecords(self, request: node_pb2.ListRecordsRequest, context: Context) -> node_pb2.ListRecordsResponse:
+        """Newest revisions, page by page."""
+
+        async def answer() -> node_pb2.ListRecordsResponse:
+            chosen, limit = self._filter(request.kind, request.author), page_size(request.page_size)
+            page = await asyncio.to_thread(
+                self._parts.store.records.list, chosen, limit=limit, token=request.page_token or None
+            )
+            return node_pb2.ListRecordsResponse(records=self._views(page), next_page_token=page.next_token or "")
+
+        return await answered(answer(), context)
+
+    async def SearchRecords(
+        self, request: node_pb2.SearchRecordsRequest, context: Context
+    ) -> node_pb2.SearchRecordsResponse:
+        """Newest revisions that contain every word."""
+
+        async def answer() -> node_pb2.SearchRecordsResponse:
+            chosen, limit = self._filter(request.kind, request.author), page_size(request.page_size)
+            expression = query_expression(request.text)
+            page = await asyncio.to_thread(
+                self._parts.store.records.search, expression, chosen, limit=limit, token=request.page_token or None
+            )
+            return node_pb2.SearchRecordsResponse(records=self._views(page), next_page_token=page.next_token or "")
+
+        return await answered(answer(), context)
+
+    async def GetRecord(self, request: node_pb2.GetRecordRequest, context: Context) -> node_pb2.GetRecordResponse:
+        """One record."""
+
+        async def answer() -> node_pb2.GetRecordResponse:
+            record_id = parse_record_id(request.id)
+            stored = await asyncio.to_thread(self._parts.store.records.find, record_id)
+            if stored is None:
+                raise NotFoundError(
+                    f"there is no record {record_id} here, or this member may not read it", hint="type: labmesh list"
+                )
+            return node_pb2.GetRecordResponse(record=self._view(stored))
+
+        return await answered(answer(), context)
+
+    async def ExportBundle(
+        self, request: node_pb2.ExportBundleRequest, context: Context
+    ) -> AsyncIterator[node_pb2.ExportBundleResponse]:
+        """A bundle, in pieces."""
+        raw = await answered(asyncio.to_thread(self._build_bundle, request.id), context)
+        for i in range(0, len(raw), CHUNK):
+            yield node_pb2.ExportBundleResponse(chunk=raw[i : i + CHUNK])
+
+    def _build_bundle(self, text: str) -> bytes:
+        parts = self._parts
+        bundle = build_bundle(
+            parts.store,
+            parts.membership.joined,
+            parse_record_id(text),
+            member=parts.membership.member,
+            ceiling=parts.confirmation.ceiling,
+        )
+        return format_bundle(bundle)
+
+    def _filter(self, kind: str, author: str) -> Filter:
+        return Filter(parse_kind(kind) if kind else None, parse_member(author) if author else None)
+
+    def _views(self, page: RecordPage) -> list[node_pb2.RecordView]:
+        return [self._view(stored) for stored in page.records]
+
+    def _view(self, stored: StoredRecord) -> node_pb2.RecordView:
+        if stored.author == self._parts.membership.member:
+            return record_to_wire(stored, 0.0)
+        state = self._parts.peer_states().get(stored.author)
+        seen_ms = max(stored.head_ms, state.last_contact_ms if state else 0)
+        return record_to_wire(stored, max(0.0, (milliseconds(self._parts.clock()) - seen_ms) / 1000))
+
+
+async def _require_whole(context: Context) -> None:
+    """End the call if its stream broke off.
+
+    gRPC ends the requests of a caller that is gone like those of one that has sent everything. Only to the latter can
+    something still be sent.
+    """
+    await context.send_initial_metadata(())

@@ -1,0 +1,33 @@
+"""The state of the node itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+from labmesh.v1 import node_pb2
+from node.errors import UnconfirmedError
+from node.rpc.calls.parts import Calls, Context
+from node.rpc.faults import answered
+
+
+class StateCalls(Calls):
+    """What it is doing, and what a person decides for it."""
+
+    async def GetStatus(self, request: node_pb2.GetStatusRequest, context: Context) -> node_pb2.GetStatusResponse:
+        """The state of this node."""
+        return await answered(asyncio.to_thread(self._parts.build_status), context)
+
+    async def ConfirmLog(self, request: node_pb2.ConfirmLogRequest, context: Context) -> node_pb2.ConfirmLogResponse:
+        """Publish without waiting for peers."""
+
+        async def answer() -> node_pb2.ConfirmLogResponse:
+            size = self._parts.confirmation.override()
+            if not self._parts.confirmation.confirmed:
+                raise UnconfirmedError(
+                    "a peer holds entries of this log that this home does not have, so nothing more is published",
+                    hint="type: labmesh status",
+                )
+            self._parts.on_confirm()
+            return node_pb2.ConfirmLogResponse(size=size)
+
+        return await answered(answer(), context)
