@@ -30,11 +30,16 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Commitments from `start` on, joined (32 bytes each), and the openings that the reader may have."""
+    """Commitments from `start` on, joined (32 bytes each), and the openings that the reader may have.
+
+    `cursor`: with this page, everything that the reader may have up to this sequence number of the server has been sent; 0
+    says nothing.
+    """
 
     start: int
     commitments: bytes
     openings: Sequence[Opening]
+    cursor: int = 0
 
 
 def committer(origin: str) -> Callable[[bytes, bytes], bytes]:

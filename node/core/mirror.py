@@ -7,13 +7,16 @@ always the same:
 2. `accept_page`, repeated: commitments that continue where the last page ended, openings that fit their commitments;
 3. `accept_head`: the root over everything received equals the announced one. Only then may anything become visible.
 
+Openings may come later than their commitments. One for a reader outside the record's own audience must: it is taken only
+when a verified grant of the same log names the entry and the reader.
+
 A wrong commitment or root is the fault of the peer that serves the log. Bytes that fit their commitment but are not a
 valid record are the fault of the author: the entry is quarantined and the log goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +75,11 @@ class AcceptedPage:
     frontier: Frontier
     tiles: list[bytes]
     size_bytes: int
+    cursor: int = 0
+
+
+def _nobody(_index: int) -> Collection[str]:
+    return ()
 
 
 class Mirror:
@@ -148,8 +156,19 @@ class Mirror:
             raise FormatError(f"{self.card.origin}: a restart at {staged.size}, but {self.head_size} are verified")
         self.staged, self.staged_bytes = staged, 0
 
-    def accept_page(self, page: LogPage, held_commitment: Callable[[int], bytes | None]) -> AcceptedPage:
-        """Verify one page against what came before it. `held_commitment` gives stored ones, for late openings.
+    def accept_page(
+        self,
+        page: LogPage,
+        held_commitment: Callable[[int], bytes | None],
+        granted_to: Callable[[int], Collection[str]] = _nobody,
+    ) -> AcceptedPage:
+        """Verify one page against what came before it.
+
+        Args:
+            page: what the serving peer sent.
+            held_commitment: gives stored commitments, for late openings.
+            granted_to: the members to whom a verified grant of this log opens an entry. An opening for others than the
+                record's own audience is taken only late, after such a grant.
 
         Raises:
             MalformedError: the page does not continue the log, or is not of the agreed form.
@@ -157,7 +176,7 @@ class Mirror:
             StagingLimitError: more waits unverified than this node keeps.
         """
         commitments = self._require_continuation(page)
-        openings = self._accept_openings(page, commitments, held_commitment)
+        openings = self._accept_openings(page, commitments, held_commitment, granted_to)
         # Openings of verified entries wait for no head.
         verified = self.head_size
         size_bytes = sum(len(opening.record) for opening in page.openings if opening.index >= verified)
@@ -165,7 +184,7 @@ class Mirror:
             raise StagingLimitError(f"{self.card.origin}: more than {self._limits.bytes} bytes wait unverified")
         frontier, tiles = self.staged.extend(commitments)
         self.staged, self.staged_bytes = frontier, self.staged_bytes + size_bytes
-        return AcceptedPage(page.start, commitments, openings, frontier, tiles, size_bytes)
+        return AcceptedPage(page.start, commitments, openings, frontier, tiles, size_bytes, page.cursor)
 
     def accept_head(self) -> SignedCheckpoint:
         """Move the head to the announced checkpoint, once its root equals the root of everything received.
@@ -205,6 +224,8 @@ class Mirror:
             raise MalformedError(f"{origin}: a page of more than {PAGE_ENTRIES_MAX} entries")
         if not commitments and not page.openings:
             raise MalformedError(f"{origin}: an empty page")
+        if page.cursor > SEQUENCE_MAX:
+            raise MalformedError(f"{origin}: a page with an impossible cursor")
         if commitments and page.start != self.staged.size:
             raise MalformedError(f"{origin}: a page from entry {page.start}, but {self.staged.size} comes next")
         if self.staged.size + len(commitments) > target.size:
@@ -212,31 +233,39 @@ class Mirror:
         return commitments
 
     def _accept_openings(
-        self, page: LogPage, commitments: list[bytes], held_commitment: Callable[[int], bytes | None]
+        self,
+        page: LogPage,
+        commitments: list[bytes],
+        held_commitment: Callable[[int], bytes | None],
+        granted_to: Callable[[int], Collection[str]],
     ) -> list[AcceptedOpening]:
         start = self.staged.size
         accepted: list[AcceptedOpening] = []
         seen: set[int] = set()
         for opening in page.openings:
             index = opening.index
+            granted: Callable[[int], Collection[str]] = _nobody
             if start <= index < start + len(commitments):
                 expected: bytes | None = commitments[index - start]
             else:
+                granted = granted_to
                 expected = held_commitment(index) if 0 <= index < start else None
                 self._require_few_late(start)
             if expected is None or index in seen:
                 raise MalformedError(f"{self.card.origin}: an opening of entry {index}, which is not in the page")
             seen.add(index)
-            accepted.append(self._accept_opening(opening, expected))
+            accepted.append(self._accept_opening(opening, expected, granted))
         return accepted
 
     def _require_few_late(self, size: int) -> None:
-        # What was readable all along arrives with its commitment, the rest once: more than that is the same again.
+        # A stream that broke off is repeated once at most, and each grant is an entry: more than both is the same again.
         self._late += 1
-        if self._late > size:
-            raise MalformedError(f"{self.card.origin}: more late openings than the {size} entries before them")
+        if self._late > 2 * size:
+            raise MalformedError(f"{self.card.origin}: more late openings than the {size} entries before them explain")
 
-    def _accept_opening(self, opening: Opening, expected: bytes) -> AcceptedOpening:
+    def _accept_opening(
+        self, opening: Opening, expected: bytes, granted_to: Callable[[int], Collection[str]]
+    ) -> AcceptedOpening:
         origin, raw = self.card.origin, opening.record
         if len(opening.salt) != SALT_SIZE or len(raw) > RECORD_SIZE_MAX or opening.sequence > SEQUENCE_MAX:
             raise MalformedError(f"{origin}: the opening of entry {opening.index} has an impossible size or number")
@@ -246,6 +275,7 @@ class Mirror:
             record = parse_record(raw, author=self.card.member, kinds=self._kinds)
         except InvalidRecordError as error:
             return AcceptedOpening(opening, None, error.message)
-        if not may_read(record.content["audience"], author=self.card.member, reader=self._reader):
+        meant = may_read(record.content["audience"], author=self.card.member, reader=self._reader)
+        if not meant and self._reader not in granted_to(opening.index):
             raise MalformedError(f"{origin}: the opening of entry {opening.index} is not for {self._reader}")
         return AcceptedOpening(opening, record)

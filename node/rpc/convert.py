@@ -15,7 +15,9 @@ def page_to_wire(page: LogPage) -> peer_pb2.ReadLogResponse:
         peer_pb2.Opening(index=item.index, sequence=item.sequence, salt=item.salt, record=item.record)
         for item in page.openings
     ]
-    return peer_pb2.ReadLogResponse(page=peer_pb2.LogPage(start=page.start, commitments=page.commitments, openings=openings))
+    return peer_pb2.ReadLogResponse(
+        page=peer_pb2.LogPage(start=page.start, commitments=page.commitments, openings=openings, cursor=page.cursor)
+    )
 
 
 def message_from_wire(message: peer_pb2.ReadLogResponse) -> bytes | LogPage:
@@ -24,7 +26,7 @@ def message_from_wire(message: peer_pb2.ReadLogResponse) -> bytes | LogPage:
         return message.checkpoint
     page = message.page
     openings = [Opening(item.index, item.salt, item.record, item.sequence) for item in page.openings]
-    return LogPage(page.start, page.commitments, openings)
+    return LogPage(page.start, page.commitments, openings, page.cursor)
 
 
 def options_from_wire(options: node_pb2.PushOptions) -> PushOptions:

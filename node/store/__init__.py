@@ -7,6 +7,7 @@ from pathlib import Path
 
 from node.store.checkpoints import CheckpointStore
 from node.store.database import Database, require_revision
+from node.store.late import LateStore
 from node.store.logs import LogStore
 from node.store.membership import MembershipStore
 from node.store.records import RecordStore
@@ -23,6 +24,7 @@ class Store:
     database: Database
     membership: MembershipStore
     logs: LogStore
+    late: LateStore
     checkpoints: CheckpointStore
     records: RecordStore
     search: SearchIndex
@@ -57,6 +59,7 @@ def open_store(home: Path) -> Store:
         database,
         MembershipStore(database),
         LogStore(database),
+        LateStore(database),
         CheckpointStore(database),
         RecordStore(database),
         SearchIndex(database, search_path),

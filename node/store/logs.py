@@ -5,6 +5,8 @@
 | log, entry, checkpoint | own log: no. Mirrors: fetched again | yes: written only after verification, or staged |
 | opening | own log: no. Mirrors: fetched again from whoever holds it | it fits its commitment |
 | tile, cursor, cosignature | yes: recomputed, or told again | tiles and cosignatures are verified before |
+| erasure | yes: made again from the erasure records | it follows from a verified record |
+| acknowledgement | yes | it is what a member says |
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint
+from node.core.disclosure import STATEMENT_KINDS
 from node.core.entry import PAGE_BYTES_AIM, PAGE_ENTRIES_MAX, LogPage, Opening
 from node.core.merkle import TILE_WIDTH, Frontier, Tree, format_frontier, parse_frontier
 from node.core.mirror import AcceptedOpening, AcceptedPage
@@ -24,6 +27,8 @@ from node.core.record import Record
 from node.core.roster import Head
 from node.errors import NotFoundError, StoreError
 from node.store.database import Database
+from node.store.effects import admit_openings, apply_effects
+from node.store.late import readable_at_once
 from node.store.rows import OPENING_COLUMNS, OpeningTuple, accepted_tuple, opening_tuple
 from node.store.tables import (
     STATUS_QUARANTINED,
@@ -33,7 +38,6 @@ from node.store.tables import (
     LogRow,
     OpeningRow,
     TileRow,
-    index_of,
     position_of,
     table_of,
 )
@@ -138,7 +142,7 @@ class LogStore:
             ]
             self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, rows)
             state = replace(current, staged=frontier, last_sequence=sequence + len(rows))
-            return _move_head(connection, state, signed, now_ms)
+            return _with_effects(connection, _move_head(connection, state, signed, now_ms), log.head_size)
 
     def stage(self, log: LogState, page: AcceptedPage, *, server: str) -> LogState:
         """Store a verified page beyond the head. It stays invisible until `accept_head`.
@@ -148,7 +152,8 @@ class LogStore:
         """
         with self._database.write() as connection:
             current = _load(connection, _LOG.c.id == log.id)
-            return _save(connection, self._stage(connection, current, log, page, server))
+            state = _save(connection, self._stage(connection, current, log, page, server))
+            return _with_late_effects(connection, state, page, current.head_size)
 
     def accept_head(
         self, log: LogState, page: AcceptedPage | None, signed: SignedCheckpoint, *, server: str, now_ms: int
@@ -160,11 +165,15 @@ class LogStore:
         """
         with self._database.write() as connection:
             state = _load(connection, _LOG.c.id == log.id)
+            head_size = state.head_size
             if page is not None:
                 state = self._stage(connection, state, log, page, server)
             if state.staged.size != signed.size or state.staged.root() != signed.root:
                 raise StoreError(f"{log.origin}: what is stored does not have the root signed for {signed.size}")
-            return _move_head(connection, state, signed, now_ms)
+            state = _move_head(connection, state, signed, now_ms)
+            if page is not None:
+                state = _with_late_effects(connection, state, page, head_size)
+            return _with_effects(connection, state, head_size)
 
     def drop_staged(self, log: LogState) -> LogState:
         """Delete everything beyond the head. Cursors stay: pages bring the openings again, whatever their number."""
@@ -178,7 +187,7 @@ class LogStore:
             return _save(connection, replace(current, staged=current.head_frontier, staged_bytes=0))
 
     def last_sequence_from(self, log_id: int, server: str) -> int:
-        """The last sequence number received for a log from one peer; 0 for none."""
+        """Up to which of its sequence numbers one peer says it has sent everything of a log; 0 for none."""
         statement = select(_CURSOR.c.sequence).where(_CURSOR.c.log_id == log_id, _CURSOR.c.server == server)
         with self._database.read() as connection:
             return connection.execute(statement).scalar() or 0
@@ -191,13 +200,18 @@ class LogStore:
         return found
 
     def read_page(self, log: LogState, *, start: int, stop: int, reader: str) -> LogPage:
-        """Entries from `start`, at most to `stop` (exclusive), 1,000 or about 1 MiB, with the openings `reader` may have."""
+        """Entries from `start`, at most to `stop` (exclusive), 1,000 or about 1 MiB, with the openings `reader` may have.
+
+        Those that only a grant opens are not among them: they come after the grant (`LateStore`).
+        """
         stop = min(stop, start + PAGE_ENTRIES_MAX)
         low = position_of(log.id, start)
         commitments: list[bytes] = []
         openings: list[Opening] = []
         size = 0
-        joined = _ENTRY.outerjoin(_OPENING, (_OPENING.c.position == _ENTRY.c.position) & _readable(reader, log.member))
+        joined = _ENTRY.outerjoin(
+            _OPENING, (_OPENING.c.position == _ENTRY.c.position) & readable_at_once(reader, log.member)
+        )
         statement = (
             select(_ENTRY.c.commitment, _OPENING.c.sequence, _OPENING.c.salt, _OPENING.c.record)
             .select_from(joined)
@@ -213,29 +227,6 @@ class LogStore:
                 if size >= PAGE_BYTES_AIM:
                     break
         return LogPage(start, b"".join(commitments), openings)
-
-    def read_late_openings(self, log: LogState, *, before: int, after: int, reader: str) -> LogPage:
-        """Openings of entries before index `before` that became readable after sequence number `after`."""
-        statement = (
-            select(_OPENING.c.position, _OPENING.c.sequence, _OPENING.c.salt, _OPENING.c.record)
-            .where(
-                _OPENING.c.log_id == log.id,
-                _OPENING.c.sequence > after,
-                _OPENING.c.position < position_of(log.id, before),
-                _readable(reader, log.member),
-            )
-            .order_by(_OPENING.c.sequence)
-            .limit(PAGE_ENTRIES_MAX)
-        )
-        openings: list[Opening] = []
-        size = 0
-        with self._database.read() as connection:
-            for position, sequence, salt, record in connection.execute(statement):
-                openings.append(Opening(index_of(position), salt, record, sequence))
-                size += len(record)
-                if size >= PAGE_BYTES_AIM:
-                    break
-        return LogPage(before, b"", openings)
 
     def tree(self, log_id: int) -> Tree:
         """Proofs over what is stored of a log."""
@@ -254,8 +245,8 @@ class LogStore:
             raise StoreError(f"{log.origin}: the staged tree changed while a page was verified")
         self._insert_entries(connection, log.id, current.staged.size, page.commitments, page.tiles)
         state = self._insert_openings(connection, current, page.openings)
-        if page.openings:
-            self._save_cursor(connection, log.id, server, max(item.opening.sequence for item in page.openings))
+        if page.cursor:
+            self._save_cursor(connection, log.id, server, page.cursor)
         return replace(state, staged=page.frontier, staged_bytes=state.staged_bytes + page.size_bytes)
 
     def _insert_entries(
@@ -268,10 +259,13 @@ class LogStore:
 
     def _insert_openings(self, connection: Connection, log: LogState, openings: Sequence[AcceptedOpening]) -> LogState:
         rows = [accepted_tuple(log.id, log.last_sequence + 1 + i, accepted) for i, accepted in enumerate(openings)]
+        end = position_of(log.id, log.head_size)
+        if late := [row for row in rows if row[0] < end]:
+            rows = [*admit_openings(connection, log.id, late), *(row for row in rows if row[0] >= end)]
         written = self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, rows, prefix="OR IGNORE")
         if written != len(rows):
             self._quarantine_contradictions(connection, rows)
-        return replace(log, last_sequence=log.last_sequence + len(rows))
+        return replace(log, last_sequence=log.last_sequence + len(openings))
 
     def _quarantine_contradictions(self, connection: Connection, rows: Sequence[OpeningTuple]) -> None:
         """Rows that did not go in are either there already, or say again what one (kind, key, revision) said before."""
@@ -283,12 +277,9 @@ class LogStore:
         self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, again)
 
     def _save_cursor(self, connection: Connection, log_id: int, server: str, sequence: int) -> None:
-        here = (_CURSOR.c.log_id == log_id) & (_CURSOR.c.server == server)
-        held = connection.execute(select(_CURSOR.c.sequence).where(here)).scalar()
-        if held is None:
-            connection.execute(insert(_CURSOR), {"log_id": log_id, "server": server, "sequence": sequence})
-        elif held < sequence:
-            connection.execute(update(_CURSOR).where(here).values(sequence=sequence))
+        # Also a smaller one: a server that was restored counts on from where its backup was made.
+        columns = ("log_id", "server", "sequence")
+        self._database.insert_rows(connection, _CURSOR, columns, [(log_id, server, sequence)], prefix="OR REPLACE")
 
     def _read_range(
         self, column: ColumnElement[bytes], position: ColumnElement[int], log_id: int, low: int, high: int
@@ -305,11 +296,20 @@ class LogStore:
         return found
 
 
-def _readable(reader: str, author: str) -> ColumnElement[bool]:
-    if reader == author:
-        return _OPENING.c.position >= 0
-    named = _OPENING.c.audience.contains(f",{reader},", autoescape=True)
-    return (_OPENING.c.status != STATUS_QUARANTINED) & or_(_OPENING.c.audience == "*", named)
+def _with_effects(connection: Connection, state: LogState, head_size: int) -> LogState:
+    """The log after the grants and erasures that became visible beyond `head_size`."""
+    if apply_effects(connection, state.id, head_size, state.head_size):
+        return _load(connection, _LOG.c.id == state.id)
+    return state
+
+
+def _with_late_effects(connection: Connection, state: LogState, page: AcceptedPage, head_size: int) -> LogState:
+    """The log after the grants and erasures whose openings came late, with this page."""
+    for opening, record, _ in page.openings:
+        late = record is not None and opening.index < head_size and record.kind in STATEMENT_KINDS
+        if late and apply_effects(connection, state.id, opening.index, opening.index + 1):
+            state = _load(connection, _LOG.c.id == state.id)
+    return state
 
 
 def _load(connection: Connection, condition: ColumnElement[bool]) -> LogState:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import orjson
 
 from node.core.mirror import AcceptedOpening
-from node.core.record import Record
+from node.core.record import EVERYONE, Record
 from node.store.tables import STATUS_NOT_UNDERSTOOD, STATUS_QUARANTINED, STATUS_VISIBLE, position_of
 
 OPENING_COLUMNS = (
@@ -28,10 +28,33 @@ OpeningTuple = tuple[int, int, int, int, str | None, str | None, int | None, str
 
 
 def format_audience(audience: Sequence[str]) -> str:
-    """The audience as the database keeps it."""
+    """The record's own audience as the database keeps it."""
     if "*" in audience:
         return "*"
     return f",{','.join(audience)}," if audience else ""
+
+
+def widen_audience(column: str, members: Iterable[str]) -> str:
+    """The audience with these members granted: they stand between plus signs, behind the record's own."""
+    own, granted = split_audience(column)
+    wider = sorted({*granted, *members} - set(own))
+    if own == EVERYONE or not wider:
+        return column
+    return f"{format_audience(own)}+{'+'.join(wider)}+"
+
+
+def split_audience(column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The record's own audience, and the members to whom it was granted later."""
+    if column == "*":
+        return EVERYONE, ()
+    own, _, granted = column.partition("+")
+    return tuple(filter(None, own.split(","))), tuple(filter(None, granted.split("+")))
+
+
+def parse_audience(column: str) -> tuple[str, ...]:
+    """Everybody who may read beside the author: `("*",)`, or sorted member ids."""
+    own, granted = split_audience(column)
+    return own if own == EVERYONE else tuple(sorted({*own, *granted}))
 
 
 def opening_tuple(position: int, log_id: int, sequence: int, salt: bytes, record: Record) -> OpeningTuple:

@@ -95,7 +95,8 @@ class TileRow(SQLModel, table=True):
 class OpeningRow(SQLModel, table=True):
     """Salt and bytes of one entry, with what queries look at.
 
-    `audience` is `*`, or the member ids each between commas, or empty. Quarantined bytes have no kind and key.
+    `audience` is who may read: `*`, or the record's own audience (`,a,b,` or empty) and behind it those to whom a grant has
+    opened it later (`+c+d+`). Quarantined bytes have no kind and key.
     """
 
     __tablename__: ClassVar[Any] = "opening"

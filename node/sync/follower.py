@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -320,7 +320,7 @@ class PullSession:
         """
         page = None
         if isinstance(message, LogPage):
-            page = self._mirror.accept_page(message, self._held_commitment)
+            page = self._mirror.accept_page(message, self._held_commitment, self._granted_to)
         else:
             reached, waiting = self._mirror.target, self.waiting_for_pages
             signed = self._mirror.accept_announcement(message)
@@ -353,6 +353,9 @@ class PullSession:
 
     def _held_commitment(self, index: int) -> bytes | None:
         return self._parts.store.logs.commitment_at(self.log.id, index)
+
+    def _granted_to(self, index: int) -> Collection[str]:
+        return self._parts.store.late.granted_to(self.log.id, index)
 
 
 async def _finish(work: Awaitable[T]) -> T:

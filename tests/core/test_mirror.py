@@ -129,6 +129,7 @@ def test_late_openings_without_end() -> None:
     mirror, log = begin(3, 8)
     again = LogPage(3, b"", [log.opening(i) for i in range(3)])
     mirror.accept_page(again, held_by(log))
+    mirror.accept_page(again, held_by(log))
     with pytest.raises(MalformedError, match="more late openings than the 3 entries"):
         mirror.accept_page(again, held_by(log))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,13 +16,16 @@ from node.core.checkpoint import cosign_checkpoint
 from node.core.entry import LogPage, split_commitments
 from node.core.kinds import Kinds
 from node.core.merkle import verify_inclusion
+from node.core.mirror import AcceptedPage
 from node.core.names import RecordId
 from node.core.note import SIGNATURES_MAX
 from node.core.record import RECORD_SIZE_MAX
 from node.errors import FormatError, HomeError, NotFoundError, StoreError
 from node.store import Store
+from node.store import late as late_module
 from node.store import logs as logs_module
 from node.store import records as records_module
+from node.store.logs import LogState
 from node.store.records import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Filter, page_size
 from node.store.tables import STATUS_NOT_UNDERSTOOD, STATUS_QUARANTINED, STATUS_VISIBLE
 from tests.alliance import examples, list_all, visible
@@ -66,6 +70,11 @@ def search_all(store: Store, expression: str, chosen: Filter | None = None, *, l
         found += [f"{stored.id}@{stored.revision}" for stored in page.records]
         if (token := page.next_token) is None:
             return found
+
+
+def late_pages(store: Store, log: LogState, *, before: int, after: int, reader: str) -> list[LogPage]:
+    """What became readable late, page by page."""
+    return list(store.late.late_pages(log.id, before=before, after=after, upto=log.last_sequence, reader=reader))
 
 
 def index_all(store: Store) -> None:
@@ -272,17 +281,24 @@ class TestStore:
         mirrored.accept()
         assert keys(list_all(store)) == ["WJ-000000", "WJ-000001", "WJ-000003"]
 
-    def test_each_server_has_a_cursor_that_only_grows(self, opened: OpenStore) -> None:
+    def test_each_server_has_the_cursor_that_it_told_last(self, opened: OpenStore) -> None:
         log = build_log(JINAN, 4)
         mirrored = Mirrored(opened.store, log)
-        mirrored.stage(0, 1, openings=[])
+
+        def stage(page: AcceptedPage, server: str, cursor: int) -> None:
+            mirrored.state = opened.store.logs.stage(mirrored.state, replace(page, cursor=cursor), server=server)
+
+        stage(mirrored.verify(0, 1), "jinan", 0)
         assert opened.store.logs.last_sequence_from(mirrored.state.id, "jinan") == 0
-        mirrored.stage(1, 3)
-        mirrored.stage(3, 4, server="yantai")
+        stage(mirrored.verify(1, 3), "jinan", 7)
+        stage(mirrored.verify(3, 4), "yantai", 4)
+        assert opened.store.logs.last_sequence_from(mirrored.state.id, "jinan") == 7
         late = mirrored.mirror.accept_page(
             LogPage(4, b"", [log.opening(0)]), lambda i: opened.store.logs.commitment_at(mirrored.state.id, i)
         )
-        opened.store.logs.stage(mirrored.state, late, server="jinan")
+        # A page that says nothing changes nothing, and a server that was restored counts again from a smaller number.
+        stage(late, "yantai", 0)
+        stage(late, "jinan", 3)
         store = opened.reopen()
         assert store.logs.last_sequence_from(mirrored.state.id, "jinan") == 3
         assert store.logs.last_sequence_from(mirrored.state.id, "yantai") == 4
@@ -304,8 +320,8 @@ class TestStore:
         for reader in readable:
             page = store.logs.read_page(own.state, start=1, stop=4, reader=reader)
             assert split_commitments(page.commitments) == own.memory.commitments[1:4]
-            late = store.logs.read_late_openings(own.state, before=5, after=0, reader=reader)
-            assert [item.index for item in late.openings] == readable[reader]
+            late = late_pages(store, own.state, before=5, after=0, reader=reader)
+            assert [item.index for page in late for item in page.openings] == readable[reader]
 
     def test_quarantined_bytes_are_served_to_nobody_but_the_author(self, store: Store) -> None:
         log = MemoryLog(JINAN)
@@ -334,16 +350,16 @@ class TestStore:
         own.append(*(record_bytes(key=f"WJ-{i}", body={"value": "1", "notes": notes}) for i in range(8)))
         page = store.logs.read_page(own.state, start=0, stop=8, reader="qingdao")
         assert page_sizes(page) == (4, 4)
-        late = store.logs.read_late_openings(own.state, before=8, after=2, reader="qingdao")
-        assert [item.index for item in late.openings] == [2, 3, 4, 5]
+        late = late_pages(store, own.state, before=8, after=2, reader="qingdao")
+        assert [[item.index for item in page.openings] for page in late] == [[2, 3, 4, 5], [6, 7]]
         empty = record_bytes(key="BIG", body={"value": "1", "notes": [""]})
         big = record_bytes(key="BIG", body={"value": "1", "notes": ["y" * (RECORD_SIZE_MAX - len(empty))]})
         assert len(big) == RECORD_SIZE_MAX
         own.append(big, record_bytes(key="AFTER"))
         assert page_sizes(store.logs.read_page(own.state, start=8, stop=10, reader="qingdao")) == (1, 1)
         assert page_sizes(store.logs.read_page(own.state, start=9, stop=10, reader="qingdao")) == (1, 1)
-        late = store.logs.read_late_openings(own.state, before=10, after=8, reader="qingdao")
-        assert [item.index for item in late.openings] == [8]
+        late = late_pages(store, own.state, before=10, after=8, reader="qingdao")
+        assert [[item.index for item in page.openings] for page in late] == [[8], [9]]
 
     def test_late_openings_come_by_sequence_number(self, store: Store) -> None:
         log = build_log(JINAN, 6)
@@ -358,9 +374,9 @@ class TestStore:
             mirrored.state = store.logs.stage(mirrored.state, page, server="jinan")
 
         def late(before: int, after: int) -> list[tuple[int, int]]:
-            found = store.logs.read_late_openings(mirrored.state, before=before, after=after, reader="yantai")
-            assert (found.start, found.commitments) == (before, b"")
-            return [(item.index, item.sequence) for item in found.openings]
+            found = late_pages(store, mirrored.state, before=before, after=after, reader="yantai")
+            assert all((page.start, page.commitments, page.cursor) == (before, b"", 0) for page in found)
+            return [(item.index, item.sequence) for page in found for item in page.openings]
 
         assert late(6, 0) == [(4, 1), (3, 2), (0, 3), (5, 4)]
         assert late(6, 2) == [(0, 3), (5, 4)]
@@ -370,9 +386,9 @@ class TestStore:
     def test_late_openings_come_in_pages_too(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         own = OwnLog(store)
         own.append_numbered(5)
-        monkeypatch.setattr(logs_module, "PAGE_ENTRIES_MAX", 2)
-        found = store.logs.read_late_openings(own.state, before=5, after=1, reader="qingdao")
-        assert [item.index for item in found.openings] == [1, 2]
+        monkeypatch.setattr(late_module, "PAGE_ENTRIES_MAX", 2)
+        found = late_pages(store, own.state, before=5, after=1, reader="qingdao")
+        assert [[item.index for item in page.openings] for page in found] == [[1, 2], [3, 4]]
 
     # Checkpoints and cosignatures
 

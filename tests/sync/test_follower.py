@@ -277,7 +277,7 @@ class TestOutage:
         alliance.tampering.page = break_after_two_pages
         state = alliance.catch_up("qingdao", "jinan")
         assert state.state == "connected"
-        assert [(read.start, read.after) for read in alliance.reads] == [(0, 0), (4, 4)]
+        assert [(read.start, read.after) for read in alliance.reads] == [(0, 0), (4, 10)]
         assert len(keys(alliance["qingdao"])) == 10
 
     def test_a_page_that_is_being_saved_is_saved_before_the_next_connection_begins(
@@ -303,7 +303,7 @@ class TestOutage:
                 assert (state.state, state.error) == ("connected", "")
 
         alliance.run(work)
-        assert [(read.start, read.after) for read in alliance.reads] == [(0, 0), (4, 4)]
+        assert [(read.start, read.after) for read in alliance.reads] == [(0, 0), (4, 6)]
 
     def test_a_restart_goes_on_from_what_was_staged(
         self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
@@ -319,7 +319,7 @@ class TestOutage:
         assert (keys(qingdao), qingdao.store.records.count()) == ([], 0)
         alliance.tampering = Tampering()
         alliance.catch_up("qingdao", "jinan")
-        assert (alliance.reads[-1].start, alliance.reads[-1].after) == (6, 6)
+        assert (alliance.reads[-1].start, alliance.reads[-1].after) == (6, 10)
         assert len(keys(qingdao)) == 10
 
     def test_a_peer_that_is_switched_off_and_comes_back(

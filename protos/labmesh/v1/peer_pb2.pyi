@@ -118,8 +118,9 @@ class ReadLogRequest(_message.Message):
     start: _builtins.int
     """Index of the first commitment wanted; earlier ones are not sent again."""
     after: _builtins.int
-    """The last sequence number that the caller has from this server for this log; 0 for none. Openings that became readable
-    later (with a commitment before `start`) arrive under greater numbers.
+    """The newest `cursor` that the caller has from this server for this log; 0 for none. Openings of entries before `start`
+    that became readable under greater sequence numbers are sent. 2^63-1 asks for none of them. A number that the server
+    has not reached is taken for 0: the server was restored from a backup.
     """
     follow: _builtins.bool
     """Keep the stream open and send what is appended later."""
@@ -178,17 +179,25 @@ Global___ReadLogResponse: _TypeAlias = ReadLogResponse  # noqa: Y015
 
 @_typing.final
 class LogPage(_message.Message):
-    """A run of entries: at most 1,000 entries or about 1 MiB, and always at least one entry or opening."""
+    """A run of entries: at most 1,000 entries or about 1 MiB, and always at least one entry or opening. Openings of entries that
+    the caller holds already come in pages without commitments, after those that lead to the announced checkpoint: so a grant
+    is verified before the opening that it opens.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     START_FIELD_NUMBER: _builtins.int
     COMMITMENTS_FIELD_NUMBER: _builtins.int
     OPENINGS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """Index of the first commitment. It must be the index after the last one received."""
     commitments: _builtins.bytes
     """The commitments, 32 bytes each, joined. A length that is no multiple of 32 is refused."""
+    cursor: _builtins.int
+    """With this page, everything that the caller may read up to this sequence number of the server has been sent. The caller
+    stores it with the page and names it as `after` when it comes back. 0 says nothing.
+    """
     @_builtins.property
     def openings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Opening]:
         """The openings that the caller may read; at most one for each entry."""
@@ -199,10 +208,11 @@ class LogPage(_message.Message):
         start: _builtins.int = ...,
         commitments: _builtins.bytes = ...,
         openings: _abc.Iterable[Global___Opening] | None = ...,
+        cursor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitments", b"commitments", "openings", b"openings", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitments", b"commitments", "cursor", b"cursor", "openings", b"openings", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

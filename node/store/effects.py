@@ -1,0 +1,176 @@
+"""What verified grants and erasures do to openings: the one place, for the own log, mirrors and recovered logs alike.
+
+Everything happens in the transaction that makes the statement, or the opening, visible. The order in which the two arrive
+does not matter: a statement works on what is held (`apply_effects`), and what comes later is looked at before it is written
+(`admit_openings`), so the opening of an erased entry never reaches the disk again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+import orjson
+from sqlalchemy import Connection, delete, insert, literal_column, select, text, update
+
+from node.clock import milliseconds
+from node.core.disclosure import GRANT, Grant, parse_statement
+from node.core.times import parse_milliseconds
+from node.store.rows import OpeningTuple, widen_audience
+from node.store.tables import STATUS_VISIBLE, ErasureRow, LogRow, OpeningRow, index_of, position_of, table_of
+
+_LOG, _OPENING, _ERASURE = table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow)
+_NEAR_MAX = 2000
+_INDEXES_PER_QUERY = 500
+
+# A short range is read by position; in a long one the few statements are found by their kind.
+_NEAR = text(
+    "SELECT position, record FROM opening WHERE position >= :low AND position < :high"
+    " AND kind || '' IN ('grant', 'erasure') AND status = 0 ORDER BY position"
+)
+_FAR = text(
+    "SELECT position, record FROM opening WHERE log_id = :log_id AND kind IN ('grant', 'erasure')"
+    " AND status < 2 AND status = 0 AND +position >= :low AND +position < :high ORDER BY position"
+)
+
+
+def apply_effects(connection: Connection, log_id: int, low: int, high: int) -> bool:
+    """Let the visible grants and erasures among the entries low…high-1 of a log take effect.
+
+    To be called in a write transaction, after the log's row says what is visible. Applying twice changes nothing.
+
+    Returns:
+        Whether anything changed; then the log's `last_sequence` may have moved.
+    """
+    head_size, last = connection.execute(select(_LOG.c.head_size, _LOG.c.last_sequence).where(_LOG.c.id == log_id)).one()
+    stop = min(high, head_size)
+    bounds = {"low": position_of(log_id, low), "high": position_of(log_id, stop)}
+    near = stop - low <= _NEAR_MAX
+    found = connection.execute(_NEAR if near else _FAR, bounds if near else bounds | {"log_id": log_id}).all()
+    changed, sequence = False, last
+    for position, record in found:
+        content = orjson.loads(record)
+        statement = parse_statement(content, index=index_of(position))
+        if isinstance(statement, Grant):
+            widened = _widen(connection, log_id, statement, sequence + 1)
+            sequence += widened
+            changed |= widened
+        elif statement is not None:
+            target = (position_of(log_id, statement.index), statement.id.kind, statement.id.key, statement.id.revision)
+            said = (statement.reason, milliseconds(parse_milliseconds(content["published"])), index_of(position))
+            changed |= _erase(connection, log_id, target, said)
+    if sequence != last:
+        connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(last_sequence=sequence))
+    return changed
+
+
+def admit_openings(connection: Connection, log_id: int, rows: Sequence[OpeningTuple]) -> list[OpeningTuple]:
+    """Rows of visible entries that arrive late, as they may be written: without the erased, with what was granted."""
+    erased = _load_erased(connection, [row[0] for row in rows])
+    kept = []
+    for row in rows:
+        if row[0] in erased:
+            if erased[row[0]] == row[4:7]:
+                continue
+            # The erasure named another record than the one that is there: it has no effect.
+            connection.execute(delete(_ERASURE).where(_ERASURE.c.position == row[0]))
+        kept.append(row)
+    grants = load_grants(connection, log_id, [index_of(row[0]) for row in kept])
+    return [_widened(row, grants.get(index_of(row[0]), ())) for row in kept]
+
+
+def load_grants(connection: Connection, log_id: int, indexes: Collection[int]) -> dict[int, list[tuple[int, Grant]]]:
+    """The visible grants of these entries, each with its own index, by the entry they open."""
+    found: dict[int, list[tuple[int, Grant]]] = defaultdict(list)
+    if not indexes or not _has_grants(connection, log_id):
+        return found
+    keys = [str(index) for index in indexes]
+    for i in range(0, len(keys), _INDEXES_PER_QUERY):
+        for index, grant in _select_grants(connection, log_id, _OPENING.c.key.in_(keys[i : i + _INDEXES_PER_QUERY])):
+            found[grant.index].append((index, grant))
+    return found
+
+
+def load_grants_from(connection: Connection, log_id: int, start: int) -> list[tuple[int, Grant]]:
+    """The visible grants among the entries from `start` on, each with its own index."""
+    # By kind, not by position: there are few grants, and there may be very many entries.
+    return _select_grants(connection, log_id, literal_column("+opening.position") >= position_of(log_id, start))
+
+
+def _select_grants(connection: Connection, log_id: int, condition: object) -> list[tuple[int, Grant]]:
+    head = select(_LOG.c.head_size).where(_LOG.c.id == log_id)
+    end = position_of(log_id, connection.execute(head).scalar_one())
+    statement = (
+        select(_OPENING.c.position, _OPENING.c.record)
+        .where(_OPENING.c.log_id == log_id, _OPENING.c.kind == GRANT, _OPENING.c.status == STATUS_VISIBLE)
+        .where(text("opening.status < 2"), literal_column("+opening.position") < end, condition)  # type: ignore[arg-type]
+        .order_by(_OPENING.c.position)
+    )
+    found = []
+    for position, record in connection.execute(statement):
+        grant = parse_statement(orjson.loads(record), index=index_of(position))
+        if isinstance(grant, Grant):
+            found.append((index_of(position), grant))
+    return found
+
+
+def _has_grants(connection: Connection, log_id: int) -> bool:
+    statement = (
+        select(_OPENING.c.position)
+        .where(_OPENING.c.log_id == log_id, _OPENING.c.kind == GRANT, text("opening.status < 2"))
+        .limit(1)
+    )
+    return connection.execute(statement).scalar() is not None
+
+
+def _widen(connection: Connection, log_id: int, grant: Grant, sequence: int) -> bool:
+    here = _OPENING.c.position == position_of(log_id, grant.index)
+    columns = (_OPENING.c.kind, _OPENING.c.key, _OPENING.c.revision, _OPENING.c.audience)
+    row = connection.execute(select(*columns).where(here)).one_or_none()
+    if row is None or tuple(row[:3]) != (grant.id.kind, grant.id.key, grant.id.revision):
+        return False
+    audience = widen_audience(row.audience, grant.members)
+    if audience == row.audience:
+        return False
+    # Under a new number, so that readers who have the entry already are sent its opening.
+    connection.execute(update(_OPENING).where(here).values(audience=audience, sequence=sequence))
+    return True
+
+
+def _widened(row: OpeningTuple, grants: Iterable[tuple[int, Grant]]) -> OpeningTuple:
+    members = {
+        member
+        for _, grant in grants
+        if (grant.id.kind, grant.id.key, grant.id.revision) == row[4:7]
+        for member in grant.members
+    }
+    return (*row[:7], widen_audience(row[7], members), *row[8:]) if members else row
+
+
+def _erase(
+    connection: Connection, log_id: int, target: tuple[int, str, str, int | None], said: tuple[str, int, int]
+) -> bool:
+    """Delete the target's opening and remember that it is gone. The first erasure of an entry counts."""
+    position, *record_id = target
+    here = _OPENING.c.position == position
+    columns = (_OPENING.c.kind, _OPENING.c.key, _OPENING.c.revision)
+    held = connection.execute(select(*columns).where(here)).one_or_none()
+    if (held is not None and list(held) != record_id) or _load_erased(connection, [position]):
+        return False
+    connection.execute(delete(_OPENING).where(here))
+    values = dict(
+        zip(("kind", "key", "revision", "reason", "erased_ms", "statement_index"), (*record_id, *said), strict=True)
+    )
+    # What was never held here has left nothing to sweep.
+    row = {"position": position, "log_id": log_id, **values, "swept": held is None, "told": False}
+    connection.execute(insert(_ERASURE), row)
+    return True
+
+
+def _load_erased(connection: Connection, positions: Sequence[int]) -> dict[int, tuple[str, str, int]]:
+    columns = (_ERASURE.c.position, _ERASURE.c.kind, _ERASURE.c.key, _ERASURE.c.revision)
+    found = {}
+    for i in range(0, len(positions), _INDEXES_PER_QUERY):
+        statement = select(*columns).where(_ERASURE.c.position.in_(positions[i : i + _INDEXES_PER_QUERY]))
+        found.update({row[0]: (row[1], row[2], row[3]) for row in connection.execute(statement)})
+    return found
