@@ -25,6 +25,8 @@ COMMANDS = {
     "push": "Append records to this member's log.",
     "list": "List the newest revisions of records.",
     "show": "Show one record.",
+    "grant": "Open one record of this member to further members.",
+    "erase": "Delete one record of this member for good, here and at every peer that holds it.",
     "search": "Find records by words, standard numbers or Chinese text.",
     "status": "Show the state of this node.",
     "peers": "Show the state of each peer.",

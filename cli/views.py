@@ -20,8 +20,9 @@ _STATUS = {1: "visible", 2: "restricted", 3: "erased", 4: "quarantined"}
 
 def record_document(view: RecordView) -> dict[str, Any]:
     """The canonical record with its place: RECORD of section 9."""
+    content = _erased_content(view) if view.HasField("erased") else _parse_content(view.record)
     return {
-        **_parse_content(view.record),
+        **content,
         "id": view.id,
         "index": view.index,
         "origin": view.origin,
@@ -72,6 +73,22 @@ def summarise(record: dict[str, Any]) -> str:
         line = orjson.dumps(body).decode()
     line = " ".join(line.split())
     return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 1] + "…"
+
+
+def erased_document(view: RecordView) -> dict[str, Any]:
+    """When and why a record was erased; who has deleted it and who has not is known to its author only."""
+    return {
+        "at": view.erased.at,
+        "reason": view.erased.reason,
+        "index": view.erased.index,
+        "acknowledged": list(view.erased.acknowledged),
+        "missing": list(view.erased.missing),
+    }
+
+
+def _erased_content(view: RecordView) -> dict[str, Any]:
+    author, kind, key = view.id.split("/", 2)
+    return {"author": author, "kind": kind, "key": key, "revision": view.erased.revision}
 
 
 def _parse_content(raw: bytes) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         UnconfirmedError: the record lies beyond what may be published.
     """
     stored = store.records.find(record_id)
+    if stored is None and (erased := store.erasures.find(record_id)) is not None:
+        raise NotFoundError(f"{erased.sentence()}; what is erased cannot be proved", hint=f"type: labmesh show {record_id}")
     if stored is None or stored.status == STATUS_QUARANTINED:
         raise NotFoundError(f"there is no record {record_id} that this node can prove", hint="type: labmesh list")
     log = store.logs.load_log(stored.log_id)

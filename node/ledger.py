@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -20,10 +20,11 @@ from node.core.entry import SALT_SIZE, committer
 from node.core.keys import Signer
 from node.core.kinds import Kinds
 from node.core.merkle import EMPTY_ROOT
-from node.core.record import Record, seal_record, statement_of
+from node.core.record import EVERYONE, Record, seal_record, statement_of
 from node.errors import InvalidRecordError, StoreError, Violation
 from node.push import Candidate, PushCall, PushOptions, PushOutcome
 from node.store import Store
+from node.store.erasures import ErasedRecord
 from node.store.logs import LogState, NewEntry
 
 
@@ -107,16 +108,32 @@ class Ledger:
         call.add(records)
         return self.push(call)
 
+    def append_statements(self, decide: Callable[[], Sequence[Record]]) -> list[Record]:
+        """Append what `decide` makes of the log as it is then; nothing else is appended in between.
+
+        Raises:
+            StoreError: the database refused; nothing was appended.
+        """
+        with self._lock:
+            records = list(decide())
+            if records:
+                self._append(records, self._clock())
+        if records:
+            for notify in self._subscribers:
+                notify(self._log)
+        return records
+
     def _judge(self, call: PushCall) -> tuple[list[Record], int]:
         """The records to append, in the order given, and how many are there already."""
-        keys = (candidate.draft.key for candidate in call.candidates)
+        keys = [candidate.draft.key for candidate in call.candidates]
         newest = self._store.records.newest(self._log.id, call.options.kind, keys)
+        erased = self._store.erasures.newest(self._log.id, call.options.kind, keys)
         in_call: dict[str, Candidate] = {}
         records: list[Record] = []
         unchanged = 0
         for candidate in call.candidates:
             try:
-                record = self._judge_one(call.options, candidate, newest, in_call)
+                record = self._judge_one(call.options, candidate, newest, in_call, erased.get(candidate.draft.key))
             except InvalidRecordError as error:
                 call.reject(candidate.number, error.violations)
                 continue
@@ -133,11 +150,15 @@ class Ledger:
         candidate: Candidate,
         newest: dict[str, tuple[int, bytes]],
         in_call: dict[str, Candidate],
+        erased: ErasedRecord | None,
     ) -> Record | None:
         """The record to append, or None when it is there already."""
         key, content, expected = candidate.draft.key, candidate.content, candidate.draft.revision
         held_revision, held_raw = newest.get(key, (0, b""))
-        held = orjson.loads(held_raw) if held_revision else {}
+        if erased is not None and erased.revision > held_revision:
+            _require_deliberate(options, candidate, erased)
+            held_revision, held_raw = erased.revision, b""
+        held = orjson.loads(held_raw) if held_raw else {}
         if held and candidate.draft.audience is None:
             content["audience"] = held["audience"]
         if (other := in_call.get(key)) is not None:
@@ -173,6 +194,23 @@ class Ledger:
             with suppress(StoreError):
                 self._log = self._store.logs.load_log(self._log.id)
             raise
+
+
+def _require_deliberate(options: PushOptions, candidate: Candidate, erased: ErasedRecord) -> None:
+    """What was erased comes back only when somebody says so, and only to those whom somebody names."""
+    key = candidate.draft.key
+    if candidate.draft.revision is None and not options.revise:
+        raise _conflict(
+            "/key",
+            f"revision {erased.revision} of {key!r} was erased at {erased.erased_at} ({erased.reason}); "
+            "use --revise to publish it again",
+        )
+    if candidate.draft.audience is None and erased.audience != EVERYONE:
+        raise _conflict(
+            "/audience",
+            f"revision {erased.revision} of {key!r} was erased and not for everyone: "
+            "say who may read the next one (--audience)",
+        )
 
 
 def _conflict(path: str, message: str) -> InvalidRecordError:

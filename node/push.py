@@ -11,9 +11,10 @@ from datetime import datetime
 
 from node.core.canonical import Json, parse_strict
 from node.core.checkpoint import Checkpoint
+from node.core.disclosure import GRANT, STATEMENT_KINDS
 from node.core.kinds import Kinds
 from node.core.record import RECORD_SIZE_MAX, Draft, parse_draft, prepare_content
-from node.errors import InvalidRecordError, LimitError, Violation
+from node.errors import InvalidRecordError, LimitError, UserError, Violation
 
 CALL_RECORDS_MAX = 1_000_000
 CALL_BYTES_MAX = 512 * 1024 * 1024
@@ -75,7 +76,11 @@ class PushCall:
 
         Raises:
             NotFoundError: the kind is not known.
+            UserError: records of this kind are written by a command of its own.
         """
+        if options.kind in STATEMENT_KINDS:
+            command = "grant ID --to M,…" if options.kind == GRANT else "erase ID --reason R"
+            raise UserError(f"records of the kind {options.kind} are not pushed", hint=f"type: labmesh {command}")
         kinds.newest_schema(options.kind)
         self.options, self.arrived = options, arrived
         self.candidates: list[Candidate] = []

@@ -27,6 +27,7 @@ from node.core.card import CARD_TYPE, Card
 from node.core.entry import LogPage
 from node.core.kinds import Kinds
 from node.core.mirror import StagingLimits
+from node.disclosure import Disclosure
 from node.errors import PeerUnreachableError, SplitViewError
 from node.ledger import Ledger
 from node.membership import IdentityKey, Membership
@@ -158,6 +159,9 @@ class SimulatedMember:
         self.ledger = Ledger(
             store, author=self.name, signer=self.lab.log, kinds=self.kinds, clock=clock, members=self._audience_members
         )
+        self.disclosure = Disclosure(
+            store, self.ledger, author=self.name, kinds=self.kinds, clock=clock, members=self._audience_members
+        )
         self.confirmation = Confirmation(
             store, member=self.name, log=lambda: self.ledger.log, alliance=lambda: self.membership.alliance
         )
@@ -260,6 +264,14 @@ class SimulatedPeerClient:
                 if not follow:
                     return
                 await server.heads.wait_beyond(generation)
+
+    async def acknowledge_erasures(self, origin: str, indexes: Sequence[int]) -> list[int]:
+        """As PeerService.AcknowledgeErasure."""
+        self._reach()
+        server = self._server
+        return server.disclosure.accept_acknowledgement(
+            origin, indexes, member=self._caller, now_ms=milliseconds(server.clock())
+        )
 
     async def close(self) -> None:
         """Count the connections that were given up."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from cli.app import App, node_command, pass_app
@@ -17,9 +19,10 @@ from node.errors import NotFoundError
 def command(app: App, id: str) -> None:
     """Show one record.
 
-    ID looks like jinan/result/WJ-2024-000123; with @2 at its end it means revision 2, else the newest.
+    ID looks like jinan/result/WJ-2024-000123; with @2 at its end it means revision 2, else the newest. Of an erased record
+    it says when and why, and on its author's node which members have deleted it.
     """
-    from cli.views import record_document, record_status
+    from cli.views import erased_document, record_document, record_status
 
     with app.node as node:
         view = node.get_record(id)
@@ -29,6 +32,10 @@ def command(app: App, id: str) -> None:
     content = record_document(view) | {"status": status}
     if view.reason:
         content["reason"] = view.reason
+    if view.HasField("erased"):
+        content["erased"] = erased_document(view)
+    elif view.granted:
+        content["granted"] = list(view.granted)
     if app.json:
         print_document(content)
     else:
@@ -43,14 +50,23 @@ def _print_record(content: dict[str, object]) -> None:
     print_lines(f"{content['id']}  ({content['status']})")
     if "reason" in content:
         print_lines(f"reason     {content['reason']}")
-    for name in ("revision", "published", "schema", "audience", "thread", "replaces", "blobs"):
+    for name in ("revision", "published", "schema", "audience", "granted", "thread", "replaces", "blobs"):
         if name in content:
             value = content[name]
             text = value if isinstance(value, str) else orjson.dumps(value).decode()
             print_lines(f"{name:10} {text}")
+    if isinstance(erased := content.get("erased"), dict):
+        _print_erasure(erased)
     age = content["checkpoint_age_s"]
     print_lines(f"entry      {content['index']} of {content['origin']}")
     if isinstance(age, int | float):
         print_lines(f"verified   {format_age(age)} ago")
     if "body" in content:
         print_lines("", *orjson.dumps(content["body"], option=orjson.OPT_INDENT_2).decode().splitlines())
+
+
+def _print_erasure(erased: dict[str, Any]) -> None:
+    print_lines(f"erased     {erased['at']} by entry {erased['index']}: {erased['reason']}")
+    for name, title in (("acknowledged", "deleted at"), ("missing", "not yet at")):
+        if erased[name]:
+            print_lines(f"{title:10} {', '.join(erased[name])}")

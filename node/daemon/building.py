@@ -14,6 +14,8 @@ from node.config import Settings
 from node.confirmation import Confirmation
 from node.core.card import Card
 from node.core.kinds import Kinds
+from node.daemon.sweeping import Sweeping
+from node.disclosure import Disclosure
 from node.errors import SplitViewError, StoreError
 from node.home import Home, Keys
 from node.ledger import Ledger
@@ -76,6 +78,14 @@ class Daemon:
             own_card=lambda: self.membership.own_card[1], alliance=lambda: self.membership.alliance
         )
         self.work = asyncio.Event()
+        self.disclosure = Disclosure(
+            store,
+            self.ledger,
+            author=self.membership.member,
+            kinds=kinds,
+            clock=clock,
+            members=self._audience_members,
+        )
         self._endpoint_turns: dict[str, itertools.count[int]] = defaultdict(itertools.count)
         parts = FollowerParts(
             store=store,
@@ -94,6 +104,7 @@ class Daemon:
         )
         self.peers = Peers(parts)
         self.cosigner = Cosigner(parts, self.peers)
+        self.sweeping = Sweeping(store.sweeper, on_swept=self.peers.nudge, on_alarm=self.alarms.raise_sentence)
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self._on_loop(self._notice_membership))
 
@@ -156,6 +167,7 @@ class Daemon:
             store=self.store,
             membership=self.membership,
             confirmation=self.confirmation,
+            disclosure=self.disclosure,
             exchange=self.exchange,
             trusted=self.trusted,
             heads=self.heads,
@@ -172,6 +184,7 @@ class Daemon:
             ledger=self.ledger,
             membership=self.membership,
             confirmation=self.confirmation,
+            disclosure=self.disclosure,
             clock=self.clock,
             peer_states=lambda: self.peers.states,
             build_status=lambda: build_status(status),
@@ -206,11 +219,13 @@ class Daemon:
     def _notice_own_head(self) -> None:
         self.heads.announce()
         self.work.set()
+        self.sweeping.notice()
 
     def _notice_head(self, log: LogState) -> None:
         self.cosigner.notice_head(log)
         self.heads.announce()
         self.work.set()
+        self.sweeping.notice()
 
     def _notice_membership(self) -> None:
         logger.info("event=membership_changed version=%d", self.membership.joined.roster.version)

@@ -52,7 +52,11 @@ async def _serve(home: Home, settings: Settings, store: Store) -> None:
     daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop)
     _require_own_keys(daemon)
     servers = await daemon.start_servers(home)
-    lasting = [asyncio.create_task(daemon.peers.run(), name="peers"), asyncio.create_task(daemon.index(), name="index")]
+    lasting = [
+        asyncio.create_task(daemon.peers.run(), name="peers"),
+        asyncio.create_task(daemon.index(), name="index"),
+        asyncio.create_task(daemon.sweeping.run(), name="sweep"),
+    ]
     passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     print("ready", flush=True)

@@ -188,6 +188,11 @@ def _index_text(text: str) -> tuple[dict[str, None], str]:
 _index_short = lru_cache(maxsize=4096)(_index_text)
 
 
+def forget_texts() -> None:
+    """Drop what is kept of texts seen before: one of them may belong to a record that was erased."""
+    _index_short.cache_clear()
+
+
 def _find_words(text: str) -> list[str]:
     return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
 

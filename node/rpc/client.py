@@ -101,6 +101,16 @@ class GrpcPeerClient:
         finally:
             call.cancel()
 
+    async def acknowledge_erasures(self, origin: str, indexes: Sequence[int]) -> list[int]:
+        """Tell the author what is gone here; returns what it took."""
+        request = peer_pb2.AcknowledgeErasureRequest(origin=origin, indexes=indexes)
+        try:
+            answer = await self._stub.AcknowledgeErasure(request, timeout=self._deadline_s)
+        except grpc.RpcError as error:
+            raise error_of_peer(error, self._member) from error
+        self._require_message(answer)
+        return list(answer.indexes)
+
     def _require_message(self, answer: object) -> None:
         """Refuse what gRPC gives for bytes that are no message: it logs them, and hands on None."""
         if answer is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from labmesh.v1 import node_pb2, peer_pb2
 from node.core.entry import LogPage, Opening
+from node.disclosure import Acknowledgements
 from node.push import PushOptions, PushOutcome
+from node.store.erasures import ErasedRecord
 from node.store.records import StoredRecord
 from node.store.tables import STATUS_QUARANTINED
 
@@ -58,4 +60,24 @@ def record_to_wire(stored: StoredRecord, age_s: float) -> node_pb2.RecordView:
         checkpoint_age_s=age_s,
         status=node_pb2.RECORD_STATUS_QUARANTINED if quarantined else node_pb2.RECORD_STATUS_VISIBLE,
         reason=stored.fault,
+        granted=stored.granted,
+    )
+
+
+def erased_to_wire(erased: ErasedRecord, known: Acknowledgements, age_s: float) -> node_pb2.RecordView:
+    """An erased record as it is shown."""
+    return node_pb2.RecordView(
+        id=erased.id,
+        index=erased.index,
+        origin=erased.origin,
+        checkpoint_age_s=age_s,
+        status=node_pb2.RECORD_STATUS_ERASED,
+        erased=node_pb2.ErasureView(
+            at=erased.erased_at,
+            reason=erased.reason,
+            index=erased.statement_index,
+            revision=erased.revision,
+            acknowledged=known.acknowledged,
+            missing=known.missing,
+        ),
     )

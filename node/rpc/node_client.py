@@ -164,6 +164,16 @@ class NodeClient:
         """Publish although too few peers have answered; returns the size that is published now."""
         return self._call(self._stub.ConfirmLog, node_pb2.ConfirmLogRequest(), CHANGE_DEADLINE_S).size
 
+    def grant_record(self, record_id: str, members: Iterable[str]) -> node_pb2.GrantRecordResponse:
+        """Open one record of this member to further members."""
+        request = node_pb2.GrantRecordRequest(id=record_id, members=members)
+        return self._call(self._stub.GrantRecord, request, CHANGE_DEADLINE_S)
+
+    def erase_record(self, record_id: str, reason: str, *, preview: bool = False) -> node_pb2.EraseRecordResponse:
+        """Delete one record of this member for good; with `preview` only say what that would be."""
+        request = node_pb2.EraseRecordRequest(id=record_id, reason=reason, preview=preview)
+        return self._call(self._stub.EraseRecord, request, CHANGE_DEADLINE_S)
+
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:
         assert self._channel is not None, "use NodeClient as a context manager"

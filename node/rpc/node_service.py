@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from labmesh.v1 import node_pb2_grpc
 from node.rpc.calls.alliance import AllianceCalls
+from node.rpc.calls.disclosure import DisclosureCalls
 from node.rpc.calls.records import RecordCalls
 from node.rpc.calls.state import StateCalls
 
 
-class NodeServicer(RecordCalls, AllianceCalls, StateCalls, node_pb2_grpc.NodeServiceServicer):
+class NodeServicer(RecordCalls, AllianceCalls, DisclosureCalls, StateCalls, node_pb2_grpc.NodeServiceServicer):
     """Answers whoever may open the socket."""

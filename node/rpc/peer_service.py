@@ -16,6 +16,7 @@ import grpc
 from labmesh.v1 import peer_pb2, peer_pb2_grpc
 from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
+from node.disclosure import Disclosure
 from node.errors import AccessRefusedError, LabmeshError, LimitError
 from node.membership import Membership
 from node.rpc.faults import abort, abort_unknown, answered
@@ -23,7 +24,9 @@ from node.rpc.heads import Heads
 from node.rpc.log_stream import LogStream
 from node.rpc.tls import TrustedCertificates
 from node.store import Store
+from node.store.erasures import ACKNOWLEDGED_AT_ONCE_MAX
 from node.store.logs import LogState
+from node.store.tables import INDEX_MASK
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX
 
@@ -40,6 +43,7 @@ class PeerServiceParts:
     store: Store
     membership: Membership
     confirmation: Confirmation
+    disclosure: Disclosure
     exchange: CheckpointExchange
     trusted: TrustedCertificates
     heads: Heads
@@ -96,6 +100,28 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 caller_note=await asyncio.to_thread(parts.exchange.note_for, caller),
                 time_ms=milliseconds(parts.clock()),
             )
+
+        return await answered(answer(), context)
+
+    async def AcknowledgeErasure(
+        self, request: peer_pb2.AcknowledgeErasureRequest, context: Context
+    ) -> peer_pb2.AcknowledgeErasureResponse:
+        """A peer has deleted what the own log says is erased."""
+
+        async def answer() -> peer_pb2.AcknowledgeErasureResponse:
+            caller, indexes = self._require_member(context), list(request.indexes)
+            if len(indexes) > ACKNOWLEDGED_AT_ONCE_MAX or any(index > INDEX_MASK for index in indexes):
+                raise LimitError(
+                    f"{len(indexes)} entries in one call; at most {ACKNOWLEDGED_AT_ONCE_MAX} of a log are taken"
+                )
+            taken = await asyncio.to_thread(
+                self._parts.disclosure.accept_acknowledgement,
+                request.origin,
+                indexes,
+                member=caller,
+                now_ms=milliseconds(self._parts.clock()),
+            )
+            return peer_pb2.AcknowledgeErasureResponse(indexes=taken)
 
         return await answered(answer(), context)
 

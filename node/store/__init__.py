@@ -7,11 +7,13 @@ from pathlib import Path
 
 from node.store.checkpoints import CheckpointStore
 from node.store.database import Database, require_revision
+from node.store.erasures import ErasureStore
 from node.store.late import LateStore
 from node.store.logs import LogStore
 from node.store.membership import MembershipStore
 from node.store.records import RecordStore
 from node.store.search import SearchIndex, prepare_search_file
+from node.store.sweep import Sweeper
 
 DATABASE_NAME = "labmesh.sqlite"
 SEARCH_NAME = "search.sqlite"
@@ -27,7 +29,9 @@ class Store:
     late: LateStore
     checkpoints: CheckpointStore
     records: RecordStore
+    erasures: ErasureStore
     search: SearchIndex
+    sweeper: Sweeper
 
     def close(self) -> None:
         """Close every file."""
@@ -55,6 +59,7 @@ def open_store(home: Path) -> Store:
     require_revision(path)
     prepare_search_file(search_path, path)
     database = Database(path, attach={"search": search_path})
+    erasures, search = ErasureStore(database), SearchIndex(database, search_path)
     return Store(
         database,
         MembershipStore(database),
@@ -62,5 +67,7 @@ def open_store(home: Path) -> Store:
         LateStore(database),
         CheckpointStore(database),
         RecordStore(database),
-        SearchIndex(database, search_path),
+        erasures,
+        search,
+        Sweeper(database, erasures, search),
     )

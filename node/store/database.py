@@ -98,6 +98,16 @@ class Database:
         with store_errors(), closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)
 
+    def rewrite(self) -> None:
+        """Write the whole file anew (VACUUM), so that it holds live rows and nothing else; writers wait meanwhile."""
+        with self._lock, store_errors(), closing(connect_alone(self.path)) as connection:
+            connection.execute("VACUUM")
+
+    def truncate(self) -> bool:
+        """Move the write-ahead log into the file and cut it to nothing; False while a reader needs what is in it."""
+        with self._lock, store_errors(), closing(connect_alone(self.path)) as connection:
+            return truncate_log(connection)
+
     def _create_engine(self, *, pool_size: int, attach: bool) -> Engine:
         engine = create_engine(
             sqlite_url(self.path),
@@ -165,6 +175,21 @@ def read_revision(path: Path) -> str | None:
             return str(row[0]) if row else None
     except sqlite3.DatabaseError as error:
         raise HomeError(f"{path} is not a readable database: {error}", hint="restore it from a backup") from error
+
+
+def connect_alone(path: Path) -> sqlite3.Connection:
+    """A connection of its own, for what cannot run inside the transactions of the others."""
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+    connection.execute("PRAGMA secure_delete=ON")
+    return connection
+
+
+def truncate_log(connection: sqlite3.Connection) -> bool:
+    """Checkpoint with TRUNCATE; False while a reader needs an older page."""
+    # Waiting here would keep writers waiting, too.
+    connection.execute("PRAGMA busy_timeout=100")
+    busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return busy == 0
 
 
 @contextmanager

@@ -13,11 +13,14 @@ from node.core.names import RecordId
 from node.core.record import parse_record
 from node.errors import FormatError, InvalidRecordError
 from node.store.database import Database
+from node.store.effects import apply_effects
+from node.store.rows import split_audience
 from node.store.tables import (
     INDEX_BITS,
     STATUS_NOT_UNDERSTOOD,
     STATUS_QUARANTINED,
     STATUS_VISIBLE,
+    ErasureRow,
     LogRow,
     OpeningRow,
     index_of,
@@ -29,7 +32,7 @@ PAGE_SIZE_MAX = 1000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 RANKED_HITS_MAX = 1000
 
-_LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
+_LOG, _OPENING, _ERASURE = table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow)
 _LATER = _OPENING.alias("later")
 _KEYS_PER_QUERY = 500
 _REVALIDATE_BATCH = 500
@@ -37,7 +40,10 @@ _REVALIDATE_BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """A record with its place, as the database holds it. `head_ms` is when its log last moved."""
+    """A record with its place, as the database holds it.
+
+    `head_ms` is when its log last moved, `granted` are the members to whom a later grant has opened it.
+    """
 
     log_id: int
     origin: str
@@ -51,6 +57,7 @@ class StoredRecord:
     salt: bytes
     record: bytes
     head_ms: int
+    granted: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -90,7 +97,10 @@ class RecordStore:
         self._database = database
 
     def find(self, record_id: RecordId) -> StoredRecord | None:
-        """One record; without a revision the newest. A quarantined one is found when nothing better has the id."""
+        """One record; without a revision the newest, and none when that was erased (`ErasureStore.find` has it then).
+
+        A quarantined one is found when nothing better has the id.
+        """
         conditions = [
             _LOG.c.member == record_id.author,
             _OPENING.c.kind == record_id.kind,
@@ -98,6 +108,8 @@ class RecordStore:
         ]
         if record_id.revision is not None:
             conditions.append(_OPENING.c.revision == record_id.revision)
+        else:
+            conditions.append(~_erased_later())
         statement = (
             _select_visible()
             .where(*conditions)
@@ -107,6 +119,20 @@ class RecordStore:
         with self._database.read() as connection:
             row = connection.execute(statement).one_or_none()
         return None if row is None else _stored(row)
+
+    def revisions(self, record_id: RecordId) -> list[StoredRecord]:
+        """Every accepted revision that is held of a record, the oldest first; only one where the id names it."""
+        conditions = [
+            _LOG.c.member == record_id.author,
+            _OPENING.c.kind == record_id.kind,
+            _OPENING.c.key == record_id.key,
+            _OPENING.c.status < STATUS_QUARANTINED,
+        ]
+        if record_id.revision is not None:
+            conditions.append(_OPENING.c.revision == record_id.revision)
+        with self._database.read() as connection:
+            found = connection.execute(_select_visible().where(*conditions).order_by(_OPENING.c.revision))
+            return [_stored(row) for row in found]
 
     def newest(self, log_id: int, kind: str, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Newest revision and its bytes of those keys that exist, in one log."""
@@ -213,6 +239,8 @@ def _settle(connection: Connection, position: int, log_id: int, status: int, fau
     connection.execute(
         update(_OPENING).where(_OPENING.c.position == position).values(status=status, fault=fault, sequence=sequence)
     )
+    # It may be a grant or an erasure that this software has only now learnt to read.
+    apply_effects(connection, log_id, index_of(position), index_of(position) + 1)
 
 
 def _take(found: Iterable[Row[tuple[object, ...]]], limit: int) -> tuple[list[Row[tuple[object, ...]]], bool]:
@@ -244,6 +272,7 @@ def _select_visible() -> Select[tuple[object, ...]]:
         _OPENING.c.revision,
         _OPENING.c.status,
         _OPENING.c.fault,
+        _OPENING.c.audience,
         _OPENING.c.salt,
         _OPENING.c.record,
         _LOG.c.id.label("log_id"),
@@ -262,12 +291,22 @@ def _newest_only(statement: Select[tuple[object, ...]], chosen: Filter) -> Selec
         _LATER.c.status < STATUS_QUARANTINED,
         _covered(_LATER.c.position),
     )
-    statement = statement.where(_OPENING.c.status == STATUS_VISIBLE, ~later)
+    statement = statement.where(_OPENING.c.status == STATUS_VISIBLE, ~later, ~_erased_later())
     if chosen.kind is not None:
         statement = statement.where(_OPENING.c.kind == chosen.kind)
     if chosen.author is not None:
         statement = statement.where(_LOG.c.member == chosen.author)
     return statement
+
+
+def _erased_later() -> ColumnElement[bool]:
+    """A later revision was erased: an older one does not take its place."""
+    return exists().where(
+        _ERASURE.c.log_id == _OPENING.c.log_id,
+        _ERASURE.c.kind == _OPENING.c.kind,
+        _ERASURE.c.key == _OPENING.c.key,
+        _ERASURE.c.revision > _OPENING.c.revision,
+    )
 
 
 def _stored(row: Row[tuple[object, ...]]) -> StoredRecord:
@@ -284,6 +323,7 @@ def _stored(row: Row[tuple[object, ...]]) -> StoredRecord:
         salt=row.salt,
         record=row.record,
         head_ms=row.head_ms,
+        granted=split_audience(row.audience)[1],
     )
 
 

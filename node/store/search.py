@@ -1,13 +1,15 @@
 """The search index: a file of its own, filled in batches behind verification, made again whenever it is lost.
 
 It holds terms and positions, no records. How far it has come is written in the same transaction as the terms, so a crash
-neither skips nor doubles a record.
+neither skips nor doubles a record. Terms of an erased record are found by its position, for its text is gone by then.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +18,10 @@ from sqlalchemy import func, select, text
 
 from node.errors import StoreError
 from node.lab.text import index_terms, searchable_texts
-from node.store.database import Database, store_errors
+from node.store.database import Database, connect_alone, store_errors, truncate_log
 from node.store.tables import STATUS_VISIBLE, LogRow, OpeningRow, position_of, table_of
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 500
 
 _LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
@@ -38,6 +40,7 @@ def prepare_search_file(path: Path, database_path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA secure_delete=ON")
         connection.executescript(_SCHEMA)
     path.chmod(0o600)
 
@@ -47,15 +50,39 @@ class SearchIndex:
 
     def __init__(self, database: Database, path: Path) -> None:
         """Read openings from `database`, write terms to the index file at `path`."""
-        self._database = database
+        self._database, self._path = database, path
+        # What is being indexed was read before: an erasure must not be swept in between.
+        self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, timeout=10, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA secure_delete=ON")
         # The index may lose its last batches in a power cut: they are made again.
         self._connection.execute("PRAGMA synchronous=NORMAL")
 
     def advance(self) -> int:
         """Index one batch of each log; returns how many records were looked at (0 when nothing waits)."""
-        return sum(self._advance_log(*log) for log in self._logs())
+        with self._lock:
+            return sum(self._advance_log(*log) for log in self._logs())
+
+    def remove(self, positions: Sequence[int]) -> None:
+        """Take out everything about these entries: their terms in every segment, and what old segments left in the file.
+
+        Raises:
+            StoreError: the index refused.
+        """
+        with self._lock, store_errors(), closing(connect_alone(self._path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            terms = _terms_of(connection, positions)
+            connection.executemany("INSERT INTO term(term, rowid, words, bigrams) VALUES ('delete', ?, ?, ?)", terms)
+            # Only a single segment has no terms that a newer one has deleted.
+            connection.execute("INSERT INTO term(term) VALUES ('optimize')")
+            connection.execute("COMMIT")
+            connection.execute("VACUUM")
+
+    def truncate(self) -> bool:
+        """Cut the index's write-ahead log to nothing; False while a reader needs what is in it."""
+        with self._lock, store_errors(), closing(connect_alone(self._path)) as connection:
+            return truncate_log(connection)
 
     def backlog(self) -> int:
         """How many verified records are still to be looked at."""
@@ -106,8 +133,10 @@ class SearchIndex:
 
     def _write(self, log_id: int, sequence: int, rows: list[tuple[int, int, int, str | None, bytes]]) -> None:
         terms = []
+        # A grant gives an entry a new sequence number, and nothing new to find.
+        held = _indexed(self._connection, [row[0] for row in rows])
         for position, _, status, key, record in rows:
-            if status == STATUS_VISIBLE:
+            if status == STATUS_VISIBLE and position not in held:
                 found = index_terms([key or "", *searchable_texts(orjson.loads(record)["body"])])
                 terms.append((position, found.words, found.bigrams))
         try:
@@ -124,6 +153,30 @@ class SearchIndex:
         with store_errors():
             row = self._connection.execute("SELECT sequence FROM progress WHERE log_id=?", (log_id,)).fetchone()
         return int(row[0]) if row else 0
+
+
+def _indexed(connection: sqlite3.Connection, positions: Sequence[int]) -> set[int]:
+    """Those of the positions that have terms."""
+    marks = ",".join("?" * len(positions))
+    with store_errors():
+        return {row[0] for row in connection.execute(f"SELECT id FROM term_docsize WHERE id IN ({marks})", positions)}
+
+
+def _terms_of(connection: sqlite3.Connection, positions: Sequence[int]) -> list[tuple[int, str, str]]:
+    """Position, words and bigrams as they were indexed, put together again from the index; reads all of it."""
+    held = _indexed(connection, positions)
+    if not held:
+        return []
+    connection.execute("CREATE VIRTUAL TABLE temp.instance USING fts5vocab(main, term, instance)")
+    columns: dict[tuple[int, str], list[str]] = defaultdict(list)
+    marks = ",".join("?" * len(held))
+    found = connection.execute(
+        f"SELECT doc, col, term FROM temp.instance WHERE doc IN ({marks}) ORDER BY offset", list(held)
+    )
+    for position, column, term in found:
+        columns[position, column].append(term)
+    connection.execute("DROP TABLE temp.instance")
+    return [(item, " ".join(columns[item, "words"]), " ".join(columns[item, "bigrams"])) for item in sorted(held)]
 
 
 def _is_current(path: Path, database_path: Path) -> bool:

@@ -34,6 +34,7 @@ from node.errors import (
 from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
+from node.sync.erasures import acknowledge_erasures
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 
@@ -158,6 +159,7 @@ class Follower:
             await self._take_notes([note for note in answer.notes if note not in set(notes)])
         if differs or rosters or card:
             await self._exchange(client, digest, notes if differs else [], rosters=rosters, card=card)
+        await acknowledge_erasures(parts.store, client, parts.membership.joined.card(self.member).origin)
 
     async def _reconcile_membership(self, client: PeerClient, answer: Exchange) -> tuple[list[bytes], bytes]:
         """Take what the peer has newer; returns the rosters and the own card that it may lack.
@@ -247,7 +249,7 @@ class Follower:
 
     async def _apply(self, session: PullSession, message: bytes | LogPage) -> None:
         try:
-            moved = await _finish(asyncio.to_thread(session.apply, message))
+            visible = await _finish(asyncio.to_thread(session.apply, message))
         except StagingLimitError:
             self._entries_max = max(1, self._entries_max // 2)
             await asyncio.to_thread(session.drop_staged)
@@ -255,7 +257,7 @@ class Follower:
         except ProofError:
             await asyncio.to_thread(session.drop_staged)
             raise
-        if moved:
+        if visible:
             self._parts.on_head(session.log)
 
     def _own_log(self) -> LogState:
@@ -312,7 +314,7 @@ class PullSession:
         return self._mirror.target is not None and not self._mirror.complete
 
     def apply(self, message: bytes | LogPage) -> bool:
-        """Take an announcement or a page; returns whether the head moved.
+        """Take an announcement or a page; returns whether something became visible.
 
         Raises:
             PeerFaultError: it cannot be taken; nothing was saved of it.
@@ -349,6 +351,7 @@ class PullSession:
             return True
         if page is not None:
             self.log = logs.stage(self.log, page, server=member)
+            return any(item.opening.index < self.log.head_size for item in page.openings)
         return False
 
     def _held_commitment(self, index: int) -> bytes | None:

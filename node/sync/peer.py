@@ -48,6 +48,9 @@ class PeerClient(Protocol):
     ) -> AsyncIterator[bytes | LogPage]:
         """A log's announcements (notes) and pages."""
 
+    async def acknowledge_erasures(self, origin: str, indexes: Sequence[int]) -> list[int]:
+        """Tell the peer, whose log this is, which of its erased entries are gone here; returns what it took."""
+
     async def close(self) -> None:
         """Close the connection."""
 

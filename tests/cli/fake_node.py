@@ -65,6 +65,12 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def ConfirmLog(self, request, context):
         return self._unary("ConfirmLog", request, context)
 
+    def GrantRecord(self, request, context):
+        return self._unary("GrantRecord", request, context)
+
+    def EraseRecord(self, request, context):
+        return self._unary("EraseRecord", request, context)
+
     def _unary(self, name, request, context):
         self.calls.append(request)
         return self._answer(name, context)

@@ -11,6 +11,7 @@ import grpc
 from labmesh.v1 import node_pb2
 from node.clock import Clock
 from node.confirmation import Confirmation
+from node.disclosure import Disclosure
 from node.ledger import Ledger
 from node.membership import Membership
 from node.store import Store
@@ -27,6 +28,7 @@ class NodeServiceParts:
     ledger: Ledger
     membership: Membership
     confirmation: Confirmation
+    disclosure: Disclosure
     clock: Clock
     peer_states: Callable[[], dict[str, PeerState]]
     build_status: Callable[[], node_pb2.GetStatusResponse]

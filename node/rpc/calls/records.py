@@ -10,11 +10,11 @@ from labmesh.v1 import node_pb2
 from node.audit import build_bundle
 from node.clock import milliseconds
 from node.core.bundle import format_bundle
-from node.core.names import parse_kind, parse_member, parse_record_id
+from node.core.names import RecordId, parse_kind, parse_member, parse_record_id
 from node.errors import NotFoundError, UserError
 from node.lab.text import query_expression
 from node.rpc.calls.parts import Calls, Context
-from node.rpc.convert import options_from_wire, outcome_to_wire, record_to_wire
+from node.rpc.convert import erased_to_wire, options_from_wire, outcome_to_wire, record_to_wire
 from node.rpc.faults import answered
 from node.store.records import Filter, RecordPage, StoredRecord, page_size
 
@@ -88,12 +88,7 @@ class RecordCalls(Calls):
 
         async def answer() -> node_pb2.GetRecordResponse:
             record_id = parse_record_id(request.id)
-            stored = await asyncio.to_thread(self._parts.store.records.find, record_id)
-            if stored is None:
-                raise NotFoundError(
-                    f"there is no record {record_id} here, or this member may not read it", hint="type: labmesh list"
-                )
-            return node_pb2.GetRecordResponse(record=self._view(stored))
+            return node_pb2.GetRecordResponse(record=await asyncio.to_thread(self._find, record_id))
 
         return await answered(answer(), context)
 
@@ -119,15 +114,31 @@ class RecordCalls(Calls):
     def _filter(self, kind: str, author: str) -> Filter:
         return Filter(parse_kind(kind) if kind else None, parse_member(author) if author else None)
 
+    def _find(self, record_id: RecordId) -> node_pb2.RecordView:
+        stored = self._parts.store.records.find(record_id)
+        if stored is not None:
+            return self._view(stored)
+        erased = self._parts.store.erasures.find(record_id)
+        if erased is None:
+            raise NotFoundError(
+                f"there is no record {record_id} here, or this member may not read it", hint="type: labmesh list"
+            )
+        age_s = self._age_s(erased.author, erased.head_ms)
+        return erased_to_wire(erased, self._parts.disclosure.acknowledgements(erased), age_s)
+
     def _views(self, page: RecordPage) -> list[node_pb2.RecordView]:
         return [self._view(stored) for stored in page.records]
 
     def _view(self, stored: StoredRecord) -> node_pb2.RecordView:
-        if stored.author == self._parts.membership.member:
-            return record_to_wire(stored, 0.0)
-        state = self._parts.peer_states().get(stored.author)
-        seen_ms = max(stored.head_ms, state.last_contact_ms if state else 0)
-        return record_to_wire(stored, max(0.0, (milliseconds(self._parts.clock()) - seen_ms) / 1000))
+        return record_to_wire(stored, self._age_s(stored.author, stored.head_ms))
+
+    def _age_s(self, author: str, head_ms: int) -> float:
+        """Seconds since this node last verified that the author's log is as it publishes it."""
+        if author == self._parts.membership.member:
+            return 0.0
+        state = self._parts.peer_states().get(author)
+        seen_ms = max(head_ms, state.last_contact_ms if state else 0)
+        return max(0.0, (milliseconds(self._parts.clock()) - seen_ms) / 1000)
 
 
 async def _require_whole(context: Context) -> None:

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15labmesh/v1/node.proto\x12\nlabmesh.v1\"i\n\x0bPushRequest\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x17.labmesh.v1.PushOptionsH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.labmesh.v1.PushBatchH\x00\x42\x06\n\x04part\"y\n\x0bPushOptions\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x14.labmesh.v1.AudienceH\x00\x88\x01\x01\x12\x0e\n\x06revise\x18\x03 \x01(\x08\x12\x12\n\nkeep_going\x18\x04 \x01(\x08\x42\x0b\n\t_audience\"\x1b\n\x08\x41udience\x12\x0f\n\x07members\x18\x01 \x03(\t\"\x1c\n\tPushBatch\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\x9e\x01\n\x0cPushResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x04\x12\x10\n\x08rejected\x18\x03 \x01(\x04\x12\x30\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1c.labmesh.v1.PushedCheckpoint\x12%\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x15.labmesh.v1.PushError\">\n\x10PushedCheckpoint\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\":\n\tPushError\x12\x0e\n\x06record\x18\x01 \x01(\x04\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"Y\n\x12ListRecordsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x13ListRecordsResponse\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.labmesh.v1.RecordView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x14SearchRecordsRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"Y\n\x15SearchRecordsResponse\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.labmesh.v1.RecordView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1e\n\x10GetRecordRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x11GetRecordResponse\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.labmesh.v1.RecordView\"\x9b\x01\n\nRecordView\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06origin\x18\x04 \x01(\t\x12\x18\n\x10\x63heckpoint_age_s\x18\x05 \x01(\x01\x12(\n\x06status\x18\x06 \x01(\x0e\x32\x18.labmesh.v1.RecordStatus\x12\x0e\n\x06reason\x18\x07 \x01(\t\"!\n\x13\x45xportBundleRequest\x12\n\n\x02id\x18\x01 \x01(\t\"%\n\x14\x45xportBundleResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x12\n\x10GetStatusRequest\"\x8b\x02\n\x11GetStatusResponse\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x10\n\x08\x61lliance\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x16\n\x0eroster_version\x18\x04 \x01(\r\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0c\n\x04root\x18\x07 \x01(\x0c\x12\x0f\n\x07records\x18\x08 \x01(\x04\x12%\n\x05peers\x18\t \x03(\x0b\x32\x16.labmesh.v1.PeerStatus\x12\x0e\n\x06\x61larms\x18\n \x03(\t\x12\x15\n\rindex_backlog\x18\x0b \x01(\x04\x12\x0f\n\x07version\x18\x0c \x01(\t\x12\x0c\n\x04port\x18\r \x01(\r\"\xd7\x01\n\nPeerStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x10\n\x08verified\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\x12\x14\n\x0clast_contact\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x1c\n\x0f\x63lock_offset_ms\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\n \x01(\x04\x42\x12\n\x10_clock_offset_ms\"\x17\n\x15\x45xportAllianceRequest\"8\n\x16\x45xportAllianceResponse\x12\x0f\n\x07rosters\x18\x01 \x03(\x0c\x12\r\n\x05\x63\x61rds\x18\x02 \x03(\x0c\"L\n\x15ImportAllianceRequest\x12\x0f\n\x07rosters\x18\x01 \x03(\x0c\x12\r\n\x05\x63\x61rds\x18\x02 \x03(\x0c\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\">\n\x16ImportAllianceResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"8\n\x14\x46oundAllianceRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\x11\n\tthreshold\x18\x02 \x01(\r\"=\n\x15\x46oundAllianceResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\"\n\x11\x41\x64\x64MembersRequest\x12\r\n\x05\x63\x61rds\x18\x01 \x03(\x0c\":\n\x12\x41\x64\x64MembersResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"%\n\x13RemoveMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\"<\n\x14RemoveMemberResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\x13\n\x11\x43onfirmLogRequest\"\"\n\x12\x43onfirmLogResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04*\x9f\x01\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_STATUS_VISIBLE\x10\x01\x12\x1c\n\x18RECORD_STATUS_RESTRICTED\x10\x02\x12\x18\n\x14RECORD_STATUS_ERASED\x10\x03\x12\x1d\n\x19RECORD_STATUS_QUARANTINED\x10\x04\x32\xce\x07\n\x0bNodeService\x12;\n\x04Push\x12\x17.labmesh.v1.PushRequest\x1a\x18.labmesh.v1.PushResponse(\x01\x12N\n\x0bListRecords\x12\x1e.labmesh.v1.ListRecordsRequest\x1a\x1f.labmesh.v1.ListRecordsResponse\x12T\n\rSearchRecords\x12 .labmesh.v1.SearchRecordsRequest\x1a!.labmesh.v1.SearchRecordsResponse\x12H\n\tGetRecord\x12\x1c.labmesh.v1.GetRecordRequest\x1a\x1d.labmesh.v1.GetRecordResponse\x12S\n\x0c\x45xportBundle\x12\x1f.labmesh.v1.ExportBundleRequest\x1a .labmesh.v1.ExportBundleResponse0\x01\x12H\n\tGetStatus\x12\x1c.labmesh.v1.GetStatusRequest\x1a\x1d.labmesh.v1.GetStatusResponse\x12W\n\x0e\x45xportAlliance\x12!.labmesh.v1.ExportAllianceRequest\x1a\".labmesh.v1.ExportAllianceResponse\x12W\n\x0eImportAlliance\x12!.labmesh.v1.ImportAllianceRequest\x1a\".labmesh.v1.ImportAllianceResponse\x12T\n\rFoundAlliance\x12 .labmesh.v1.FoundAllianceRequest\x1a!.labmesh.v1.FoundAllianceResponse\x12K\n\nAddMembers\x12\x1d.labmesh.v1.AddMembersRequest\x1a\x1e.labmesh.v1.AddMembersResponse\x12Q\n\x0cRemoveMember\x12\x1f.labmesh.v1.RemoveMemberRequest\x1a .labmesh.v1.RemoveMemberResponse\x12K\n\nConfirmLog\x12\x1d.labmesh.v1.ConfirmLogRequest\x1a\x1e.labmesh.v1.ConfirmLogResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15labmesh/v1/node.proto\x12\nlabmesh.v1\"i\n\x0bPushRequest\x12*\n\x07options\x18\x01 \x01(\x0b\x32\x17.labmesh.v1.PushOptionsH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.labmesh.v1.PushBatchH\x00\x42\x06\n\x04part\"y\n\x0bPushOptions\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12+\n\x08\x61udience\x18\x02 \x01(\x0b\x32\x14.labmesh.v1.AudienceH\x00\x88\x01\x01\x12\x0e\n\x06revise\x18\x03 \x01(\x08\x12\x12\n\nkeep_going\x18\x04 \x01(\x08\x42\x0b\n\t_audience\"\x1b\n\x08\x41udience\x12\x0f\n\x07members\x18\x01 \x03(\t\"\x1c\n\tPushBatch\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\x9e\x01\n\x0cPushResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x12\x11\n\tunchanged\x18\x02 \x01(\x04\x12\x10\n\x08rejected\x18\x03 \x01(\x04\x12\x30\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1c.labmesh.v1.PushedCheckpoint\x12%\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x15.labmesh.v1.PushError\">\n\x10PushedCheckpoint\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\":\n\tPushError\x12\x0e\n\x06record\x18\x01 \x01(\x04\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"Y\n\x12ListRecordsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x13ListRecordsResponse\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.labmesh.v1.RecordView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x14SearchRecordsRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"Y\n\x15SearchRecordsResponse\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.labmesh.v1.RecordView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1e\n\x10GetRecordRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x11GetRecordResponse\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.labmesh.v1.RecordView\"\xe5\x01\n\nRecordView\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06origin\x18\x04 \x01(\t\x12\x18\n\x10\x63heckpoint_age_s\x18\x05 \x01(\x01\x12(\n\x06status\x18\x06 \x01(\x0e\x32\x18.labmesh.v1.RecordStatus\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12,\n\x06\x65rased\x18\x14 \x01(\x0b\x32\x17.labmesh.v1.ErasureViewH\x00\x88\x01\x01\x12\x0f\n\x07granted\x18\x15 \x03(\tB\t\n\x07_erased\"q\n\x0b\x45rasureView\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x05 \x03(\t\x12\x0f\n\x07missing\x18\x06 \x03(\t\"!\n\x13\x45xportBundleRequest\x12\n\n\x02id\x18\x01 \x01(\t\"%\n\x14\x45xportBundleResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x12\n\x10GetStatusRequest\"\x8b\x02\n\x11GetStatusResponse\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x10\n\x08\x61lliance\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x16\n\x0eroster_version\x18\x04 \x01(\r\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0c\n\x04root\x18\x07 \x01(\x0c\x12\x0f\n\x07records\x18\x08 \x01(\x04\x12%\n\x05peers\x18\t \x03(\x0b\x32\x16.labmesh.v1.PeerStatus\x12\x0e\n\x06\x61larms\x18\n \x03(\t\x12\x15\n\rindex_backlog\x18\x0b \x01(\x04\x12\x0f\n\x07version\x18\x0c \x01(\t\x12\x0c\n\x04port\x18\r \x01(\r\"\xd7\x01\n\nPeerStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x10\n\x08verified\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\x12\x14\n\x0clast_contact\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x1c\n\x0f\x63lock_offset_ms\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bquarantined\x18\n \x01(\x04\x42\x12\n\x10_clock_offset_ms\"\x17\n\x15\x45xportAllianceRequest\"8\n\x16\x45xportAllianceResponse\x12\x0f\n\x07rosters\x18\x01 \x03(\x0c\x12\r\n\x05\x63\x61rds\x18\x02 \x03(\x0c\"L\n\x15ImportAllianceRequest\x12\x0f\n\x07rosters\x18\x01 \x03(\x0c\x12\r\n\x05\x63\x61rds\x18\x02 \x03(\x0c\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\">\n\x16ImportAllianceResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"8\n\x14\x46oundAllianceRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\x11\n\tthreshold\x18\x02 \x01(\r\"=\n\x15\x46oundAllianceResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\"\n\x11\x41\x64\x64MembersRequest\x12\r\n\x05\x63\x61rds\x18\x01 \x03(\x0c\":\n\x12\x41\x64\x64MembersResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"%\n\x13RemoveMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\"<\n\x14RemoveMemberResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\x13\n\x11\x43onfirmLogRequest\"\"\n\x12\x43onfirmLogResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\"1\n\x12GrantRecordRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x03(\t\"R\n\x13GrantRecordResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0f\n\x07granted\x18\x03 \x03(\t\x12\x0f\n\x07readers\x18\x04 \x03(\t\"A\n\x12\x45raseRecordRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07preview\x18\x03 \x01(\x08\"G\n\x13\x45raseRecordResponse\x12\x0e\n\x06\x65rased\x18\x01 \x03(\t\x12\x0f\n\x07\x61lready\x18\x02 \x03(\t\x12\x0f\n\x07readers\x18\x03 \x03(\t*\x9f\x01\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_STATUS_VISIBLE\x10\x01\x12\x1c\n\x18RECORD_STATUS_RESTRICTED\x10\x02\x12\x18\n\x14RECORD_STATUS_ERASED\x10\x03\x12\x1d\n\x19RECORD_STATUS_QUARANTINED\x10\x04\x32\xee\x08\n\x0bNodeService\x12;\n\x04Push\x12\x17.labmesh.v1.PushRequest\x1a\x18.labmesh.v1.PushResponse(\x01\x12N\n\x0bListRecords\x12\x1e.labmesh.v1.ListRecordsRequest\x1a\x1f.labmesh.v1.ListRecordsResponse\x12T\n\rSearchRecords\x12 .labmesh.v1.SearchRecordsRequest\x1a!.labmesh.v1.SearchRecordsResponse\x12H\n\tGetRecord\x12\x1c.labmesh.v1.GetRecordRequest\x1a\x1d.labmesh.v1.GetRecordResponse\x12S\n\x0c\x45xportBundle\x12\x1f.labmesh.v1.ExportBundleRequest\x1a .labmesh.v1.ExportBundleResponse0\x01\x12H\n\tGetStatus\x12\x1c.labmesh.v1.GetStatusRequest\x1a\x1d.labmesh.v1.GetStatusResponse\x12W\n\x0e\x45xportAlliance\x12!.labmesh.v1.ExportAllianceRequest\x1a\".labmesh.v1.ExportAllianceResponse\x12W\n\x0eImportAlliance\x12!.labmesh.v1.ImportAllianceRequest\x1a\".labmesh.v1.ImportAllianceResponse\x12T\n\rFoundAlliance\x12 .labmesh.v1.FoundAllianceRequest\x1a!.labmesh.v1.FoundAllianceResponse\x12K\n\nAddMembers\x12\x1d.labmesh.v1.AddMembersRequest\x1a\x1e.labmesh.v1.AddMembersResponse\x12Q\n\x0cRemoveMember\x12\x1f.labmesh.v1.RemoveMemberRequest\x1a .labmesh.v1.RemoveMemberResponse\x12K\n\nConfirmLog\x12\x1d.labmesh.v1.ConfirmLogRequest\x1a\x1e.labmesh.v1.ConfirmLogResponse\x12N\n\x0bGrantRecord\x12\x1e.labmesh.v1.GrantRecordRequest\x1a\x1f.labmesh.v1.GrantRecordResponse\x12N\n\x0b\x45raseRecord\x12\x1e.labmesh.v1.EraseRecordRequest\x1a\x1f.labmesh.v1.EraseRecordResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'labmesh.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDSTATUS']._serialized_start=2423
-  _globals['_RECORDSTATUS']._serialized_end=2582
+  _globals['_RECORDSTATUS']._serialized_start=2887
+  _globals['_RECORDSTATUS']._serialized_end=3046
   _globals['_PUSHREQUEST']._serialized_start=37
   _globals['_PUSHREQUEST']._serialized_end=142
   _globals['_PUSHOPTIONS']._serialized_start=144
@@ -60,41 +60,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRECORDRESPONSE']._serialized_start=1021
   _globals['_GETRECORDRESPONSE']._serialized_end=1080
   _globals['_RECORDVIEW']._serialized_start=1083
-  _globals['_RECORDVIEW']._serialized_end=1238
-  _globals['_EXPORTBUNDLEREQUEST']._serialized_start=1240
-  _globals['_EXPORTBUNDLEREQUEST']._serialized_end=1273
-  _globals['_EXPORTBUNDLERESPONSE']._serialized_start=1275
-  _globals['_EXPORTBUNDLERESPONSE']._serialized_end=1312
-  _globals['_GETSTATUSREQUEST']._serialized_start=1314
-  _globals['_GETSTATUSREQUEST']._serialized_end=1332
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1335
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1602
-  _globals['_PEERSTATUS']._serialized_start=1605
-  _globals['_PEERSTATUS']._serialized_end=1820
-  _globals['_EXPORTALLIANCEREQUEST']._serialized_start=1822
-  _globals['_EXPORTALLIANCEREQUEST']._serialized_end=1845
-  _globals['_EXPORTALLIANCERESPONSE']._serialized_start=1847
-  _globals['_EXPORTALLIANCERESPONSE']._serialized_end=1903
-  _globals['_IMPORTALLIANCEREQUEST']._serialized_start=1905
-  _globals['_IMPORTALLIANCEREQUEST']._serialized_end=1981
-  _globals['_IMPORTALLIANCERESPONSE']._serialized_start=1983
-  _globals['_IMPORTALLIANCERESPONSE']._serialized_end=2045
-  _globals['_FOUNDALLIANCEREQUEST']._serialized_start=2047
-  _globals['_FOUNDALLIANCEREQUEST']._serialized_end=2103
-  _globals['_FOUNDALLIANCERESPONSE']._serialized_start=2105
-  _globals['_FOUNDALLIANCERESPONSE']._serialized_end=2166
-  _globals['_ADDMEMBERSREQUEST']._serialized_start=2168
-  _globals['_ADDMEMBERSREQUEST']._serialized_end=2202
-  _globals['_ADDMEMBERSRESPONSE']._serialized_start=2204
-  _globals['_ADDMEMBERSRESPONSE']._serialized_end=2262
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=2264
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=2301
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=2303
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=2363
-  _globals['_CONFIRMLOGREQUEST']._serialized_start=2365
-  _globals['_CONFIRMLOGREQUEST']._serialized_end=2384
-  _globals['_CONFIRMLOGRESPONSE']._serialized_start=2386
-  _globals['_CONFIRMLOGRESPONSE']._serialized_end=2420
-  _globals['_NODESERVICE']._serialized_start=2585
-  _globals['_NODESERVICE']._serialized_end=3559
+  _globals['_RECORDVIEW']._serialized_end=1312
+  _globals['_ERASUREVIEW']._serialized_start=1314
+  _globals['_ERASUREVIEW']._serialized_end=1427
+  _globals['_EXPORTBUNDLEREQUEST']._serialized_start=1429
+  _globals['_EXPORTBUNDLEREQUEST']._serialized_end=1462
+  _globals['_EXPORTBUNDLERESPONSE']._serialized_start=1464
+  _globals['_EXPORTBUNDLERESPONSE']._serialized_end=1501
+  _globals['_GETSTATUSREQUEST']._serialized_start=1503
+  _globals['_GETSTATUSREQUEST']._serialized_end=1521
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1524
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1791
+  _globals['_PEERSTATUS']._serialized_start=1794
+  _globals['_PEERSTATUS']._serialized_end=2009
+  _globals['_EXPORTALLIANCEREQUEST']._serialized_start=2011
+  _globals['_EXPORTALLIANCEREQUEST']._serialized_end=2034
+  _globals['_EXPORTALLIANCERESPONSE']._serialized_start=2036
+  _globals['_EXPORTALLIANCERESPONSE']._serialized_end=2092
+  _globals['_IMPORTALLIANCEREQUEST']._serialized_start=2094
+  _globals['_IMPORTALLIANCEREQUEST']._serialized_end=2170
+  _globals['_IMPORTALLIANCERESPONSE']._serialized_start=2172
+  _globals['_IMPORTALLIANCERESPONSE']._serialized_end=2234
+  _globals['_FOUNDALLIANCEREQUEST']._serialized_start=2236
+  _globals['_FOUNDALLIANCEREQUEST']._serialized_end=2292
+  _globals['_FOUNDALLIANCERESPONSE']._serialized_start=2294
+  _globals['_FOUNDALLIANCERESPONSE']._serialized_end=2355
+  _globals['_ADDMEMBERSREQUEST']._serialized_start=2357
+  _globals['_ADDMEMBERSREQUEST']._serialized_end=2391
+  _globals['_ADDMEMBERSRESPONSE']._serialized_start=2393
+  _globals['_ADDMEMBERSRESPONSE']._serialized_end=2451
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=2453
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=2490
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=2492
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=2552
+  _globals['_CONFIRMLOGREQUEST']._serialized_start=2554
+  _globals['_CONFIRMLOGREQUEST']._serialized_end=2573
+  _globals['_CONFIRMLOGRESPONSE']._serialized_start=2575
+  _globals['_CONFIRMLOGRESPONSE']._serialized_end=2609
+  _globals['_GRANTRECORDREQUEST']._serialized_start=2611
+  _globals['_GRANTRECORDREQUEST']._serialized_end=2660
+  _globals['_GRANTRECORDRESPONSE']._serialized_start=2662
+  _globals['_GRANTRECORDRESPONSE']._serialized_end=2744
+  _globals['_ERASERECORDREQUEST']._serialized_start=2746
+  _globals['_ERASERECORDREQUEST']._serialized_end=2811
+  _globals['_ERASERECORDRESPONSE']._serialized_start=2813
+  _globals['_ERASERECORDRESPONSE']._serialized_end=2884
+  _globals['_NODESERVICE']._serialized_start=3049
+  _globals['_NODESERVICE']._serialized_end=4183
 # @@protoc_insertion_point(module_scope)

@@ -458,6 +458,8 @@ class RecordView(_message.Message):
     CHECKPOINT_AGE_S_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    GRANTED_FIELD_NUMBER: _builtins.int
     record: _builtins.bytes
     """The record's canonical bytes."""
     id: _builtins.str
@@ -472,6 +474,14 @@ class RecordView(_message.Message):
     """What may be said about it."""
     reason: _builtins.str
     """Why it is quarantined; empty otherwise."""
+    @_builtins.property
+    def erased(self) -> Global___ErasureView:
+        """Set when it was erased; then `record` is empty."""
+
+    @_builtins.property
+    def granted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members outside the record's own audience to whom a grant has opened it since."""
+
     def __init__(
         self,
         *,
@@ -482,14 +492,64 @@ class RecordView(_message.Message):
         checkpoint_age_s: _builtins.float = ...,
         status: Global___RecordStatus.ValueType = ...,
         reason: _builtins.str = ...,
+        erased: Global___ErasureView | None = ...,
+        granted: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_erased", b"_erased", "erased", b"erased"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_erased", b"_erased", "checkpoint_age_s", b"checkpoint_age_s", "erased", b"erased", "granted", b"granted", "id", b"id", "index", b"index", "origin", b"origin", "reason", b"reason", "record", b"record", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__erased: _TypeAlias = _typing.Literal["erased"]  # noqa: Y015
+    _WhichOneofArgType__erased: _TypeAlias = _typing.Literal["_erased", b"_erased"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__erased) -> _WhichOneofReturnType__erased | None: ...
+
+Global___RecordView: _TypeAlias = RecordView  # noqa: Y015
+
+@_typing.final
+class ErasureView(_message.Message):
+    """How a record was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    at: _builtins.str
+    """When its author erased it, ISO 8601."""
+    reason: _builtins.str
+    """Why."""
+    index: _builtins.int
+    """Index of the erasure in the author's log."""
+    revision: _builtins.int
+    """The revision that was erased."""
+    @_builtins.property
+    def acknowledged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members that have said that it is gone there; known to its author only."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Active members that could read it and have not said so yet; known to its author only."""
+
+    def __init__(
+        self,
+        *,
+        at: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        index: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        acknowledged: _abc.Iterable[_builtins.str] | None = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_age_s", b"checkpoint_age_s", "id", b"id", "index", b"index", "origin", b"origin", "reason", b"reason", "record", b"record", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "at", b"at", "index", b"index", "missing", b"missing", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecordView: _TypeAlias = RecordView  # noqa: Y015
+Global___ErasureView: _TypeAlias = ErasureView  # noqa: Y015
 
 @_typing.final
 class ExportBundleRequest(_message.Message):
@@ -981,3 +1041,135 @@ class ConfirmLogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfirmLogResponse: _TypeAlias = ConfirmLogResponse  # noqa: Y015
+
+@_typing.final
+class GrantRecordRequest(_message.Message):
+    """Who else may read which record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of a record of this member, with or without a revision."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of active members."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        members: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantRecordRequest: _TypeAlias = GrantRecordRequest  # noqa: Y015
+
+@_typing.final
+class GrantRecordResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    GRANTED_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the record, with the revision that was granted."""
+    index: _builtins.int
+    """Index of its entry."""
+    @_builtins.property
+    def granted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members who may read it only now; empty when nothing was appended."""
+
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Everybody who may read it beside the author; `*` alone for the alliance."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        index: _builtins.int = ...,
+        granted: _abc.Iterable[_builtins.str] | None = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "id", b"id", "index", b"index", "readers", b"readers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantRecordResponse: _TypeAlias = GrantRecordResponse  # noqa: Y015
+
+@_typing.final
+class EraseRecordRequest(_message.Message):
+    """What to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of a record of this member; without a revision every one of them."""
+    reason: _builtins.str
+    """Why; everybody who could read the record reads this."""
+    preview: _builtins.bool
+    """Only say what would be erased."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        preview: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "preview", b"preview", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseRecordRequest: _TypeAlias = EraseRecordRequest  # noqa: Y015
+
+@_typing.final
+class EraseRecordResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASED_FIELD_NUMBER: _builtins.int
+    ALREADY_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def erased(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids, with revisions, that are erased by this call."""
+
+    @_builtins.property
+    def already(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids, with revisions, that were erased before."""
+
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Active members whose nodes are to delete it, too."""
+
+    def __init__(
+        self,
+        *,
+        erased: _abc.Iterable[_builtins.str] | None = ...,
+        already: _abc.Iterable[_builtins.str] | None = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already", b"already", "erased", b"erased", "readers", b"readers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseRecordResponse: _TypeAlias = EraseRecordResponse  # noqa: Y015

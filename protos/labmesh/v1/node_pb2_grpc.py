@@ -95,6 +95,16 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogResponse.FromString,
                 _registered_method=True)
+        self.GrantRecord = channel.unary_unary(
+                '/labmesh.v1.NodeService/GrantRecord',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.GrantRecordRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.GrantRecordResponse.FromString,
+                _registered_method=True)
+        self.EraseRecord = channel.unary_unary(
+                '/labmesh.v1.NodeService/EraseRecord',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.EraseRecordRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.EraseRecordResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -185,6 +195,20 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GrantRecord(self, request, context):
+        """Open one record of this member to further members.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseRecord(self, request, context):
+        """Delete one record of this member for good, here and at every peer that holds it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +271,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ConfirmLog,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogResponse.SerializeToString,
+            ),
+            'GrantRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantRecord,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.GrantRecordRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.GrantRecordResponse.SerializeToString,
+            ),
+            'EraseRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseRecord,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.EraseRecordRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.EraseRecordResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +608,60 @@ class NodeService:
             '/labmesh.v1.NodeService/ConfirmLog',
             labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.ConfirmLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/GrantRecord',
+            labmesh_dot_v1_dot_node__pb2.GrantRecordRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.GrantRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/EraseRecord',
+            labmesh_dot_v1_dot_node__pb2.EraseRecordRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.EraseRecordResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,10 @@ class NodeServiceStub:
     """Sign the next roster version with one member removed."""
     ConfirmLog: _grpc.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]
     """Publish although too few peers have answered since the start."""
+    GrantRecord: _grpc.UnaryUnaryMultiCallable[_node_pb2.GrantRecordRequest, _node_pb2.GrantRecordResponse]
+    """Open one record of this member to further members."""
+    EraseRecord: _grpc.UnaryUnaryMultiCallable[_node_pb2.EraseRecordRequest, _node_pb2.EraseRecordResponse]
+    """Delete one record of this member for good, here and at every peer that holds it."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -87,6 +91,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Sign the next roster version with one member removed."""
     ConfirmLog: _aio.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]  # type: ignore[assignment]
     """Publish although too few peers have answered since the start."""
+    GrantRecord: _aio.UnaryUnaryMultiCallable[_node_pb2.GrantRecordRequest, _node_pb2.GrantRecordResponse]  # type: ignore[assignment]
+    """Open one record of this member to further members."""
+    EraseRecord: _aio.UnaryUnaryMultiCallable[_node_pb2.EraseRecordRequest, _node_pb2.EraseRecordResponse]  # type: ignore[assignment]
+    """Delete one record of this member for good, here and at every peer that holds it."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node, over the Unix socket in its home."""
@@ -186,5 +194,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ConfirmLogResponse, _abc.Awaitable[_node_pb2.ConfirmLogResponse]]:
         """Publish although too few peers have answered since the start."""
+
+    @_abc_1.abstractmethod
+    def GrantRecord(
+        self,
+        request: _node_pb2.GrantRecordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.GrantRecordResponse, _abc.Awaitable[_node_pb2.GrantRecordResponse]]:
+        """Open one record of this member to further members."""
+
+    @_abc_1.abstractmethod
+    def EraseRecord(
+        self,
+        request: _node_pb2.EraseRecordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.EraseRecordResponse, _abc.Awaitable[_node_pb2.EraseRecordResponse]]:
+        """Delete one record of this member for good, here and at every peer that holds it."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -52,6 +52,11 @@ class PeerServiceStub:
                 request_serializer=labmesh_dot_v1_dot_peer__pb2.ExchangeCheckpointsRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_peer__pb2.ExchangeCheckpointsResponse.FromString,
                 _registered_method=True)
+        self.AcknowledgeErasure = channel.unary_unary(
+                '/labmesh.v1.PeerService/AcknowledgeErasure',
+                request_serializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -83,6 +88,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcknowledgeErasure(self, request, context):
+        """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -100,6 +112,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.ExchangeCheckpoints,
                     request_deserializer=labmesh_dot_v1_dot_peer__pb2.ExchangeCheckpointsRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_peer__pb2.ExchangeCheckpointsResponse.SerializeToString,
+            ),
+            'AcknowledgeErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeErasure,
+                    request_deserializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -186,6 +203,33 @@ class PeerService:
             '/labmesh.v1.PeerService/ExchangeCheckpoints',
             labmesh_dot_v1_dot_peer__pb2.ExchangeCheckpointsRequest.SerializeToString,
             labmesh_dot_v1_dot_peer__pb2.ExchangeCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.PeerService/AcknowledgeErasure',
+            labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureRequest.SerializeToString,
+            labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureResponse.FromString,
             options,
             channel_credentials,
             insecure,

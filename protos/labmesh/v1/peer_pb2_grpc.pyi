@@ -46,6 +46,8 @@ class PeerServiceStub:
     """Which checkpoints the two nodes hold of every log, with the cosignatures known. A first call carries the digest
     alone; only when the digests differ does the answer carry notes, and the caller tells its own in a second call.
     """
+    AcknowledgeErasure: _grpc.UnaryUnaryMultiCallable[_peer_pb2.AcknowledgeErasureRequest, _peer_pb2.AcknowledgeErasureResponse]
+    """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -65,6 +67,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Which checkpoints the two nodes hold of every log, with the cosignatures known. A first call carries the digest
     alone; only when the digests differ does the answer carry notes, and the caller tells its own in a second call.
     """
+    AcknowledgeErasure: _aio.UnaryUnaryMultiCallable[_peer_pb2.AcknowledgeErasureRequest, _peer_pb2.AcknowledgeErasureResponse]  # type: ignore[assignment]
+    """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """What nodes of one alliance say to each other, over mutual TLS. The caller is the member whose card holds exactly the
@@ -99,5 +103,13 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Which checkpoints the two nodes hold of every log, with the cosignatures known. A first call carries the digest
         alone; only when the digests differ does the answer carry notes, and the caller tells its own in a second call.
         """
+
+    @_abc_1.abstractmethod
+    def AcknowledgeErasure(
+        self,
+        request: _peer_pb2.AcknowledgeErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.AcknowledgeErasureResponse, _abc.Awaitable[_peer_pb2.AcknowledgeErasureResponse]]:
+        """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

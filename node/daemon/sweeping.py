@@ -1,0 +1,53 @@
+"""Sweep behind erasures, as soon as there are any, until nothing of them is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from node.errors import StoreError
+from node.store.sweep import Sweeper
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+FAILED_RETRY_S = 60.0
+
+
+class Sweeping:
+    """The daemon's part that sweeps. Lives on the event loop."""
+
+    def __init__(self, sweeper: Sweeper, *, on_swept: Callable[[], None], on_alarm: Callable[[str], None]) -> None:
+        """Call `on_swept` when something is gone for good, so that authors are told."""
+        self._sweeper, self._on_swept, self._on_alarm = sweeper, on_swept, on_alarm
+        self._work = asyncio.Event()
+
+    def notice(self) -> None:
+        """A log moved: there may be erasures in it."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Sweep what an earlier process left, then whatever comes; until cancelled."""
+        while True:
+            self._work.clear()
+            pause_s = await self._sweep()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+
+    async def _sweep(self) -> float | None:
+        """Sweep once; returns after how many seconds to look again, None for when something new comes."""
+        try:
+            done = await asyncio.to_thread(self._sweeper.sweep)
+        except StoreError as error:
+            self._on_alarm(
+                f"what was erased is not yet gone from the files of this node ({error.message}); "
+                "it is tried again every minute: is the disk full?"
+            )
+            return FAILED_RETRY_S
+        if done:
+            self._on_swept()
+        return RETRY_S if done is False else None

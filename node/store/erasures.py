@@ -1,0 +1,193 @@
+"""What was erased, who has said that it is gone there too, and what is still to be swept. Rows are made by `effects`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Row, Select, select, update
+
+from node.core.names import RecordId
+from node.core.record import may_read
+from node.core.times import format_milliseconds
+from node.store.database import Database
+from node.store.rows import parse_audience
+from node.store.tables import (
+    INDEX_BITS,
+    AcknowledgementRow,
+    ErasureRow,
+    LogRow,
+    OpeningRow,
+    index_of,
+    position_of,
+    table_of,
+)
+
+ACKNOWLEDGED_AT_ONCE_MAX = 1000
+
+_LOG, _OPENING, _ERASURE, _ACKNOWLEDGEMENT = (
+    table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow), table_of(AcknowledgementRow)
+)  # fmt: skip
+_KEYS_PER_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedRecord:
+    """An entry without an opening, because its author said so in the entry `statement_index` of its log.
+
+    `audience` is who could read it, and so learns of the erasure: `("*",)`, or member ids.
+    """
+
+    log_id: int
+    origin: str
+    author: str
+    index: int
+    kind: str
+    key: str
+    revision: int
+    reason: str
+    erased_ms: int
+    statement_index: int
+    audience: tuple[str, ...]
+    head_ms: int
+
+    @property
+    def id(self) -> str:
+        """The id without the revision."""
+        return f"{self.author}/{self.kind}/{self.key}"
+
+    @property
+    def erased_at(self) -> str:
+        """When the author erased it."""
+        return format_milliseconds(datetime.fromtimestamp(self.erased_ms / 1000, UTC))
+
+    def sentence(self) -> str:
+        """What to tell somebody who asks for it."""
+        return f"{self.id}@{self.revision} was erased by its author at {self.erased_at}: {self.reason}"
+
+
+class ErasureStore:
+    """Reads erasures; writes acknowledgements and what is done."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database."""
+        self._database = database
+
+    def find(self, record_id: RecordId) -> ErasedRecord | None:
+        """One erased record; without a revision the newest of the erased ones."""
+        conditions = [
+            _LOG.c.member == record_id.author,
+            _ERASURE.c.kind == record_id.kind,
+            _ERASURE.c.key == record_id.key,
+        ]
+        if record_id.revision is not None:
+            conditions.append(_ERASURE.c.revision == record_id.revision)
+        statement = _select().where(*conditions).order_by(_ERASURE.c.revision.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(statement).one_or_none()
+        return None if row is None else _erased(row)
+
+    def newest(self, log_id: int, kind: str, keys: Iterable[str]) -> dict[str, ErasedRecord]:
+        """The newest erased revision of those keys that have one, in one log."""
+        wanted, found = list(dict.fromkeys(keys)), {}
+        with self._database.read() as connection:
+            if (
+                connection.execute(select(_ERASURE.c.position).where(_ERASURE.c.log_id == log_id).limit(1)).one_or_none()
+                is None
+            ):
+                return {}
+            for i in range(0, len(wanted), _KEYS_PER_QUERY):
+                keys_here = _ERASURE.c.key.in_(wanted[i : i + _KEYS_PER_QUERY])
+                statement = _select().where(_ERASURE.c.log_id == log_id, _ERASURE.c.kind == kind, keys_here)
+                for row in connection.execute(statement.order_by(_ERASURE.c.revision)):
+                    found[row.key] = _erased(row)
+        return found
+
+    # Sweeping
+
+    def unswept(self) -> list[int]:
+        """Positions of which the search index, free pages or a write-ahead log may still hold something."""
+        statement = select(_ERASURE.c.position).where(_ERASURE.c.swept.is_(False)).order_by(_ERASURE.c.position)
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def save_swept(self, positions: Sequence[int]) -> None:
+        """Nothing is left of these."""
+        with self._database.write() as connection:
+            for position in positions:
+                connection.execute(update(_ERASURE).where(_ERASURE.c.position == position).values(swept=True))
+
+    # Acknowledging
+
+    def to_acknowledge(self, log_id: int) -> list[int]:
+        """Entries of a log that are gone here for good, and of which its author does not know that; some at a time."""
+        statement = (
+            select(_ERASURE.c.position)
+            .where(_ERASURE.c.log_id == log_id, _ERASURE.c.swept.is_(True), _ERASURE.c.told.is_(False))
+            .order_by(_ERASURE.c.position)
+            .limit(ACKNOWLEDGED_AT_ONCE_MAX)
+        )
+        with self._database.read() as connection:
+            return [index_of(position) for position in connection.execute(statement).scalars()]
+
+    def save_told(self, log_id: int, indexes: Iterable[int]) -> None:
+        """The author knows that these are gone here."""
+        with self._database.write() as connection:
+            for index in indexes:
+                here = _ERASURE.c.position == position_of(log_id, index)
+                connection.execute(update(_ERASURE).where(here).values(told=True))
+
+    def save_acknowledgements(self, log_id: int, indexes: Collection[int], *, member: str, now_ms: int) -> list[int]:
+        """A member says that these entries are gone there; returns those that were erased and that it could read."""
+        positions = [position_of(log_id, index) for index in indexes]
+        with self._database.write() as connection:
+            found = [_erased(row) for row in connection.execute(_select().where(_ERASURE.c.position.in_(positions)))]
+            taken = [item.index for item in found if may_read(item.audience, author=item.author, reader=member)]
+            rows = [(position_of(log_id, index), member, now_ms) for index in taken]
+            columns = ("position", "member", "time_ms")
+            self._database.insert_rows(connection, _ACKNOWLEDGEMENT, columns, rows, prefix="OR IGNORE")
+        return taken
+
+    def acknowledged_by(self, log_id: int, index: int) -> list[str]:
+        """The members that have said so, sorted."""
+        here = _ACKNOWLEDGEMENT.c.position == position_of(log_id, index)
+        with self._database.read() as connection:
+            return sorted(connection.execute(select(_ACKNOWLEDGEMENT.c.member).where(here)).scalars())
+
+
+def _select() -> Select[tuple[object, ...]]:
+    statement_at = _ERASURE.c.log_id.op("<<")(INDEX_BITS) + _ERASURE.c.statement_index
+    return select(
+        _ERASURE.c.position,
+        _ERASURE.c.kind,
+        _ERASURE.c.key,
+        _ERASURE.c.revision,
+        _ERASURE.c.reason,
+        _ERASURE.c.erased_ms,
+        _ERASURE.c.statement_index,
+        _OPENING.c.audience,
+        _LOG.c.id.label("log_id"),
+        _LOG.c.origin,
+        _LOG.c.member,
+        _LOG.c.head_ms,
+    ).select_from(
+        _ERASURE.join(_LOG, _LOG.c.id == _ERASURE.c.log_id).outerjoin(_OPENING, _OPENING.c.position == statement_at)
+    )
+
+
+def _erased(row: Row[tuple[object, ...]]) -> ErasedRecord:
+    return ErasedRecord(
+        log_id=row.log_id,
+        origin=row.origin,
+        author=row.member,
+        index=index_of(row.position),
+        kind=row.kind,
+        key=row.key,
+        revision=row.revision,
+        reason=row.reason,
+        erased_ms=row.erased_ms,
+        statement_index=row.statement_index,
+        audience=parse_audience(row.audience or ""),
+        head_ms=row.head_ms,
+    )
