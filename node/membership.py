@@ -16,6 +16,7 @@ from types import MappingProxyType
 from node.clock import Clock
 from node.core.alliance import Alliance, SignedCard, format_card, format_roster, found_alliance, load_alliance
 from node.core.card import CARD_TYPE, Card, card_content, parse_card, verify_card
+from node.core.conflict import Conflict, find_card_conflict, find_roster_conflict
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import Sign
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
@@ -35,10 +36,15 @@ class IdentityKey:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken."""
+    """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken.
+
+    `conflicts` are pairs of envelopes, the held one first: rosters of one version that one council key has signed, or
+    cards of one `seq` that one identity key has signed.
+    """
 
     changed: bool
     faults: tuple[str, ...]
+    conflicts: tuple[Conflict, ...] = ()
 
 
 class Membership:
@@ -190,15 +196,21 @@ class Membership:
         with self._lock:
             alliance = before = self.joined
             faults: list[str] = []
-            for accept, raws in ((Alliance.accept_roster, rosters), (Alliance.accept_card, cards)):
+            conflicts: list[Conflict] = []
+            for accept, find_conflict, raws in (
+                (Alliance.accept_roster, find_roster_conflict, rosters),
+                (Alliance.accept_card, find_card_conflict, cards),
+            ):
                 for raw in raws:
                     try:
                         alliance = accept(alliance, raw)
                     except (PeerFaultError, GovernanceError, FormatError) as error:
                         faults.append(error.message)
+                        if conflict := find_conflict(alliance, raw):
+                            conflicts.append(conflict)
             if alliance is not before:
                 self._adopt(alliance)
-            return Update(alliance is not before, tuple(faults))
+            return Update(alliance is not before, tuple(faults), tuple(conflicts))
 
     def newer_than(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
         """Roster and card envelopes that someone with these does not have yet."""
