@@ -95,6 +95,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 cards_digest=parts.membership.cards_digest(),
                 caller_note=await asyncio.to_thread(parts.exchange.note_for, caller),
                 time_ms=milliseconds(parts.clock()),
+                roster_hash=bytes.fromhex(parts.membership.joined.fingerprint),
             )
 
         return await answered(answer(), context)
