@@ -69,6 +69,10 @@ class Roster:
         """Ids of the members whose status is active, sorted."""
         return sorted(name for name, member in self.members.items() if member.status == "active")
 
+    def has_removed(self, member: str) -> bool:
+        """Whether this version says that the member is removed."""
+        return member in self.members and self.members[member].status == "removed"
+
 
 def quorum_default(active: int) -> int:
     """Half of the other members, rounded up, at least 1 and at most 5."""

@@ -113,9 +113,7 @@ class MembershipStore:
             ]
             if rows:
                 connection.execute(insert(_ROSTER), rows)
-            for member, entry in alliance.roster.members.items():
-                if entry.cut is not None:
-                    connection.execute(update(_LOG).where(_LOG.c.member == member).values(cut_size=entry.cut.size))
+            _save_cuts(connection, alliance)
             have = set(connection.execute(select(_CARD.c.hash)).scalars())
             self._insert_cards(
                 connection,
@@ -125,6 +123,11 @@ class MembershipStore:
                     if envelope.hash not in have
                 ),
             )
+
+    def save_cuts(self, alliance: Alliance) -> None:
+        """Write where the roster ends the logs of removed members; a home made by an older version does not know it."""
+        with self._database.write() as connection:
+            _save_cuts(connection, alliance)
 
     def save_signed(self, signed: SignedVersion) -> None:
         """Write what this home signs, before the signature leaves the process; the same again brings newer signatures.
@@ -166,3 +169,9 @@ def _claim(connection: Connection, signed: SignedVersion) -> None:
             f"this home has signed another roster of version {signed.version} already, and nobody signs two of one version",
             hint="see it, or write its file again: labmesh roster proposal; others can still sign what you want",
         )
+
+
+def _save_cuts(connection: Connection, alliance: Alliance) -> None:
+    for member, entry in alliance.roster.members.items():
+        if entry.cut is not None:
+            connection.execute(update(_LOG).where(_LOG.c.member == member).values(cut_size=entry.cut.size))
