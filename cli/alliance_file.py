@@ -1,6 +1,7 @@
-"""The file that a newcomer gets: the chain of rosters and the known cards, each a signed envelope, in one JSON document.
+"""Files with signed envelopes: what a newcomer gets, a card, and a roster on its way through the council.
 
-    {"rosters": [envelope, …], "cards": [envelope, …]}
+    {"rosters": [envelope, …], "cards": [envelope, …]}      roster export: the chain of rosters and the known cards
+    {"roster": envelope, "cards": [envelope, …]}            a proposal: the next roster, and the cards that go with it
 
 Nothing is believed here: whoever takes the envelopes verifies them.
 """
@@ -15,6 +16,7 @@ from node.errors import FormatError
 ENVELOPE_MEMBERS = {"payload", "payloadType", "signatures"}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 EXPORT_HINT = "ask a member for the file that `labmesh roster export -o FILE` writes"
+PROPOSAL_HINT = "name the file that `labmesh roster add`, or another change of the roster, wrote"
 CARD_HINT = "ask the newcomer for the file that `labmesh card -o FILE` writes"
 
 
@@ -27,6 +29,8 @@ class AllianceFile:
 
     rosters: list[bytes]
     cards: list[bytes]
+    is_proposal: bool = False
+    """Whether it is a proposal: one roster, of use only where the ones before are held."""
 
 
 def format_alliance_file(content: AllianceFile) -> bytes:
@@ -54,12 +58,34 @@ def parse_alliance_file(raw: bytes, name: str) -> AllianceFile:
     content = _parse_json(raw, name, EXPORT_HINT)
     if _is_envelope(content):
         _refuse(name, f"is {_envelope_noun(content)}, not the file of an alliance", EXPORT_HINT)
+    if _is_proposal(content):
+        return AllianceFile([dumps_canonical(content["roster"])], list(map(dumps_canonical, content["cards"])), True)
     if not isinstance(content, dict) or set(content) != {"rosters", "cards"}:
         _refuse(name, "is not the file of an alliance", EXPORT_HINT)
     rosters, cards = content["rosters"], content["cards"]
     if not _are_envelopes(rosters) or not _are_envelopes(cards) or not rosters:
         _refuse(name, "is damaged: its rosters or cards are not signed envelopes", EXPORT_HINT)
     return AllianceFile([dumps_canonical(one) for one in rosters], [dumps_canonical(one) for one in cards])
+
+
+def parse_proposal_file(raw: bytes, name: str) -> bytes:
+    """Read a proposal, and give it in its canonical form; `name` is the file's, for messages.
+
+    Raises:
+        FormatError: it is another file.
+    """
+    from node.core.canonical import dumps_canonical
+
+    content = _parse_json(raw, name, PROPOSAL_HINT)
+    if isinstance(content, dict) and set(content) == {"rosters", "cards"}:
+        _refuse(
+            name, "is the file of an alliance, not a proposal", f"{PROPOSAL_HINT}; this one goes into: labmesh join FILE"
+        )
+    if _is_envelope(content):
+        _refuse(name, f"is {_envelope_noun(content)}, not a proposal", PROPOSAL_HINT)
+    if not _is_proposal(content):
+        _refuse(name, "is not a proposal", PROPOSAL_HINT)
+    return dumps_canonical(content)
 
 
 def parse_card_file(raw: bytes, name: str) -> bytes:
@@ -74,6 +100,8 @@ def parse_card_file(raw: bytes, name: str) -> bytes:
     content = _parse_json(raw, name, CARD_HINT)
     if isinstance(content, dict) and set(content) == {"rosters", "cards"}:
         _refuse(name, "is the file of an alliance, not a card", CARD_HINT)
+    if _is_proposal(content):
+        _refuse(name, "is a proposal, not a card", CARD_HINT)
     if not _is_envelope(content):
         _refuse(name, "is not a card", CARD_HINT)
     envelope = dumps_canonical(content)
@@ -99,6 +127,12 @@ def _parse_json(raw: bytes, name: str, hint: str) -> Json:
 
 def _is_envelope(content: Json) -> bool:
     return isinstance(content, dict) and set(content) == ENVELOPE_MEMBERS
+
+
+def _is_proposal(content: Json) -> bool:
+    if not isinstance(content, dict) or set(content) != {"roster", "cards"}:
+        return False
+    return _is_envelope(content["roster"]) and _are_envelopes(content["cards"])
 
 
 def _are_envelopes(contents: Json) -> bool:

@@ -129,8 +129,17 @@ def _check_roster(facts: Facts) -> Iterator[Finding]:
         hint = "type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE"
         yield Finding("roster", "warning", "this node does not belong to an alliance yet", hint)
         return
-    hint = "the council signs a new version when it adds or removes a member; then peers pass it on"
+    expiry = [notice for notice in facts.notices if notice.subject == "expiry"]
+    hint = expiry[0].hint if expiry else "a council member types: labmesh roster renew"
     yield _expiry("roster", f"roster version {facts.roster_version}", facts.roster_expires, facts.now, hint=hint)
+
+
+def _check_membership(facts: Facts) -> Iterator[Finding]:
+    found = [notice for notice in facts.notices if notice.subject == "membership"]
+    for notice in found:
+        yield Finding("membership", notice.level, notice.sentence, notice.hint)
+    if facts.joined and not found:
+        yield Finding("membership", "ok", "this member is active, with the identity key of this home")
 
 
 def _check_daemon(facts: Facts) -> Iterator[Finding]:
@@ -156,7 +165,8 @@ def _check_state(facts: Facts) -> Iterator[Finding]:
     else:
         level: Level = "error" if state == "degraded" else "warning"
         yield Finding("state", level, f"the node is {state}", "see the alarms: labmesh status")
-    for alarm in facts.daemon.alarms:
+    told = {str(notice) for notice in facts.notices}  # by checks of their own, which also work without a running node
+    for alarm in (alarm for alarm in facts.daemon.alarms if alarm not in told):
         yield Finding("alarm", "error", alarm, "type: labmesh status")
 
 
@@ -226,6 +236,7 @@ CHECKS: tuple[Callable[[Facts], Iterable[Finding]], ...] = (
     _check_disk,
     _check_certificate,
     _check_roster,
+    _check_membership,
     _check_daemon,
     _check_state,
     _check_peers,

@@ -18,7 +18,9 @@ from node.clock import utc_now
 from node.errors import LabmeshError
 
 if TYPE_CHECKING:
+    from cli.governance import HeldAlliance
     from node.core.card import Card
+    from node.core.standing import Notice
     from node.home import Home
 
 CONNECT_DEADLINE_S = 3.0
@@ -104,9 +106,18 @@ def _examine_database(facts: Facts, home: Home) -> Facts:
         joined=roster is not None,
         roster_version=roster.version if roster else 0,
         roster_expires=roster.expires if roster else None,
+        notices=_notices(held, card, facts.now),
         certificates_end=_certificates_end(card),
         addresses=list(_try_addresses(card.endpoints)),
     )
+
+
+def _notices(held: HeldAlliance, card: Card, now: datetime) -> list[Notice]:
+    from node.core.standing import build_notices
+
+    if held.alliance is None:
+        return []
+    return build_notices(held.alliance, held.identity.member, card.identity_key, now=now)
 
 
 def _certificates_end(card: Card) -> list[datetime]:

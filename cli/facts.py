@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from node.core.standing import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Facts:
     joined: bool | None = None
     roster_version: int = 0
     roster_expires: datetime | None = None
+    notices: Sequence[Notice] = ()
+    """How the member stands in its alliance, where its people must be told."""
     daemon: DaemonFacts | None = None
     daemon_fault: Fault | None = None
     addresses: Sequence[tuple[str, str]] | None = None

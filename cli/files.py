@@ -50,10 +50,7 @@ def write_output(name: str, content: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    if any((folder / "labmesh.sqlite").exists() for folder in (path.parent, path.parent.parent)):
-        raise UsageFault(f"{path} lies in the home of a node, whose files must not be replaced", hint="name another place")
-    if not path.parent.is_dir():
-        raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
+    _require_place(path)
     import tempfile
 
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
@@ -67,6 +64,22 @@ def write_output(name: str, content: bytes) -> None:
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def require_place(name: str, *, free: bool) -> None:
+    """Refuse a place where `write_output` would fail; with `free`, also one where a file lies already."""
+    path = Path(os.path.realpath(name))
+    if free and path.exists():
+        raise UsageFault(f"{display_name(name)} exists already", hint="name another file with -o, or remove this one")
+    if not path.exists() or path.is_file():
+        _require_place(path)
+
+
+def _require_place(path: Path) -> None:
+    if any((folder / "labmesh.sqlite").exists() for folder in (path.parent, path.parent.parent)):
+        raise UsageFault(f"{path} lies in the home of a node, whose files must not be replaced", hint="name another place")
+    if not path.parent.is_dir():
+        raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
 
 
 def display_name(name: str) -> str:

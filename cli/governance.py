@@ -17,9 +17,11 @@ from cli.app import App
 from node.errors import HomeError, PeerUnreachableError
 
 if TYPE_CHECKING:
+    from labmesh.v1 import node_pb2
     from node.core.alliance import Alliance
+    from node.core.amendment import Amendment
     from node.home import Home
-    from node.membership import Membership
+    from node.membership import Ballot, Membership
     from node.rpc.node_client import NodeClient
     from node.store.logs import LogStore
     from node.store.membership import MembershipStore, NodeIdentity
@@ -30,10 +32,18 @@ LOCK_PAUSE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RosterState:
-    """The newest roster after a change."""
+    """The newest roster after a change; and what was signed, a proposal's file, with the signatures it has and needs."""
 
     version: int
     fingerprint: str
+    proposal: bytes = b""
+    have: int = 0
+    needed: int = 0
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the change needs no further signature."""
+        return self.have >= self.needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,14 @@ class Governance(Protocol):
     def add_members(self, cards: list[bytes]) -> RosterState:
         """Sign the next roster, with the members of these cards."""
 
-    def remove_member(self, member: str) -> RosterState:
-        """Sign the next roster, with one member removed."""
+    def remove_member(self, member: str, head_size: int | None) -> RosterState:
+        """Sign the next roster, with one member removed; its log ends at `head_size`, or where it is verified here."""
+
+    def amend(self, amendment: Amendment) -> RosterState:
+        """Sign the next roster, with another change."""
+
+    def sign(self, proposal: bytes) -> RosterState:
+        """Sign what another council member proposed (a proposal's file)."""
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -74,11 +90,23 @@ class OfflineGovernance:
 
     def add_members(self, cards: list[bytes]) -> RosterState:
         """Sign the next roster, with the members of these cards."""
-        return _state_of(self._membership.add_members(cards))
+        from node.core.amendment import AddMembers
 
-    def remove_member(self, member: str) -> RosterState:
-        """Sign the next roster, with one member removed."""
-        return _state_of(self._membership.remove_member(member, self._logs.head_of(member)))
+        return self.amend(AddMembers(tuple(cards)))
+
+    def remove_member(self, member: str, head_size: int | None) -> RosterState:
+        """Sign the next roster, with one member removed; its log ends at `head_size`, or where it is verified here."""
+        from node.core.amendment import RemoveMember
+
+        return self.amend(RemoveMember(member, self._logs.head_of(member, head_size)))
+
+    def amend(self, amendment: Amendment) -> RosterState:
+        """Sign the next roster, with another change."""
+        return _outcome_of(self._membership.amend(amendment))
+
+    def sign(self, proposal: bytes) -> RosterState:
+        """Sign what another council member proposed (a proposal's file)."""
+        return _outcome_of(self._membership.sign_proposal(proposal))
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -99,11 +127,21 @@ class DaemonGovernance:
 
     def add_members(self, cards: list[bytes]) -> RosterState:
         """Sign the next roster, with the members of these cards."""
-        return RosterState(*self._node.add_members(cards))
+        return _answer_of(self._node.add_members(cards))
 
-    def remove_member(self, member: str) -> RosterState:
-        """Sign the next roster, with one member removed."""
-        return RosterState(*self._node.remove_member(member))
+    def remove_member(self, member: str, head_size: int | None) -> RosterState:
+        """Sign the next roster, with one member removed; its log ends at `head_size`, or where it is verified there."""
+        return _answer_of(self._node.remove_member(member, head_size))
+
+    def amend(self, amendment: Amendment) -> RosterState:
+        """Sign the next roster, with another change."""
+        from cli.amendment import amendment_to_wire
+
+        return _answer_of(self._node.amend_roster(amendment_to_wire(amendment)))
+
+    def sign(self, proposal: bytes) -> RosterState:
+        """Sign what another council member proposed (a proposal's file)."""
+        return _answer_of(self._node.sign_roster(proposal))
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -189,3 +227,18 @@ def _open_offline(home: Home, stack: ExitStack) -> OfflineGovernance:
 
 def _state_of(alliance: Alliance) -> RosterState:
     return RosterState(alliance.roster.version, alliance.fingerprint)
+
+
+def _outcome_of(ballot: Ballot) -> RosterState:
+    alliance = ballot.alliance
+    return RosterState(alliance.roster.version, alliance.fingerprint, ballot.proposal, ballot.have, ballot.needed)
+
+
+def _answer_of(
+    answer: node_pb2.AddMembersResponse
+    | node_pb2.RemoveMemberResponse
+    | node_pb2.AmendRosterResponse
+    | node_pb2.SignRosterResponse,
+) -> RosterState:
+    proposal = answer.proposal
+    return RosterState(answer.version, answer.fingerprint, proposal.file, proposal.have, proposal.needed)

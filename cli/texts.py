@@ -41,6 +41,20 @@ class KindType(TextType):
             self.fail(f"{error.message}; {error.hint}", param, ctx)
 
 
+class QuorumType(click.ParamType[int]):
+    """A quorum: a number from 1, or `default`, which is 0 here."""
+
+    name = "quorum"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Refuse what is neither."""
+        if value == "default":
+            return 0
+        if not (str(value).isascii() and str(value).isdigit() and 0 < int(value) <= 1000):
+            self.fail(f"{str(value)[:40]!r} is neither a number from 1 to 1000 nor the word default", param, ctx)
+        return int(value)
+
+
 class MemberType(TextType):
     """A member's id; whether it is in the alliance is the node's business."""
 
@@ -54,7 +68,7 @@ class MemberType(TextType):
             self.fail(f"{error.message}; {error.hint}", param, ctx)
 
 
-TEXT, KIND, MEMBER = TextType(), KindType(), MemberType()
+TEXT, KIND, MEMBER, QUORUM = TextType(), KindType(), MemberType(), QuorumType()
 
 
 def parse_fingerprint(text: str) -> str:

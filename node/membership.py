@@ -9,20 +9,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from hashlib import sha256
 from types import MappingProxyType
 
 from node.clock import Clock
 from node.core.alliance import Alliance, SignedCard, format_card, format_roster, found_alliance, load_alliance
-from node.core.card import CARD_TYPE, Card, card_content, parse_card, verify_card
+from node.core.amendment import (
+    ROSTER_LIFETIME,
+    AddMembers,
+    Amendment,
+    RemoveMember,
+    build_successor,
+    require_sound,
+)
+from node.core.card import CARD_TYPE, card_content, parse_card
+from node.core.conflict import Conflict, find_card_conflict, find_roster_conflict
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import Sign
+from node.core.proposal import Proposal, Review, format_proposal, parse_proposal, require_may_sign, review_proposal
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
-from node.store.membership import MembershipStore
+from node.store.membership import MembershipStore, SignedVersion
 
-ROSTER_LIFETIME = timedelta(days=730)
+__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,31 @@ class IdentityKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """What became of a change: the alliance as it is now, and the roster with `have` of the `needed` signatures."""
+
+    alliance: Alliance
+    proposal: bytes
+    have: int
+    needed: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the roster is in force."""
+        return self.have >= self.needed
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
-    """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken."""
+    """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken.
+
+    `conflicts` are pairs of envelopes, the held one first: rosters of one version that one council key has signed, or
+    cards of one `seq` that one identity key has signed.
+    """
 
     changed: bool
     faults: tuple[str, ...]
+    conflicts: tuple[Conflict, ...] = ()
 
 
 class Membership:
@@ -114,44 +143,61 @@ class Membership:
                 quorum=quorum_default(1),
                 members=MappingProxyType({self.member: Member(self._identity.public_key, "active", now)}),
             )
-            alliance = found_alliance(self._sign_roster(roster)).accept_card(format_card(self._own_card))
-            return self._adopt(alliance, pin=alliance.fingerprint)
+            raw, card = self._sign_roster(roster), format_card(self._own_card)
+            alliance = found_alliance(raw).accept_card(card)
+            signed = SignedVersion(1, alliance.fingerprint, format_proposal(Proposal(raw, (card,))))
+            return self._adopt(alliance, pin=alliance.fingerprint, signed=signed)
 
     def add_members(self, cards: Iterable[bytes]) -> Alliance:
-        """Sign the next roster with the members of these cards added.
-
-        Raises:
-            FormatError: not a card.
-            GovernanceError: a card is for another alliance or of a present member, or we are not on the council.
-        """
-        with self._lock:
-            alliance, now = self.joined, self._clock().replace(microsecond=0)
-            parsed = [(raw, *parse_card(raw)) for raw in cards]
-            members = dict(alliance.roster.members)
-            for _, envelope, card in parsed:
-                self._require_newcomer(alliance, card, members)
-                verify_card(envelope, card, card.identity_key)
-                members[card.member] = Member(card.identity_key, "active", now)
-            return self._publish(members, [raw for raw, _, _ in parsed])
+        """`amend` with the members of these cards added; returns the alliance as it is now."""
+        return self.amend(AddMembers(tuple(cards))).alliance
 
     def remove_member(self, member: str, head: Head | None = None) -> Alliance:
-        """Sign the next roster with one member removed; its records up to `head` stay provable, later ones never count.
+        """`amend` with one member removed; returns the alliance as it is now."""
+        return self.amend(RemoveMember(member, head)).alliance
+
+    def amend(self, amendment: Amendment) -> Ballot:
+        """Sign the next roster with a change. It is in force when one signature is enough, and a proposal otherwise.
 
         Raises:
-            GovernanceError: no such active member, or we are not on the council.
+            FormatError: a card is none.
+            SignatureError: a card is not signed by the key it names.
+            GovernanceError: the change is impossible, this member has no seat, or it has signed another such version.
         """
         with self._lock:
-            alliance, now = self.joined, self._clock().replace(microsecond=0)
-            if member not in alliance.active_members():
-                active = ", ".join(alliance.active_members())
-                raise GovernanceError(f"{member!r} is not an active member", hint=f"the active members are {active}")
-            if alliance.roster.members[member].identity_key in alliance.roster.council:
+            alliance = self.joined
+            if self._identity.public_key not in alliance.roster.council:
                 raise GovernanceError(
-                    f"{member} sits on the council, and the council cannot be changed by removing a member"
+                    f"{self.member} does not sit on the council of {alliance.name}, so it cannot change the roster",
+                    hint=f"send the card or the wish to a member of the council: {', '.join(alliance.council_members())}",
                 )
-            members = dict(alliance.roster.members)
-            members[member] = replace(members[member], status="removed", left=now, head=head)
-            return self._publish(members, [])
+            roster, cards = build_successor(alliance, amendment, now=self._clock().replace(microsecond=0))
+            return self._settle(review_proposal(alliance, Proposal(self._sign_roster(roster), cards)))
+
+    def sign_proposal(self, raw: bytes) -> Ballot:
+        """Add this home's signature to a proposal; the one that completes it puts the roster in force.
+
+        Raises:
+            FormatError: not a proposal.
+            GovernanceError: it is stale, of another alliance, tampered with, or not for this home to sign.
+        """
+        proposal = parse_proposal(raw)
+        with self._lock:
+            alliance, key = self.joined, self._identity.public_key
+            review = review_proposal(alliance, proposal)
+            require_may_sign(review, self.member, key)
+            require_sound(alliance, review.roster, proposal.cards)
+            signed = proposal.with_signature(self._identity.sign)
+            return self._settle(review_proposal(alliance, signed))
+
+    def open_proposal(self) -> Ballot | None:
+        """The proposal of the next version that this home has signed, if there is one."""
+        alliance = self.joined
+        signed = self._store.load_signed(alliance.roster.version + 1)
+        if signed is None:
+            return None
+        review = review_proposal(alliance, parse_proposal(signed.proposal))
+        return Ballot(alliance, signed.proposal, len(review.signers), review.needed)
 
     def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
         """Join, or on a joined home take newer rosters and cards, from what a person brought.
@@ -169,6 +215,11 @@ class Membership:
                 raise GovernanceError(
                     f"the file is for {alliance.name}, this home was made for {self.alliance_name}",
                     hint="one home belongs to one alliance; init another home for this one",
+                )
+            if alliance.roster.expires <= self._clock():
+                raise GovernanceError(
+                    f"the roster in the file expired on {alliance.roster.expires:%Y-%m-%d}, and admits nobody new",
+                    hint="let a council member type `labmesh roster renew`, and send a new file",
                 )
             entry = alliance.roster.members.get(self.member)
             if entry is None or entry.status != "active" or entry.identity_key != self._identity.public_key:
@@ -190,15 +241,21 @@ class Membership:
         with self._lock:
             alliance = before = self.joined
             faults: list[str] = []
-            for accept, raws in ((Alliance.accept_roster, rosters), (Alliance.accept_card, cards)):
+            conflicts: list[Conflict] = []
+            for accept, find_conflict, raws in (
+                (Alliance.accept_roster, find_roster_conflict, rosters),
+                (Alliance.accept_card, find_card_conflict, cards),
+            ):
                 for raw in raws:
                     try:
                         alliance = accept(alliance, raw)
                     except (PeerFaultError, GovernanceError, FormatError) as error:
                         faults.append(error.message)
+                        if conflict := find_conflict(alliance, raw):
+                            conflicts.append(conflict)
             if alliance is not before:
                 self._adopt(alliance)
-            return Update(alliance is not before, tuple(faults))
+            return Update(alliance is not before, tuple(faults), tuple(conflicts))
 
     def newer_than(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
         """Roster and card envelopes that someone with these does not have yet."""
@@ -257,29 +314,18 @@ class Membership:
             alliance = alliance.accept_card(raw)
         return self._adopt(alliance) if alliance is not held else held
 
-    def _publish(self, members: Mapping[str, Member], cards: Iterable[bytes]) -> Alliance:
-        alliance = self.joined
-        envelope, roster = alliance.rosters[-1]
-        if self._identity.public_key not in roster.council:
-            raise GovernanceError(
-                f"{self.member} does not sit on the council of {alliance.name}, so it cannot change the roster",
-                hint="send the card to a member of the council",
-            )
-        now = self._clock().replace(microsecond=0)
-        active = [len([m for m in one.values() if m.status == "active"]) for one in (roster.members, members)]
-        successor = replace(
-            roster,
-            version=roster.version + 1,
-            previous=envelope.hash,
-            issued=now,
-            expires=now + ROSTER_LIFETIME,
-            members=MappingProxyType(dict(members)),
-            quorum=quorum_default(active[1]) if roster.quorum == quorum_default(active[0]) else roster.quorum,
-        )
-        alliance = alliance.accept_roster(self._sign_roster(successor))
-        for raw in cards:
-            alliance = alliance.accept_card(raw)
-        return self._adopt(alliance)
+    def _settle(self, review: Review) -> Ballot:
+        """Remember what was signed, and publish it when it is complete. Only then may the signature leave."""
+        raw, version = format_envelope(review.envelope), review.roster.version
+        proposal = format_proposal(Proposal(raw, review.cards))
+        signed = SignedVersion(version, review.envelope.hash, proposal)
+        if review.missing:
+            self._store.save_signed(signed)
+            return Ballot(review.alliance, proposal, len(review.signers), review.needed)
+        alliance = review.alliance.accept_roster(raw)
+        for card in review.cards:
+            alliance = alliance.accept_card(card)
+        return Ballot(self._adopt(alliance, signed=signed), proposal, len(review.signers), review.needed)
 
     def _sign_roster(self, roster: Roster) -> bytes:
         try:
@@ -287,10 +333,10 @@ class Membership:
         except FormatError as error:
             raise GovernanceError(error.message, hint=error.hint) from error
 
-    def _adopt(self, alliance: Alliance, *, pin: str | None = None) -> Alliance:
+    def _adopt(self, alliance: Alliance, *, pin: str | None = None, signed: SignedVersion | None = None) -> Alliance:
         """Write, then publish inside the process."""
         with self._lock:
-            self._store.save_alliance(alliance, pin=pin)
+            self._store.save_alliance(alliance, pin=pin, signed=signed)
             self._alliance = alliance
             own = alliance.cards.get(self.member)
             if own is not None and own[1].seq > self._own_card[1].seq:
@@ -298,17 +344,3 @@ class Membership:
         for notify in self._subscribers:
             notify()
         return alliance
-
-    def _require_newcomer(self, alliance: Alliance, card: Card, members: Mapping[str, Member]) -> None:
-        if card.alliance != alliance.name:
-            raise GovernanceError(
-                f"the card of {card.member} is for {card.alliance}, not for {alliance.name}",
-                hint=f"its member must init with --alliance {alliance.name}",
-            )
-        if card.member in members and members[card.member].status == "removed":
-            raise GovernanceError(
-                f"{card.member} was removed from {alliance.name}, and a removed id cannot be used again",
-                hint="let the laboratory init a new home with another member id",
-            )
-        if card.member in members:
-            raise GovernanceError(f"{card.member} is in the roster already", hint="type: labmesh roster show")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.alliance_file import AllianceFile, parse_alliance_file
+from cli.alliance_file import EXPORT_HINT, AllianceFile, parse_alliance_file
 from cli.app import App, node_command, pass_app
 from cli.files import INPUT_FILE, STDIN, display_name, read_input
 from cli.governance import open_governance, read_held_alliance
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 def command(app: App, file: str, fingerprint: str | None) -> None:
     """Join an alliance, or take newer rosters and cards.
 
-    FILE is what `labmesh roster export` wrote. On a new node the alliance's fingerprint must be compared: it is shown and
-    asked for, unless --fingerprint gives it. On a joined node nothing is asked.
+    FILE is what `labmesh roster export` wrote, or a proposal with every signature that it needs. On a new node the
+    alliance's fingerprint must be compared: it is shown and asked for, unless --fingerprint gives it. On a joined node
+    nothing is asked.
     """
     pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
     content = parse_alliance_file(read_input(file), display_name(file))
     held = read_held_alliance(app.home)
+    if held.alliance is None and content.is_proposal:
+        raise GovernanceError(f"{display_name(file)} is a proposal, of use only to a node that has joined", hint=EXPORT_HINT)
     if held.alliance is None and pinned is None:
         pinned = _ask(app, content, file)
     with open_governance(app) as governance:

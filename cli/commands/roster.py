@@ -1,22 +1,53 @@
-"""`labmesh roster`: found the alliance, add and remove members, show and export what is held."""
+"""`labmesh roster`: found the alliance, change it with the council's signatures, show and export what is held."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cli.alliance_file import AllianceFile, format_alliance_file, parse_card_file
+from cli.alliance_file import AllianceFile, format_alliance_file, parse_card_file, parse_proposal_file
 from cli.app import App, NodeGroup, pass_app
-from cli.files import INPUT_FILE, OUTPUT_FILE, STDIN, display_name, read_input, require_one_stdin, write_output
-from cli.governance import RosterState, open_governance, read_held_alliance
-from cli.output import print_document, print_lines, print_table
-from cli.texts import MEMBER, TEXT, format_fingerprint
-from node.errors import GovernanceError
+from cli.files import (
+    INPUT_FILE,
+    OUTPUT_FILE,
+    STDIN,
+    display_name,
+    read_input,
+    require_one_stdin,
+    require_place,
+    write_output,
+)
+from cli.governance import open_governance
+from cli.output import print_document, print_lines
+from cli.proposal import (
+    choose_file,
+    load_open_proposal,
+    print_review,
+    report_change,
+    report_in_force,
+    report_proposed,
+    require_alliance,
+    require_signable,
+    review_file,
+)
+from cli.roster_view import print_roster, roster_document
+from cli.texts import MEMBER, QUORUM, TEXT, format_fingerprint
 
 if TYPE_CHECKING:
-    from node.core.alliance import Alliance
+    from node.core.amendment import Amendment
+
+PROPOSAL_FILE_SIZE_MAX = 16 * 1024 * 1024
+HEARD = "Running nodes hear of it from one another."
+
+PROPOSAL_OPTION = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=OUTPUT_FILE,
+    help="Where a proposal is written when one signature is not enough; roster-VERSION.proposal.json unless given.",
+)
 
 
 @click.group(cls=NodeGroup)
@@ -35,7 +66,7 @@ def create(app: App, title: str, threshold: int) -> None:
     """Found the alliance: version 1, with this member as council."""
     with open_governance(app) as governance:
         state = governance.found(title, threshold)
-    _report(
+    report_in_force(
         app,
         state,
         "The alliance is founded.",
@@ -46,19 +77,22 @@ def create(app: App, title: str, threshold: int) -> None:
 
 @command.command()
 @click.argument("cards", metavar="CARD...", nargs=-1, required=True, type=INPUT_FILE)
+@PROPOSAL_OPTION
 @pass_app
-def add(app: App, cards: tuple[str, ...]) -> None:
+def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
     """Add members by their cards (files, or - for stdin), in one new version.
 
     Whoever adds a card vouches that it came from that member: compare its hash by telephone if it came by mail.
     """
     require_one_stdin(cards)
     envelopes = [parse_card_file(read_input(name), display_name(name)) for name in cards]
+    file = choose_file(app, output)
     with open_governance(app) as governance:
         state = governance.add_members(envelopes)
-    _report(
+    report_change(
         app,
         state,
+        file,
         f"{len(envelopes)} member{'' if len(envelopes) == 1 else 's'} added.",
         "Send the newcomers the file that this writes: labmesh roster export -o FILE",
         "Tell them the fingerprint by another way than the file.",
@@ -67,48 +101,144 @@ def add(app: App, cards: tuple[str, ...]) -> None:
 
 @command.command()
 @click.argument("member", type=MEMBER)
+@click.option(
+    "--head-size", metavar="N", type=click.IntRange(0, 2**40), help="How many entries of its log count; all verified here."
+)
+@PROPOSAL_OPTION
 @pass_app
-def remove(app: App, member: str) -> None:
-    """Remove a member for good; its records up to now stay provable. Its id cannot be used again."""
+def remove(app: App, member: str, head_size: int | None, output: str | None) -> None:
+    """Remove a member for good. Its id cannot be used again.
+
+    Its records up to what this node has verified (or the first N) stay provable; later ones count nowhere.
+    """
     if not app.json and sys.stdin.isatty():
         click.confirm(f"Remove {member} from the alliance? It cannot be taken back.", abort=True, err=True)
+    file = choose_file(app, output)
     with open_governance(app) as governance:
-        state = governance.remove_member(member)
-    _report(app, state, f"{member} is removed.", "Running nodes hear of it from one another.")
+        state = governance.remove_member(member, head_size)
+    report_change(app, state, file, f"{member} is removed.", HEARD)
+
+
+@command.command()
+@click.argument("members", metavar="MEMBER...", nargs=-1, required=True, type=MEMBER)
+@click.option("--threshold", "number", metavar="N", type=click.IntRange(1, 100), help="Signatures that a change then needs.")
+@PROPOSAL_OPTION
+@pass_app
+def council(app: App, members: tuple[str, ...], number: int | None, output: str | None) -> None:
+    """Seat exactly these members on the council, by their ids.
+
+    The threshold must be more than half of the seats: give it here where the old one does not fit. Both councils must sign.
+    """
+    from node.core.amendment import SeatCouncil
+
+    _amend(app, SeatCouncil(members, number), output, f"The council is {', '.join(members)}.")
+
+
+@command.command()
+@click.argument("number", metavar="N", type=click.IntRange(1, 100))
+@PROPOSAL_OPTION
+@pass_app
+def threshold(app: App, number: int, output: str | None) -> None:
+    """Set how many council members must sign a change: more than half of them."""
+    from node.core.amendment import SetThreshold
+
+    _amend(app, SetThreshold(number), output, f"A change now needs {number} of the council's signatures.")
+
+
+@command.command()
+@click.argument("number", metavar="N|default", type=QUORUM)
+@PROPOSAL_OPTION
+@pass_app
+def quorum(app: App, number: int, output: str | None) -> None:
+    """Set how many other members must have cosigned before a record counts as seen.
+
+    The default is half of the other members, rounded up, at most 5. A quorum that equals the default follows the number of
+    members, also when you chose it: the roster holds one number, and not why. Set it again after members came or went.
+    """
+    from node.core.amendment import SetQuorum
+
+    _amend(app, SetQuorum(number or None), output, "The quorum is set.")
+
+
+@command.command()
+@click.argument("member", type=MEMBER)
+@click.argument("card", metavar="CARD", type=INPUT_FILE)
+@PROPOSAL_OPTION
+@pass_app
+def rekey(app: App, member: str, card: str, output: str | None) -> None:
+    """Give a member the identity key that its new card names: the old one was lost or stolen.
+
+    Compare the key with the member by telephone: who has stolen the old one can also write letters. If the member sits on
+    the council, its seat gets the new key too.
+    """
+    from node.core.amendment import ReplaceIdentity
+
+    envelope = parse_card_file(read_input(card), display_name(card))
+    _amend(app, ReplaceIdentity(member, envelope), output, f"{member} has a new identity key; the old one counts no longer.")
+
+
+@command.command()
+@PROPOSAL_OPTION
+@pass_app
+def renew(app: App, output: str | None) -> None:
+    """Extend the roster by two years from now. Every other change does so, too."""
+    from node.core.amendment import Renew
+
+    _amend(app, Renew(), output, "The roster is renewed.")
+
+
+@command.command()
+@click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
+)
+@pass_app
+def sign(app: App, file: str, yes: bool, output: str | None) -> None:
+    """Sign a change that another council member has proposed.
+
+    Shows what would change, and asks. The signature that completes the proposal puts it in force.
+    """
+    proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
+    target = choose_file(app, output) if output is not None or file == STDIN else file
+    require_place(target, free=target != file)
+    review = require_signable(app, proposal)
+    if not app.json:
+        print_review(review)
+        if not yes and sys.stdin.isatty():
+            click.confirm("Sign it? A signature cannot be taken back.", abort=True, err=True)
+    with open_governance(app) as governance:
+        state = governance.sign(proposal)
+    write_output(target, state.proposal)
+    if state.in_force:
+        report_in_force(app, state, "Signed, and in force.", HEARD, file=target)
+    else:
+        report_proposed(app, state, target)
+
+
+@command.command()
+@click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write its file again.")
+@pass_app
+def proposal(app: App, output: str | None) -> None:
+    """Show the change that this home has signed and that lacks signatures still."""
+    state = load_open_proposal(app)
+    if output is not None:
+        require_place(output, free=True)
+        write_output(output, state.proposal)
+    if not app.json:
+        print_review(review_file(require_alliance(app), state.proposal))
+    report_proposed(app, state, output)
 
 
 @command.command()
 @pass_app
 def show(app: App) -> None:
     """Show the newest roster."""
-    alliance = _require_alliance(app)
-    content = _roster_document(alliance)
+    alliance = require_alliance(app)
     if app.json:
-        print_document(content)
-        return
-    print_lines(
-        f"{content['title']} ({content['alliance']}), version {content['version']}",
-        f"fingerprint {format_fingerprint(content['fingerprint'])}",
-        f"issued {content['issued']}, expires {content['expires']}",
-        f"council {', '.join(content['council'])}; a change needs {content['threshold']}",
-        f"quorum {content['quorum']}: so many other members must have cosigned",
-        "",
-    )
-    print_table(
-        ["member", "name", "region", "status", "joined", "left", "endpoints"],
-        (
-            (
-                member["member"],
-                member.get("name"),
-                member.get("region"),
-                member["status"],
-                member["joined"][:10],
-                (member["left"] or "")[:10],
-                " ".join(member.get("endpoints", [])),
-            )
-            for member in content["members"]
-        ),
-    )
+        print_document(roster_document(alliance))
+    else:
+        print_roster(alliance)
 
 
 @command.command()
@@ -118,7 +248,7 @@ def export(app: App, output: str | None) -> None:
     """Write the file that a newcomer joins with: the rosters and the known cards."""
     from node.core.alliance import format_card, format_roster
 
-    alliance = _require_alliance(app)
+    alliance = require_alliance(app)
     raw = format_alliance_file(
         AllianceFile(
             [format_roster(signed) for signed in alliance.rosters],
@@ -141,51 +271,8 @@ def export(app: App, output: str | None) -> None:
     )
 
 
-def _require_alliance(app: App) -> Alliance:
-    held = read_held_alliance(app.home)
-    if held.alliance is None:
-        raise GovernanceError(
-            "this node does not belong to an alliance yet",
-            hint="type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE",
-        )
-    return held.alliance
-
-
-def _report(app: App, state: RosterState, *sentences: str) -> None:
-    if app.json:
-        alliance = read_held_alliance(app.home).identity.alliance
-        print_document({"alliance": alliance, "version": state.version, "fingerprint": state.fingerprint})
-        return
-    first, *rest = sentences
-    print_lines(f"{first} The roster's version is {state.version}.")
-    print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", *rest)
-
-
-def _roster_document(alliance: Alliance) -> dict[str, Any]:
-    from node.core.keys import format_base64
-    from node.core.times import format_seconds
-
-    roster = alliance.roster
-    holders = {member.identity_key: name for name, member in roster.members.items()}
-    members = []
-    for name, member in sorted(roster.members.items()):
-        line: dict[str, Any] = {"member": name}
-        if name in alliance.cards:
-            card = alliance.card(name)
-            line |= {"name": card.name, "region": card.region, "endpoints": list(card.endpoints)}
-        line["status"] = member.status
-        line["joined"] = format_seconds(member.joined)
-        line["left"] = None if member.left is None else format_seconds(member.left)
-        members.append(line)
-    return {
-        "alliance": alliance.name,
-        "title": roster.title,
-        "version": roster.version,
-        "fingerprint": alliance.fingerprint,
-        "issued": format_seconds(roster.issued),
-        "expires": format_seconds(roster.expires),
-        "threshold": roster.threshold,
-        "quorum": roster.quorum,
-        "council": [holders.get(key) or format_base64(key) for key in roster.council],
-        "members": members,
-    }
+def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:
+    file = choose_file(app, output)
+    with open_governance(app) as governance:
+        state = governance.amend(amendment)
+    report_change(app, state, file, sentence, HEARD)

@@ -45,6 +45,11 @@ class Alliance:
         """Ids of the active members, sorted."""
         return self.roster.active_members()
 
+    def council_members(self) -> list[str]:
+        """Ids of the members whose identity keys sit on the council, sorted."""
+        council = set(self.roster.council)
+        return sorted(name for name, member in self.roster.members.items() if member.identity_key in council)
+
     def other_members(self, member: str) -> list[str]:
         """Ids of the active members other than `member`, sorted."""
         return [name for name in self.active_members() if name != member]
@@ -77,7 +82,8 @@ class Alliance:
     def accept_roster(self, raw: bytes) -> Alliance:
         """Append the next roster version; one that is already held changes nothing.
 
-        Where the roster gives a member another identity key, the card that the former key signed counts no longer.
+        Where the roster gives a member another identity key, the card that the former key signed counts no longer. Nor does
+        a card whose log or witness key serves as an identity or council key in the roster: one key, one role.
 
         Raises:
             FormatError: not a roster.
@@ -90,10 +96,11 @@ class Alliance:
             return self
         held_envelope, held = self.rosters[-1]
         verify_next(held_envelope.hash, held, envelope, roster)
+        taken = roster_keys(roster)
         cards = {
             name: signed
             for name, signed in self.cards.items()
-            if signed[1].identity_key == roster.members[name].identity_key
+            if signed[1].identity_key == roster.members[name].identity_key and taken.isdisjoint(signing_keys(signed[1]))
         }
         return Alliance((*self.rosters, (envelope, roster)), MappingProxyType(cards))
 
@@ -111,12 +118,25 @@ class Alliance:
         if card.member not in self.roster.members:
             raise GovernanceError(f"{card.member} is not in the roster of {self.name}")
         verify_card(envelope, card, self.roster.members[card.member].identity_key)
+        if not roster_keys(self.roster).isdisjoint(signing_keys(card)):
+            raise GovernanceError(f"the card of {card.member} uses a key of the roster for its log or as a witness")
         held = self.cards.get(card.member)
         if held is not None:
             if card.seq < held[1].seq or envelope.hash == held[0].hash:
                 return self
             require_successor(held, card)
         return replace(self, cards=MappingProxyType({**self.cards, card.member: (envelope, card)}))
+
+
+def roster_keys(roster: Roster) -> frozenset[bytes]:
+    """Public keys that sign cards and rosters: the members' identity keys, also of removed members, and the council's."""
+    return frozenset(roster.council).union(member.identity_key for member in roster.members.values())
+
+
+def signing_keys(card: Card) -> frozenset[bytes]:
+    """Public keys, current and former, that sign a member's checkpoints and cosignatures."""
+    former = (former.key for former in card.former_log_keys)
+    return frozenset(key.public_key for key in (card.log_key, *former, *card.witness_keys()))
 
 
 def require_successor(held: SignedCard, card: Card) -> None:

@@ -44,6 +44,11 @@ class Member:
     left: datetime | None = None
     head: Head | None = None
 
+    @property
+    def cut(self) -> Head | None:
+        """Where a removed member's log ends: entries from this size on do not count. None where it does not end."""
+        return self.head if self.status == "removed" else None
+
 
 @dataclass(frozen=True, slots=True)
 class Roster:
@@ -63,6 +68,10 @@ class Roster:
     def active_members(self) -> list[str]:
         """Ids of the members whose status is active, sorted."""
         return sorted(name for name, member in self.members.items() if member.status == "active")
+
+    def has_removed(self, member: str) -> bool:
+        """Whether this version says that the member is removed."""
+        return member in self.members and self.members[member].status == "removed"
 
 
 def quorum_default(active: int) -> int:
@@ -131,14 +140,27 @@ def verify_next(held_hash: str, held: Roster, envelope: Envelope, roster: Roster
         GovernanceError: another alliance, a version that is not the next, another predecessor, a smaller history, or too
             few signatures of the old or the new council.
     """
+    require_follows(held_hash, held, roster)
+    _require_threshold(envelope, held, roster)
+    _require_threshold(envelope, roster, roster)
+
+
+def require_follows(held_hash: str, held: Roster, roster: Roster) -> None:
+    """Everything that `verify_next` demands but the signatures.
+
+    Raises:
+        GovernanceError: another alliance, a version that is not the next, another predecessor, or a member dropped or
+            taken back.
+    """
     if roster.alliance != held.alliance:
         raise GovernanceError(f"the roster is for {roster.alliance}, not for {held.alliance}")
     if roster.version != held.version + 1 or roster.previous != held_hash:
         raise GovernanceError(f"roster version {roster.version} does not follow version {held.version}")
     if gone := sorted(held.members.keys() - roster.members.keys()):
         raise GovernanceError(f"roster version {roster.version} drops {gone[0]}; a member is removed, never dropped")
-    _require_threshold(envelope, held, roster)
-    _require_threshold(envelope, roster, roster)
+    for name, member in held.members.items():
+        if member.status == "removed" and roster.members[name].status != "removed":
+            raise GovernanceError(f"roster version {roster.version} takes back {name}; a removed id cannot be used again")
 
 
 def _require_threshold(envelope: Envelope, council_of: Roster, roster: Roster) -> None:
@@ -146,7 +168,8 @@ def _require_threshold(envelope: Envelope, council_of: Roster, roster: Roster) -
     if signed < council_of.threshold:
         raise GovernanceError(
             f"roster version {roster.version} carries {signed} of the {council_of.threshold} signatures that the "
-            f"council of version {council_of.version} must give"
+            f"council of version {council_of.version} must give",
+            hint="council members add theirs with: labmesh roster sign FILE",
         )
 
 

@@ -143,12 +143,11 @@ def _verify_checkpoint(evidence: _Evidence) -> str:
 
 def _require_before_cut(evidence: _Evidence) -> None:
     """Where the roster ends the author's log, the record must lie before the end, and a checkpoint there have its root."""
-    cut = evidence.trusted.roster.members[evidence.author].head
-    if cut is None:
-        return
-    if evidence.proofs[0][0].index >= cut.size:
-        raise VerificationError("checkpoint", f"the roster ends the log of {evidence.author} at size {cut.size}")
-    if any(signed.size == cut.size and signed.root != cut.root for _, signed in evidence.proofs):
+    author = evidence.trusted.roster.members[evidence.author]
+    if author.cut is not None and evidence.proofs[0][0].index >= author.cut.size:
+        raise VerificationError("checkpoint", f"the roster ends the log of {evidence.author} at size {author.cut.size}")
+    head = author.head
+    if head is not None and any(signed.size == head.size and signed.root != head.root for _, signed in evidence.proofs):
         raise VerificationError("checkpoint", f"the roster ends the log of {evidence.author} with another history")
 
 

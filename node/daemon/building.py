@@ -14,6 +14,7 @@ from node.config import Settings
 from node.confirmation import Confirmation
 from node.core.card import Card
 from node.core.kinds import Kinds
+from node.cutoff import find_other_histories
 from node.daemon.sweeping import Sweeping
 from node.disclosure import Disclosure
 from node.errors import SplitViewError, StoreError
@@ -86,6 +87,7 @@ class Daemon:
             clock=clock,
             members=self._audience_members,
         )
+        self._judging: asyncio.Task[None] | None = None
         self._endpoint_turns: dict[str, itertools.count[int]] = defaultdict(itertools.count)
         parts = FollowerParts(
             store=store,
@@ -110,6 +112,7 @@ class Daemon:
 
     async def start_servers(self, home: Home) -> Servers:
         """Serve peers and the socket."""
+        await self._judge_histories()
         credentials = server_credentials(
             self.trusted, key_pem=self.keys.tls_key_pem, own_card=lambda: self.membership.own_card[1]
         )
@@ -231,6 +234,15 @@ class Daemon:
         logger.info("event=membership_changed version=%d", self.membership.joined.roster.version)
         self.peers.notice_change()
         self.heads.announce()
+        self._judging = self.loop.create_task(self._judge_histories(), name="judge-histories")
+
+    async def _judge_histories(self) -> None:
+        """Compare the logs held with the heads that the roster names."""
+        if (alliance := self.membership.alliance) is None:
+            return
+        await asyncio.to_thread(self.store.membership.save_cuts, alliance)
+        for sentence in await asyncio.to_thread(lambda: list(find_other_histories(self.store, alliance))):
+            self.alarms.raise_sentence(sentence)
 
     def _notice_split_view(self, error: SplitViewError) -> None:
         self.alarms.raise_split_view(error)

@@ -84,6 +84,7 @@ class GrpcPeerClient:
             answer.cards_digest,
             answer.caller_note,
             answer.time_ms,
+            answer.roster_hash,
         )
 
     async def read_log(

@@ -150,15 +150,22 @@ class NodeClient:
         answer = self._call(self._stub.FoundAlliance, request, CHANGE_DEADLINE_S)
         return answer.version, answer.fingerprint
 
-    def add_members(self, cards: Iterable[bytes]) -> tuple[int, str]:
-        """Add the members of these cards; returns the new roster's version and fingerprint."""
-        answer = self._call(self._stub.AddMembers, node_pb2.AddMembersRequest(cards=cards), CHANGE_DEADLINE_S)
-        return answer.version, answer.fingerprint
+    def add_members(self, cards: Iterable[bytes]) -> node_pb2.AddMembersResponse:
+        """Propose or publish the roster with the members of these cards."""
+        return self._call(self._stub.AddMembers, node_pb2.AddMembersRequest(cards=cards), CHANGE_DEADLINE_S)
 
-    def remove_member(self, member: str) -> tuple[int, str]:
-        """Remove one member; returns the new roster's version and fingerprint."""
-        answer = self._call(self._stub.RemoveMember, node_pb2.RemoveMemberRequest(member=member), CHANGE_DEADLINE_S)
-        return answer.version, answer.fingerprint
+    def remove_member(self, member: str, head_size: int | None = None) -> node_pb2.RemoveMemberResponse:
+        """Propose or publish the roster without one member."""
+        request = node_pb2.RemoveMemberRequest(member=member, head_size=head_size)
+        return self._call(self._stub.RemoveMember, request, CHANGE_DEADLINE_S)
+
+    def amend_roster(self, request: node_pb2.AmendRosterRequest) -> node_pb2.AmendRosterResponse:
+        """Propose or publish the roster with another change."""
+        return self._call(self._stub.AmendRoster, request, CHANGE_DEADLINE_S)
+
+    def sign_roster(self, file: bytes) -> node_pb2.SignRosterResponse:
+        """Sign a proposal; the last signature publishes it."""
+        return self._call(self._stub.SignRoster, node_pb2.SignRosterRequest(file=file), CHANGE_DEADLINE_S)
 
     def confirm_log(self) -> int:
         """Publish although too few peers have answered; returns the size that is published now."""

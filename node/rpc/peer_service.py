@@ -99,6 +99,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 cards_digest=parts.membership.cards_digest(),
                 caller_note=await asyncio.to_thread(parts.exchange.note_for, caller),
                 time_ms=milliseconds(parts.clock()),
+                roster_hash=bytes.fromhex(parts.membership.joined.fingerprint),
             )
 
         return await answered(answer(), context)
@@ -193,9 +194,16 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         pem = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
         member = None if pem is None else self._parts.trusted.member_of(pem)
         if member is None:
-            raise AccessRefusedError("the certificate presented is in no active member's card")
+            raise AccessRefusedError(self._refusal(pem))
         self._parts.on_call(member)
         return member
+
+    def _refusal(self, pem: bytes | None) -> str:
+        removed = None if pem is None else self._parts.trusted.removed_member_of(pem)
+        if removed is None:
+            return "the certificate presented is in no active member's card"
+        roster = self._parts.membership.joined.roster
+        return f"{removed} was removed from {roster.alliance} on {roster.members[removed].left:%Y-%m-%d}"
 
     def _require_same(self, caller: str, context: Context) -> None:
         if self._require_member(context) != caller:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from labmesh.v1 import node_pb2
 from node.confirmation import Confirmation
+from node.core.standing import Notice, build_notices
 from node.core.times import format_milliseconds
 from node.ledger import Ledger
 from node.membership import Membership
@@ -53,17 +54,17 @@ def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
 
 
 def _state(parts: StatusParts) -> str:
-    confirmation, alliance = parts.confirmation, parts.membership.alliance
+    confirmation = parts.confirmation
     if confirmation.longer is not None:
         return "recovering"
-    if confirmation.conflict is not None or (alliance and alliance.roster.expires <= parts.now()):
+    if confirmation.conflict is not None or any(notice.level == "error" for notice in _notices(parts)):
         return "degraded"
     return "ready" if confirmation.confirmed else "unconfirmed"
 
 
 def _alarms(parts: StatusParts) -> list[str]:
     found = parts.alarms()
-    confirmation, alliance = parts.confirmation, parts.membership.alliance
+    confirmation = parts.confirmation
     if confirmation.longer is not None:
         peer, size = confirmation.longer
         found.append(
@@ -72,9 +73,15 @@ def _alarms(parts: StatusParts) -> list[str]:
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")
-    if alliance and alliance.roster.expires <= parts.now():
-        found.append(f"the roster expired on {alliance.roster.expires:%Y-%m-%d}; the council must sign a new one")
-    return found
+    return found + [str(notice) for notice in _notices(parts)]
+
+
+def _notices(parts: StatusParts) -> list[Notice]:
+    membership = parts.membership
+    if membership.alliance is None:
+        return []
+    key = membership.own_card[1].identity_key
+    return build_notices(membership.alliance, membership.member, key, now=parts.now())
 
 
 def _quarantined_by_member(store: Store) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Mutual TLS pinned from cards.
 
-The trusted roots are the certificates in the active members' cards, read anew at every handshake, so a change of the
-roster needs no restart. A root may have issued other leaves, in any name: therefore a caller is never taken for whom its
-certificate names, but for the member whose card holds exactly the presented leaf.
+The trusted roots are the certificates in the members' cards, read anew at every handshake, so a change of the roster needs
+no restart; whether a member is active is asked at every call. A root may have issued other leaves, in any name: therefore a
+caller is never taken for whom its certificate names, but for the member whose card holds exactly the presented leaf.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class TrustedCertificates:
         self._own_card, self._alliance = own_card, alliance
         self._snapshot: Alliance | None = None
         self._members: dict[bytes, str] = {}
+        self._removed: dict[bytes, str] = {}
 
     def member_of(self, pem: bytes) -> str | None:
         """The active member whose card holds exactly this certificate (PEM), if there is one."""
@@ -40,25 +41,38 @@ class TrustedCertificates:
             return None
         return self._by_certificate().get(der)
 
+    def removed_member_of(self, pem: bytes) -> str | None:
+        """The removed member whose last card holds this certificate, if there is one: it is refused, but told why."""
+        try:
+            der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+        except ValueError:
+            return None
+        self._by_certificate()
+        return self._removed.get(der)
+
     def state(self) -> tuple[tuple[bytes, ...], ...]:
         """What the TLS configuration is made of: it has changed when this has."""
-        return tuple(sorted(self._by_certificate())), self._own_card().tls_certificates
+        return self._roots(), self._own_card().tls_certificates
 
     def roots(self) -> bytes:
-        """PEM of every active member's certificates; the own one where there are no others."""
-        certificates = sorted(self._by_certificate()) or list(self._own_card().tls_certificates)
-        return b"".join(certificate_pem(der) for der in certificates)
+        """PEM of every member's certificates; the own one where there are no others.
+
+        Those of removed members are among them: a handshake that fails tells nobody why. No call of theirs is answered.
+        """
+        return b"".join(certificate_pem(der) for der in self._roots() or self._own_card().tls_certificates)
+
+    def _roots(self) -> tuple[bytes, ...]:
+        return tuple(sorted({**self._by_certificate(), **self._removed}))
 
     def _by_certificate(self) -> dict[bytes, str]:
         alliance = self._alliance()
         if alliance is not self._snapshot:
-            members = {} if alliance is None else {
-                der: member
-                for member in alliance.active_members()
-                if member in alliance.cards
-                for der in alliance.cards[member][1].tls_certificates
-            }  # fmt: skip
-            self._members, self._snapshot = members, alliance
+            active: dict[bytes, str] = {}
+            removed: dict[bytes, str] = {}
+            for member, (_, card) in alliance.cards.items() if alliance else ():
+                known = removed if alliance and alliance.roster.has_removed(member) else active
+                known.update(dict.fromkeys(card.tls_certificates, member))
+            self._members, self._removed, self._snapshot = active, removed, alliance
         return self._members
 
 

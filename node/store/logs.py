@@ -97,11 +97,22 @@ class LogStore:
             row = connection.execute(select(_LOG).where(_LOG.c.origin == origin)).one_or_none()
         return None if row is None else _state(row)
 
-    def head_of(self, member: str) -> Head | None:
-        """Size and root of what is verified here of a member's log; None when nothing is."""
+    def head_of(self, member: str, size: int | None = None) -> Head | None:
+        """Size and root of what is verified here of a member's log, or of its first `size` entries; None when nothing is.
+
+        Raises:
+            NotFoundError: fewer than `size` entries are verified here.
+        """
         with self._database.read() as connection:
             row = connection.execute(select(_LOG).where(_LOG.c.member == member)).one_or_none()
         signed = _state(row).head if row is not None else None
+        verified = signed.size if signed is not None else 0
+        if size is not None and size > verified:
+            raise NotFoundError(
+                f"{verified} entries of {member} are verified here, not {size}", hint=f"name a size up to {verified}"
+            )
+        if row is not None and size is not None:
+            return Head(size, self.tree(row.id).root(size))
         return None if signed is None else Head(signed.size, signed.root)
 
     def load_log(self, log_id: int) -> LogState:

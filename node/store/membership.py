@@ -12,11 +12,12 @@ from node.core.alliance import Alliance, format_card, format_roster, load_allian
 from node.core.dsse import parse_envelope
 from node.errors import FormatError, GovernanceError, HomeError, SignatureError, StoreError
 from node.store.database import Database
-from node.store.tables import CardRow, NodeRow, RosterRow, table_of
+from node.store.tables import CardRow, LogRow, NodeRow, RosterRow, SignedRosterRow, table_of
 
 logger = logging.getLogger(__name__)
 
 _NODE, _ROSTER, _CARD = table_of(NodeRow), table_of(RosterRow), table_of(CardRow)
+_SIGNED, _LOG = table_of(SignedRosterRow), table_of(LogRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class NodeIdentity:
     member: str
     alliance: str
     fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedVersion:
+    """A roster version that this home's identity key has signed; `proposal` is the file that carries the signature."""
+
+    version: int
+    hash: str
+    proposal: bytes
 
 
 class MembershipStore:
@@ -75,9 +85,21 @@ class MembershipStore:
             envelope: bytes | None = connection.execute(statement).scalar()
         return envelope
 
-    def save_alliance(self, alliance: Alliance, *, pin: str | None = None) -> None:
-        """Write rosters and cards that are not there yet; with `pin`, also the fingerprint that a person compared."""
+    def save_alliance(self, alliance: Alliance, *, pin: str | None = None, signed: SignedVersion | None = None) -> None:
+        """Write rosters and cards that are not there yet, in one transaction.
+
+        Args:
+            alliance: the verified alliance.
+            pin: the fingerprint that a person compared.
+            signed: what this home signed of it.
+
+        Raises:
+            GovernanceError: this home has signed another roster of that version.
+            StoreError: another roster of a version is stored, or the database refused.
+        """
         with self._database.write() as connection:
+            if signed is not None:
+                _claim(connection, signed)
             if pin is not None:
                 connection.execute(update(_NODE).values(fingerprint=pin))
             held = {row.version: row.hash for row in connection.execute(select(_ROSTER.c.version, _ROSTER.c.hash))}
@@ -91,6 +113,7 @@ class MembershipStore:
             ]
             if rows:
                 connection.execute(insert(_ROSTER), rows)
+            _save_cuts(connection, alliance)
             have = set(connection.execute(select(_CARD.c.hash)).scalars())
             self._insert_cards(
                 connection,
@@ -100,6 +123,26 @@ class MembershipStore:
                     if envelope.hash not in have
                 ),
             )
+
+    def save_cuts(self, alliance: Alliance) -> None:
+        """Write where the roster ends the logs of removed members; a home made by an older version does not know it."""
+        with self._database.write() as connection:
+            _save_cuts(connection, alliance)
+
+    def save_signed(self, signed: SignedVersion) -> None:
+        """Write what this home signs, before the signature leaves the process; the same again brings newer signatures.
+
+        Raises:
+            GovernanceError: this home has signed another roster of that version.
+        """
+        with self._database.write() as connection:
+            _claim(connection, signed)
+
+    def load_signed(self, version: int) -> SignedVersion | None:
+        """What this home has signed of one roster version."""
+        with self._database.read() as connection:
+            row = connection.execute(select(_SIGNED).where(_SIGNED.c.version == version)).one_or_none()
+        return None if row is None else SignedVersion(row.version, row.hash, row.proposal)
 
     def save_card(self, member: str, seq: int, raw: bytes, payload_type: str) -> None:
         """Write one card, the own one, before or after the alliance is joined."""
@@ -113,3 +156,22 @@ class MembershipStore:
         for _, member, seq, _ in rows:
             connection.execute(delete(_CARD).where(_CARD.c.member == member, _CARD.c.seq < seq))
         self._database.insert_rows(connection, _CARD, ("hash", "member", "seq", "envelope"), rows)
+
+
+def _claim(connection: Connection, signed: SignedVersion) -> None:
+    held = connection.execute(select(_SIGNED.c.hash).where(_SIGNED.c.version == signed.version)).scalar()
+    if held is None:
+        connection.execute(insert(_SIGNED), {"version": signed.version, "hash": signed.hash, "proposal": signed.proposal})
+    elif held == signed.hash:
+        connection.execute(update(_SIGNED).where(_SIGNED.c.version == signed.version).values(proposal=signed.proposal))
+    else:
+        raise GovernanceError(
+            f"this home has signed another roster of version {signed.version} already, and nobody signs two of one version",
+            hint="see it, or write its file again: labmesh roster proposal; others can still sign what you want",
+        )
+
+
+def _save_cuts(connection: Connection, alliance: Alliance) -> None:
+    for member, entry in alliance.roster.members.items():
+        if entry.cut is not None:
+            connection.execute(update(_LOG).where(_LOG.c.member == member).values(cut_size=entry.cut.size))

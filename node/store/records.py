@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, literal_column, select, text, update
+from sqlalchemy import Connection, Row, Select, and_, case, exists, func, literal_column, select, text, update
 from sqlalchemy.sql import ColumnElement
 
 from node.core.kinds import Kinds
@@ -82,7 +82,9 @@ class RecordPage:
 
 
 def _covered(position: ColumnElement[int]) -> ColumnElement[bool]:
-    return position < _LOG.c.id.op("<<")(INDEX_BITS) + _LOG.c.head_size
+    """Below the verified head, and below where the roster ends the log of a removed member."""
+    size = case((_LOG.c.cut_size < _LOG.c.head_size, _LOG.c.cut_size), else_=_LOG.c.head_size)
+    return position < _LOG.c.id.op("<<")(INDEX_BITS) + size
 
 
 # Openings that a verified checkpoint covers, with their log.

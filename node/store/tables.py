@@ -60,7 +60,10 @@ class CardRow(SQLModel, table=True):
 
 
 class LogRow(SQLModel, table=True):
-    """One log, the own or a mirrored one: the verified head, and the tree over what is staged beyond it."""
+    """One log, the own or a mirrored one: the verified head, and the tree over what is staged beyond it.
+
+    `cut_size` is where the roster ends the log of a removed member: entries from there on do not count, verified or not.
+    """
 
     __tablename__: ClassVar[Any] = "log"
     id: int | None = Field(default=None, primary_key=True)
@@ -74,6 +77,7 @@ class LogRow(SQLModel, table=True):
     staged_frontier: bytes = b""
     staged_bytes: int = Field(default=0, sa_type=BigInteger)
     last_sequence: int = Field(default=0, sa_type=BigInteger)
+    cut_size: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class EntryRow(SQLModel, table=True):
@@ -158,11 +162,15 @@ class CosignatureRow(SQLModel, table=True):
 
 
 class SignedRosterRow(SQLModel, table=True):
-    """Which roster of each version this home's identity key has signed, or proposed: never two of one version."""
+    """Which roster of each version this home's identity key has signed: never two of one version.
+
+    `proposal` is what was signed, with the signatures and cards known here, so that a lost file can be written again.
+    """
 
     __tablename__: ClassVar[Any] = "signed_roster"
     version: int = Field(primary_key=True)
     hash: str
+    proposal: bytes
 
 
 class ErasureRow(SQLModel, table=True):

@@ -78,6 +78,7 @@ class Follower:
         self._wake, self._nudge = asyncio.Event(), asyncio.Event()
         self._entries_max = parts.limits.entries
         self._was_connected = False
+        self._other_roster = b""
 
     def wake(self) -> None:
         """Try at once: the peer has just called us, or its card has changed."""
@@ -170,6 +171,8 @@ class Follower:
         same_cards = answer.cards_digest == membership.cards_digest()
         if answer.roster_version > membership.joined.roster.version or not same_cards:
             await self._take_roster(client)
+        if self._holds_other_roster(answer):
+            await self._take_roster(client, from_start=True)
         rosters, _ = membership.newer_than(answer.roster_version, membership.held_cards())
         return rosters[:ROSTERS_TOLD_MAX], b"" if same_cards else format_card(membership.own_card)
 
@@ -196,9 +199,21 @@ class Follower:
         self.state.clock_offset_ms = answer.time_ms - (before_ms + self._now_ms()) // 2
         return answer
 
-    async def _take_roster(self, client: PeerClient) -> None:
+    def _holds_other_roster(self, answer: Exchange) -> bool:
+        """Whether the peer's newest roster is not the one of that version held here; each such roster is met once."""
+        held = self._parts.membership.joined.rosters
+        if not answer.roster_hash or answer.roster_hash == self._other_roster:
+            return False
+        if answer.roster_version <= len(held) and answer.roster_hash.hex() == held[answer.roster_version - 1][0].hash:
+            return False
+        self._other_roster = answer.roster_hash
+        return True
+
+    async def _take_roster(self, client: PeerClient, *, from_start: bool = False) -> None:
+        """Take what the peer has newer, or look at all of its rosters, because it holds another of some version."""
         membership = self._parts.membership
-        rosters, cards = await client.get_roster(membership.joined.roster.version, membership.held_cards())
+        version = 0 if from_start else membership.joined.roster.version
+        rosters, cards = await client.get_roster(version, membership.held_cards())
         update = await asyncio.to_thread(membership.accept_update, rosters, cards)
         for fault in update.faults:
             self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")

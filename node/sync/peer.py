@@ -23,6 +23,7 @@ class Exchange:
     cards_digest: bytes
     caller_note: bytes
     time_ms: int
+    roster_hash: bytes = b""
 
 
 class PeerClient(Protocol):

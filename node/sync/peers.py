@@ -7,10 +7,10 @@ import logging
 from collections import defaultdict
 
 from node.core.card import Card
-from node.errors import SplitViewError
+from node.errors import LabmeshError, SplitViewError
 from node.store.logs import LogState
 from node.sync.follower import Follower, FollowerParts
-from node.sync.peer import PeerState
+from node.sync.peer import ROSTERS_TOLD_MAX, PeerState
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class Peers:
         self._parts = parts
         self._changed = asyncio.Event()
         self._running: dict[str, tuple[Follower, asyncio.Task[None], tuple[object, ...]]] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Keep one follower for each active member, until cancelled."""
@@ -37,6 +38,9 @@ class Peers:
                 await self._changed.wait()
         finally:
             await self._stop(list(self._running))
+            for task in self._farewells:
+                task.cancel()
+            await asyncio.gather(*self._farewells, return_exceptions=True)
 
     def notice_change(self) -> None:
         """The roster or a card changed: look again at who is to be followed, and tell everyone."""
@@ -64,6 +68,9 @@ class Peers:
         for member in set(self.states) - set(wanted):
             await self._stop([member])
             del self.states[member]
+            task = asyncio.create_task(tell_removed(self._parts, member), name=f"farewell-{member}")
+            self._farewells.add(task)
+            task.add_done_callback(self._farewells.discard)
         for member in wanted:
             state = self.states.setdefault(member, PeerState(member))
             signed = alliance.cards.get(member) if alliance else None
@@ -91,6 +98,28 @@ class Peers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def tell_removed(parts: FollowerParts, member: str) -> None:
+    """Tell a member the rosters that removed it, once: nobody answers its own calls any more. It may be away."""
+    membership = parts.membership
+    held = membership.joined.cards.get(member)
+    if held is None or not held[1].endpoints:
+        return
+    rosters, _ = membership.newer_than(0, membership.held_cards())
+    client = parts.make_client(held[1])
+    try:
+        await client.exchange_checkpoints(
+            digest=b"",
+            notes=(),
+            roster_version=membership.joined.roster.version,
+            cards_digest=membership.cards_digest(),
+            rosters=rosters[-ROSTERS_TOLD_MAX:],
+        )
+    except LabmeshError as error:
+        logger.info("event=farewell_failed member=%s error=%r", member, error.message)
+    finally:
+        await client.close()
 
 
 class Cosigner:

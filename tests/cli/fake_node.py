@@ -62,6 +62,12 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def RemoveMember(self, request, context):
         return self._unary("RemoveMember", request, context)
 
+    def AmendRoster(self, request, context):
+        return self._unary("AmendRoster", request, context)
+
+    def SignRoster(self, request, context):
+        return self._unary("SignRoster", request, context)
+
     def ConfirmLog(self, request, context):
         return self._unary("ConfirmLog", request, context)
 

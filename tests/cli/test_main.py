@@ -36,7 +36,9 @@ CONTRACT = [
     "prove",
     "verify",
 ]
-ROSTER_CONTRACT = ["create", "add", "remove", "show", "export"]
+ROSTER_CONTRACT = (
+    *("create", "add", "remove", "council", "threshold", "quorum", "rekey", "renew", "sign", "proposal", "show", "export"),
+)
 
 
 def _process(*args: str, **options) -> subprocess.Popen[bytes]:

@@ -8,6 +8,18 @@ from typing import Any
 
 from labmesh.v1 import node_pb2
 from node.core.alliance import Alliance, format_card, format_roster
+from node.core.amendment import (
+    AddMembers,
+    Amendment,
+    RemoveMember,
+    Renew,
+    ReplaceIdentity,
+    SeatCouncil,
+    SetQuorum,
+    SetThreshold,
+)
+from node.errors import UserError
+from node.membership import Ballot
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.faults import answered
 
@@ -48,17 +60,65 @@ class AllianceCalls(Calls):
 
     async def AddMembers(self, request: node_pb2.AddMembersRequest, context: Context) -> node_pb2.AddMembersResponse:
         """The next roster, with new members."""
-        confirmed = self._parts.confirmation.confirmed
-        alliance = await self._changed(context, self._parts.membership.add_members, list(request.cards))
-        if confirmed:
-            self._parts.confirmation.keep()
-        return node_pb2.AddMembersResponse(version=alliance.roster.version, fingerprint=alliance.fingerprint)
+        ballot = await self._voted(context, self._parts.membership.amend, AddMembers(tuple(request.cards)))
+        return node_pb2.AddMembersResponse(**_outcome(ballot))
 
     async def RemoveMember(self, request: node_pb2.RemoveMemberRequest, context: Context) -> node_pb2.RemoveMemberResponse:
         """The next roster, without a member."""
-        head = await asyncio.to_thread(self._parts.store.logs.head_of, request.member)
-        alliance = await self._changed(context, self._parts.membership.remove_member, request.member, head)
-        return node_pb2.RemoveMemberResponse(version=alliance.roster.version, fingerprint=alliance.fingerprint)
+        size = request.head_size if request.HasField("head_size") else None
+        ballot = await self._voted(context, self._remove, request.member, size)
+        return node_pb2.RemoveMemberResponse(**_outcome(ballot))
+
+    async def AmendRoster(self, request: node_pb2.AmendRosterRequest, context: Context) -> node_pb2.AmendRosterResponse:
+        """The next roster, with another change."""
+        ballot = await self._voted(context, lambda: self._parts.membership.amend(amendment_from_wire(request)))
+        return node_pb2.AmendRosterResponse(**_outcome(ballot))
+
+    async def SignRoster(self, request: node_pb2.SignRosterRequest, context: Context) -> node_pb2.SignRosterResponse:
+        """A proposal, with this member's signature."""
+        ballot = await self._voted(context, self._parts.membership.sign_proposal, request.file)
+        return node_pb2.SignRosterResponse(**_outcome(ballot))
+
+    def _remove(self, member: str, size: int | None) -> Ballot:
+        head = self._parts.store.logs.head_of(member, size)
+        return self._parts.membership.amend(RemoveMember(member, head))
+
+    async def _voted(self, context: Context, change: Callable[..., Ballot], *args: Any) -> Ballot:
+        """Make a change. A roster that grows must not make this node unconfirmed: it is no news from outside."""
+        confirmed = self._parts.confirmation.confirmed
+        ballot = await answered(asyncio.to_thread(change, *args), context)
+        if confirmed and ballot.complete:
+            self._parts.confirmation.keep()
+        return ballot
 
     async def _changed(self, context: Context, change: Callable[..., Alliance], *args: Any, **named: Any) -> Alliance:
         return await answered(asyncio.to_thread(change, *args, **named), context)
+
+
+def amendment_from_wire(request: node_pb2.AmendRosterRequest) -> Amendment:
+    """The change that a request names.
+
+    Raises:
+        UserError: it names none, for example one that only a newer version knows.
+    """
+    match request.WhichOneof("change"):
+        case "council":
+            return SeatCouncil(tuple(request.council.members), request.council.threshold or None)
+        case "threshold":
+            return SetThreshold(request.threshold)
+        case "quorum":
+            return SetQuorum(request.quorum or None)
+        case "identity":
+            return ReplaceIdentity(request.identity.member, request.identity.card)
+        case "renewal":
+            return Renew()
+        case None:
+            raise UserError(
+                "the request names no change that this version knows", hint="is the node older than the command?"
+            )
+
+
+def _outcome(ballot: Ballot) -> dict[str, Any]:
+    """The fields that every answer to a change has."""
+    proposal = node_pb2.RosterProposal(file=ballot.proposal, have=ballot.have, needed=ballot.needed)
+    return {"version": ballot.alliance.roster.version, "fingerprint": ballot.alliance.fingerprint, "proposal": proposal}

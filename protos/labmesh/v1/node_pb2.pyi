@@ -937,23 +937,59 @@ class AddMembersResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The newest roster's version."""
     fingerprint: _builtins.str
     """Its hash, lower-case hex."""
+    @_builtins.property
+    def proposal(self) -> Global___RosterProposal:
+        """The roster that was signed, as a file. It is in force when it has all the signatures that it needs."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         fingerprint: _builtins.str = ...,
+        proposal: Global___RosterProposal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "proposal", b"proposal", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AddMembersResponse: _TypeAlias = AddMembersResponse  # noqa: Y015
+
+@_typing.final
+class RosterProposal(_message.Message):
+    """A roster on its way through the council."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """The bytes of the proposal's file: canonical JSON with the envelopes of the roster and of the cards that go with it."""
+    have: _builtins.int
+    """How many signatures that count it carries."""
+    needed: _builtins.int
+    """How many it needs."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.bytes = ...,
+        have: _builtins.int = ...,
+        needed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "have", b"have", "needed", b"needed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RosterProposal: _TypeAlias = RosterProposal  # noqa: Y015
 
 @_typing.final
 class RemoveMemberRequest(_message.Message):
@@ -962,18 +998,24 @@ class RemoveMemberRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_FIELD_NUMBER: _builtins.int
+    HEAD_SIZE_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     """The member's id."""
+    head_size: _builtins.int
+    """How many entries of its log count; everything that this node has verified unless given."""
     def __init__(
         self,
         *,
         member: _builtins.str = ...,
+        head_size: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_head_size", b"_head_size", "head_size", b"head_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head_size", b"_head_size", "head_size", b"head_size", "member", b"member"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__head_size: _TypeAlias = _typing.Literal["head_size"]  # noqa: Y015
+    _WhichOneofArgType__head_size: _TypeAlias = _typing.Literal["_head_size", b"_head_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__head_size) -> _WhichOneofReturnType__head_size | None: ...
 
 Global___RemoveMemberRequest: _TypeAlias = RemoveMemberRequest  # noqa: Y015
 
@@ -985,23 +1027,232 @@ class RemoveMemberResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The newest roster's version."""
     fingerprint: _builtins.str
     """Its hash, lower-case hex."""
+    @_builtins.property
+    def proposal(self) -> Global___RosterProposal:
+        """The roster that was signed, as a file. It is in force when it has all the signatures that it needs."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         fingerprint: _builtins.str = ...,
+        proposal: Global___RosterProposal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "proposal", b"proposal", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveMemberResponse: _TypeAlias = RemoveMemberResponse  # noqa: Y015
+
+@_typing.final
+class AmendRosterRequest(_message.Message):
+    """What to change in the roster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNCIL_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    RENEWAL_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.int
+    """How many council members must sign a change."""
+    quorum: _builtins.int
+    """How many other members must have cosigned; 0 for the default."""
+    @_builtins.property
+    def council(self) -> Global___Council:
+        """The whole new council."""
+
+    @_builtins.property
+    def identity(self) -> Global___ReplacedIdentity:
+        """A member's new identity key."""
+
+    @_builtins.property
+    def renewal(self) -> Global___Renewal:
+        """Nothing but the date of expiry."""
+
+    def __init__(
+        self,
+        *,
+        council: Global___Council | None = ...,
+        threshold: _builtins.int = ...,
+        quorum: _builtins.int = ...,
+        identity: Global___ReplacedIdentity | None = ...,
+        renewal: Global___Renewal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "council", b"council", "identity", b"identity", "quorum", b"quorum", "renewal", b"renewal", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "council", b"council", "identity", b"identity", "quorum", b"quorum", "renewal", b"renewal", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["council", "threshold", "quorum", "identity", "renewal"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___AmendRosterRequest: _TypeAlias = AmendRosterRequest  # noqa: Y015
+
+@_typing.final
+class Council(_message.Message):
+    """Who decides from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.int
+    """How many of them must sign; 0 for as many as before."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the members that sit on it."""
+
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[_builtins.str] | None = ...,
+        threshold: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Council: _TypeAlias = Council  # noqa: Y015
+
+@_typing.final
+class ReplacedIdentity(_message.Message):
+    """A member whose identity key was lost or stolen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """The member's id."""
+    card: _builtins.bytes
+    """The envelope of its card, which names the new key and is signed by it."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        card: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplacedIdentity: _TypeAlias = ReplacedIdentity  # noqa: Y015
+
+@_typing.final
+class Renewal(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Renewal: _TypeAlias = Renewal  # noqa: Y015
+
+@_typing.final
+class AmendRosterResponse(_message.Message):
+    """The changed roster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The newest roster's version."""
+    fingerprint: _builtins.str
+    """Its hash, lower-case hex."""
+    @_builtins.property
+    def proposal(self) -> Global___RosterProposal:
+        """The roster that was signed, as a file. It is in force when it has all the signatures that it needs."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+        proposal: Global___RosterProposal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "proposal", b"proposal", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendRosterResponse: _TypeAlias = AmendRosterResponse  # noqa: Y015
+
+@_typing.final
+class SignRosterRequest(_message.Message):
+    """What another council member has proposed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """The bytes of the proposal's file, canonical JSON."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignRosterRequest: _TypeAlias = SignRosterRequest  # noqa: Y015
+
+@_typing.final
+class SignRosterResponse(_message.Message):
+    """The proposal with one more signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The newest roster's version."""
+    fingerprint: _builtins.str
+    """Its hash, lower-case hex."""
+    @_builtins.property
+    def proposal(self) -> Global___RosterProposal:
+        """The proposal with this member's signature. It is in force when it has all the signatures that it needs."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+        proposal: Global___RosterProposal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "proposal", b"proposal", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignRosterResponse: _TypeAlias = SignRosterResponse  # noqa: Y015
 
 @_typing.final
 class ConfirmLogRequest(_message.Message):

@@ -90,6 +90,16 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.RemoveMemberRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.RemoveMemberResponse.FromString,
                 _registered_method=True)
+        self.AmendRoster = channel.unary_unary(
+                '/labmesh.v1.NodeService/AmendRoster',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.AmendRosterRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.AmendRosterResponse.FromString,
+                _registered_method=True)
+        self.SignRoster = channel.unary_unary(
+                '/labmesh.v1.NodeService/SignRoster',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.SignRosterRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.SignRosterResponse.FromString,
+                _registered_method=True)
         self.ConfirmLog = channel.unary_unary(
                 '/labmesh.v1.NodeService/ConfirmLog',
                 request_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.SerializeToString,
@@ -188,6 +198,20 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AmendRoster(self, request, context):
+        """Sign the next roster version with another change: council, threshold, quorum, an identity key, or the expiry alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignRoster(self, request, context):
+        """Add this member's signature to a roster that another council member has proposed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ConfirmLog(self, request, context):
         """Publish although too few peers have answered since the start.
         """
@@ -266,6 +290,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.RemoveMember,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.RemoveMemberRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.RemoveMemberResponse.SerializeToString,
+            ),
+            'AmendRoster': grpc.unary_unary_rpc_method_handler(
+                    servicer.AmendRoster,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.AmendRosterRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.AmendRosterResponse.SerializeToString,
+            ),
+            'SignRoster': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignRoster,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.SignRosterRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.SignRosterResponse.SerializeToString,
             ),
             'ConfirmLog': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmLog,
@@ -581,6 +615,60 @@ class NodeService:
             '/labmesh.v1.NodeService/RemoveMember',
             labmesh_dot_v1_dot_node__pb2.RemoveMemberRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.RemoveMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AmendRoster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/AmendRoster',
+            labmesh_dot_v1_dot_node__pb2.AmendRosterRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.AmendRosterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignRoster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/SignRoster',
+            labmesh_dot_v1_dot_node__pb2.SignRosterRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.SignRosterResponse.FromString,
             options,
             channel_credentials,
             insecure,

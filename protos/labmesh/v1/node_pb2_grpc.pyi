@@ -55,6 +55,10 @@ class NodeServiceStub:
     """Sign the next roster version with these members added."""
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_node_pb2.RemoveMemberRequest, _node_pb2.RemoveMemberResponse]
     """Sign the next roster version with one member removed."""
+    AmendRoster: _grpc.UnaryUnaryMultiCallable[_node_pb2.AmendRosterRequest, _node_pb2.AmendRosterResponse]
+    """Sign the next roster version with another change: council, threshold, quorum, an identity key, or the expiry alone."""
+    SignRoster: _grpc.UnaryUnaryMultiCallable[_node_pb2.SignRosterRequest, _node_pb2.SignRosterResponse]
+    """Add this member's signature to a roster that another council member has proposed."""
     ConfirmLog: _grpc.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]
     """Publish although too few peers have answered since the start."""
     GrantRecord: _grpc.UnaryUnaryMultiCallable[_node_pb2.GrantRecordRequest, _node_pb2.GrantRecordResponse]
@@ -89,6 +93,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Sign the next roster version with these members added."""
     RemoveMember: _aio.UnaryUnaryMultiCallable[_node_pb2.RemoveMemberRequest, _node_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Sign the next roster version with one member removed."""
+    AmendRoster: _aio.UnaryUnaryMultiCallable[_node_pb2.AmendRosterRequest, _node_pb2.AmendRosterResponse]  # type: ignore[assignment]
+    """Sign the next roster version with another change: council, threshold, quorum, an identity key, or the expiry alone."""
+    SignRoster: _aio.UnaryUnaryMultiCallable[_node_pb2.SignRosterRequest, _node_pb2.SignRosterResponse]  # type: ignore[assignment]
+    """Add this member's signature to a roster that another council member has proposed."""
     ConfirmLog: _aio.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]  # type: ignore[assignment]
     """Publish although too few peers have answered since the start."""
     GrantRecord: _aio.UnaryUnaryMultiCallable[_node_pb2.GrantRecordRequest, _node_pb2.GrantRecordResponse]  # type: ignore[assignment]
@@ -186,6 +194,22 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RemoveMemberResponse, _abc.Awaitable[_node_pb2.RemoveMemberResponse]]:
         """Sign the next roster version with one member removed."""
+
+    @_abc_1.abstractmethod
+    def AmendRoster(
+        self,
+        request: _node_pb2.AmendRosterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.AmendRosterResponse, _abc.Awaitable[_node_pb2.AmendRosterResponse]]:
+        """Sign the next roster version with another change: council, threshold, quorum, an identity key, or the expiry alone."""
+
+    @_abc_1.abstractmethod
+    def SignRoster(
+        self,
+        request: _node_pb2.SignRosterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.SignRosterResponse, _abc.Awaitable[_node_pb2.SignRosterResponse]]:
+        """Add this member's signature to a roster that another council member has proposed."""
 
     @_abc_1.abstractmethod
     def ConfirmLog(

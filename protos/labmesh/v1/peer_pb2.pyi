@@ -312,6 +312,7 @@ class ExchangeCheckpointsResponse(_message.Message):
     CARDS_DIGEST_FIELD_NUMBER: _builtins.int
     CALLER_NOTE_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
+    ROSTER_HASH_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
     """The server's digest, made like the caller's."""
     roster_version: _builtins.int
@@ -324,6 +325,10 @@ class ExchangeCheckpointsResponse(_message.Message):
     """
     time_ms: _builtins.int
     """The server's clock, milliseconds since 1970, by which the caller's `doctor` judges its own."""
+    roster_hash: _builtins.bytes
+    """Hash of the server's newest roster, 32 bytes. Where the caller holds another roster of that version, it asks for all of
+    the server's rosters, so that the council's two signatures come to light.
+    """
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The server's notes; empty when the digests are equal."""
@@ -337,10 +342,11 @@ class ExchangeCheckpointsResponse(_message.Message):
         cards_digest: _builtins.bytes = ...,
         caller_note: _builtins.bytes = ...,
         time_ms: _builtins.int = ...,
+        roster_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_note", b"caller_note", "cards_digest", b"cards_digest", "digest", b"digest", "notes", b"notes", "roster_version", b"roster_version", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_note", b"caller_note", "cards_digest", b"cards_digest", "digest", b"digest", "notes", b"notes", "roster_hash", b"roster_hash", "roster_version", b"roster_version", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

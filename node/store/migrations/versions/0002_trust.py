@@ -22,7 +22,9 @@ def upgrade() -> None:
         "signed_roster",
         sa.Column("version", sa.Integer(), primary_key=True),
         sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("proposal", sa.LargeBinary(), nullable=False),
     )
+    op.add_column("log", sa.Column("cut_size", sa.BigInteger(), nullable=True))
     _create_erasures()
     _create_evidence()
     _create_clients()

@@ -1,0 +1,158 @@
+"""What a person is told after a change of the roster: it is in force, or its file has to travel on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cli.app import App
+from cli.files import display_name, require_place, write_output
+from cli.governance import RosterState, open_membership, read_held_alliance
+from cli.outcome import UsageFault
+from cli.output import print_document, print_lines
+from cli.texts import format_fingerprint
+from node.errors import GovernanceError
+
+if TYPE_CHECKING:
+    from node.core.alliance import Alliance
+    from node.core.proposal import Review
+
+
+def require_alliance(app: App) -> Alliance:
+    """The alliance that the home holds.
+
+    Raises:
+        GovernanceError: it holds none yet.
+    """
+    held = read_held_alliance(app.home)
+    if held.alliance is None:
+        raise GovernanceError(
+            "this node does not belong to an alliance yet",
+            hint="type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE",
+        )
+    return held.alliance
+
+
+def choose_file(app: App, output: str | None) -> str:
+    """Where a proposal will be written, should one be needed; refused when something is there already."""
+    held = read_held_alliance(app.home).alliance
+    name = output or f"roster-{held.roster.version + 1 if held else 1}.proposal.json"
+    if output is not None or (held is not None and held.roster.threshold > 1):
+        require_place(name, free=True)
+    return name
+
+
+def report_change(app: App, state: RosterState, file: str, *sentences: str) -> None:
+    """Say what became of a change; `sentences` when it is in force, else a proposal is written to `file`."""
+    if state.in_force:
+        report_in_force(app, state, *sentences)
+        return
+    try:
+        require_place(file, free=True)
+        write_output(file, state.proposal)
+    except UsageFault as error:
+        # It is signed and remembered; only its file is missing.
+        raise UsageFault(error.message, hint="the proposal is kept; type: labmesh roster proposal -o FILE") from error
+    report_proposed(app, state, file)
+
+
+def report_in_force(app: App, state: RosterState, *sentences: str, file: str | None = None) -> None:
+    """Say that the newest roster is in force; `file` is the proposal's that it came from."""
+    if app.json:
+        print_document(_document(app, state) | ({} if file is None else _proposal_document(state, file)))
+        return
+    first, *rest = sentences
+    print_lines(f"{first} The roster's version is {state.version}.")
+    print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", *rest)
+
+
+def report_proposed(app: App, state: RosterState, file: str | None) -> None:
+    """Say that more signatures are needed, and whose; `file` is where the proposal was written."""
+    if app.json:
+        print_document(_document(app, state) | _proposal_document(state, file))
+        return
+    review = review_file(require_alliance(app), state.proposal)
+    print_lines(
+        f"Roster version {review.roster.version} has {state.have} of {state.needed} signatures: it is not in force yet.",
+        "Write its file again: labmesh roster proposal -o FILE"
+        if file is None
+        else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
+        "This home signs no other roster of that version.",
+    )
+
+
+def print_review(review: Review) -> None:
+    """Print what a proposal would change."""
+    from cli.amendment import describe_change
+
+    changes = describe_change(review.alliance.roster, review.roster, review.cards)
+    print_lines(
+        f"Version {review.roster.version} of the roster of {review.roster.alliance}, instead of version "
+        f"{review.alliance.roster.version}:",
+        *(f"  {change}" for change in changes),
+        f"It has {len(review.signers)} of {review.needed} signatures.",
+    )
+
+
+def require_signable(app: App, proposal: bytes) -> Review:
+    """Judge a proposal as the home's own membership will, so that a person is asked only about what can be signed.
+
+    Raises:
+        FormatError: not a proposal.
+        GovernanceError: it may not follow what is held, or is not for this home to sign.
+    """
+    from node.core.card import parse_card
+    from node.core.proposal import require_may_sign
+
+    review = review_file(require_alliance(app), proposal)
+    held = read_held_alliance(app.home)
+    require_may_sign(review, held.identity.member, parse_card(held.own_card)[1].identity_key)
+    return review
+
+
+def load_open_proposal(app: App) -> RosterState:
+    """The proposal of the next version that this home has signed.
+
+    Raises:
+        GovernanceError: there is none.
+    """
+    alliance = require_alliance(app)
+    with open_membership(app.home) as store:
+        signed = store.load_signed(alliance.roster.version + 1)
+    if signed is None:
+        raise GovernanceError(
+            f"this home has signed no proposal of roster version {alliance.roster.version + 1}",
+            hint="type: labmesh roster show",
+        )
+    review = review_file(alliance, signed.proposal)
+    version, fingerprint = alliance.roster.version, alliance.fingerprint
+    return RosterState(version, fingerprint, signed.proposal, len(review.signers), review.needed)
+
+
+def review_file(alliance: Alliance, proposal: bytes) -> Review:
+    """A proposal's file, judged against the alliance held.
+
+    Raises:
+        FormatError: not a proposal.
+        GovernanceError: it may not follow what is held; the hint says what to do.
+    """
+    from node.core.proposal import parse_proposal, review_proposal
+
+    return review_proposal(alliance, parse_proposal(proposal))
+
+
+def format_awaited(review: Review) -> str:
+    """Who may sign next, for a sentence."""
+    *others, last = review.awaited() or ["a council member"]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _document(app: App, state: RosterState) -> dict[str, Any]:
+    alliance = read_held_alliance(app.home).identity.alliance
+    return {"alliance": alliance, "version": state.version, "fingerprint": state.fingerprint}
+
+
+def _proposal_document(state: RosterState, file: str | None) -> dict[str, Any]:
+    return {
+        "proposal": None if file is None else display_name(file),
+        "signatures": {"have": state.have, "needed": state.needed},
+    }

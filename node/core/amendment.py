@@ -1,0 +1,252 @@
+"""What a council can change, and the roster that follows from it.
+
+An amendment is what a person asks for; `build_successor` makes the next version of it, which still has to be signed. The
+rules here bind whoever makes or signs a roster. What a signed roster must obey to be accepted stands in `roster`, and is
+less: a node cannot refuse what the council's thresholds carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from node.core.alliance import Alliance, roster_keys, signing_keys
+from node.core.card import Card, parse_card, verify_card
+from node.core.roster import Head, Member, Roster, quorum_default
+from node.errors import GovernanceError
+
+ROSTER_LIFETIME = timedelta(days=730)
+
+
+@dataclass(frozen=True, slots=True)
+class AddMembers:
+    """Take in the members of these cards (envelopes)."""
+
+    cards: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """Remove a member; its log ends at `head`, or where each node had verified it when there is none."""
+
+    member: str
+    head: Head | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeatCouncil:
+    """Seat exactly these members; without a threshold the old one stays."""
+
+    members: tuple[str, ...]
+    threshold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetThreshold:
+    """How many council members must sign a change."""
+
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuorum:
+    """How many other members must have cosigned; None for the default, which follows the number of members."""
+
+    quorum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceIdentity:
+    """Give a member the identity key that its new card (envelope) names, on the council too."""
+
+    member: str
+    card: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Change nothing but the date on which the roster expires."""
+
+
+Amendment = AddMembers | RemoveMember | SeatCouncil | SetThreshold | SetQuorum | ReplaceIdentity | Renew
+
+
+def build_successor(alliance: Alliance, amendment: Amendment, *, now: datetime) -> tuple[Roster, tuple[bytes, ...]]:
+    """The next roster version, unsigned, and the cards that must travel with it.
+
+    Every version lasts two years from `now`, so each change renews the roster.
+
+    Raises:
+        FormatError: not a card.
+        SignatureError: a card is not signed by the key it names.
+        GovernanceError: the change is impossible; the hint says what to type.
+    """
+    envelope, held = alliance.rosters[-1]
+    changes, cards = _changes(alliance, amendment, now)
+    members: Mapping[str, Member] = changes.get("members", held.members)
+    if "quorum" not in changes and held.quorum == quorum_default(_count_active(held.members)):
+        changes["quorum"] = quorum_default(_count_active(members))
+    roster = replace(
+        held,
+        version=held.version + 1,
+        previous=envelope.hash,
+        issued=now,
+        expires=now + ROSTER_LIFETIME,
+        **changes,
+    )
+    require_sound(alliance, roster, cards)
+    return roster, cards
+
+
+def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes]) -> None:
+    """Refuse a next roster that no honest council member signs, although its signatures might carry it.
+
+    Raises:
+        GovernanceError: a seat that is no active member's, a key in two roles, or a replaced key that returns.
+    """
+    active = {member.identity_key: name for name, member in roster.members.items() if member.status == "active"}
+    if strange := [key for key in roster.council if key not in active]:
+        raise GovernanceError(
+            f"{len(strange)} of the {len(roster.council)} council seats would belong to no active member's identity key",
+            hint="change the council first: labmesh roster council MEMBER…",
+        )
+    known = [card for _, card in alliance.cards.values()] + [parse_card(raw)[1] for raw in cards]
+    for card in known:
+        if not roster_keys(roster).isdisjoint(signing_keys(card)):
+            raise GovernanceError(
+                f"a log or witness key of {card.member} would also be an identity or council key; one key has one role",
+                hint="let the laboratory whose card this is init a new home",
+            )
+    new = roster_keys(roster) - roster_keys(alliance.roster)
+    for _, earlier in alliance.rosters:
+        if not new.isdisjoint(roster_keys(earlier)):
+            raise GovernanceError(
+                f"an identity key that was replaced after roster version {earlier.version} would return",
+                hint="a key that was lost or stolen once is not used again: make a new one",
+            )
+
+
+def _changes(alliance: Alliance, amendment: Amendment, now: datetime) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """The fields of the roster that change, and the cards that go with them."""
+    match amendment:
+        case AddMembers(cards):
+            return {"members": _add(alliance, cards, now)}, cards
+        case RemoveMember(member, head):
+            return {"members": _remove(alliance, member, head, now)}, ()
+        case SeatCouncil(members, threshold):
+            return _seat(alliance, members, threshold), ()
+        case SetThreshold(threshold):
+            return {"threshold": _require_threshold(threshold, len(alliance.roster.council))}, ()
+        case SetQuorum(quorum):
+            return {"quorum": _require_quorum(alliance, quorum)}, ()
+        case ReplaceIdentity(member, card):
+            return _replace_identity(alliance, member, card), (card,)
+        case Renew():
+            return {}, ()
+
+
+def _add(alliance: Alliance, cards: tuple[bytes, ...], now: datetime) -> Mapping[str, Member]:
+    members = dict(alliance.roster.members)
+    for raw in cards:
+        envelope, card = parse_card(raw)
+        _require_newcomer(alliance, card, members)
+        verify_card(envelope, card, card.identity_key)
+        members[card.member] = Member(card.identity_key, "active", now)
+    return MappingProxyType(members)
+
+
+def _remove(alliance: Alliance, member: str, head: Head | None, now: datetime) -> Mapping[str, Member]:
+    entry = _require_active(alliance, member)
+    if entry.identity_key in alliance.roster.council:
+        others = [name for name in alliance.council_members() if name != member]
+        raise GovernanceError(
+            f"{member} sits on the council, and the council cannot be changed by removing a member",
+            hint=f"first seat others: labmesh roster council {' '.join(others) or 'MEMBER…'}",
+        )
+    members = dict(alliance.roster.members)
+    members[member] = replace(entry, status="removed", left=now, head=head)
+    return MappingProxyType(members)
+
+
+def _seat(alliance: Alliance, members: tuple[str, ...], threshold: int | None) -> dict[str, Any]:
+    if len(set(members)) != len(members):
+        raise GovernanceError("a member is named twice", hint="name each council member once")
+    council = tuple(_require_active(alliance, member).identity_key for member in members)
+    wanted = alliance.roster.threshold if threshold is None else threshold
+    return {"council": council, "threshold": _require_threshold(wanted, len(council))}
+
+
+def _replace_identity(alliance: Alliance, member: str, raw: bytes) -> dict[str, Any]:
+    envelope, card = parse_card(raw)
+    held, entry = alliance.roster, _require_active(alliance, member)
+    if (card.alliance, card.member) != (alliance.name, member):
+        raise GovernanceError(f"the card is of {card.member} in {card.alliance}, not of {member} in {alliance.name}")
+    verify_card(envelope, card, card.identity_key)
+    if card.identity_key == entry.identity_key:
+        raise GovernanceError(
+            f"the card names the identity key that {member} has already; a card with the same key needs no council",
+            hint=f"{member} makes a new key, and sends the card that names it",
+        )
+    if card.identity_key in roster_keys(held):
+        raise GovernanceError("the new identity key belongs to another member already", hint=f"{member} makes a new key")
+    council = tuple(card.identity_key if key == entry.identity_key else key for key in held.council)
+    members = {**held.members, member: replace(entry, identity_key=card.identity_key)}
+    if council != held.council and len(council) - 1 < held.threshold:
+        # The new key can sign only once its home knows this roster, which would have to be signed by it.
+        raise GovernanceError(
+            f"without {member}, too few council members are left to sign a council with its new key",
+            hint="first seat others or lower the threshold: labmesh roster council MEMBER… --threshold N",
+        )
+    return {"council": council, "members": MappingProxyType(members)}
+
+
+def _require_newcomer(alliance: Alliance, card: Card, members: Mapping[str, Member]) -> None:
+    if card.alliance != alliance.name:
+        raise GovernanceError(
+            f"the card of {card.member} is for {card.alliance}, not for {alliance.name}",
+            hint=f"its member must init with --alliance {alliance.name}",
+        )
+    if card.member in members and members[card.member].status == "removed":
+        raise GovernanceError(
+            f"{card.member} was removed from {alliance.name}, and a removed id cannot be used again",
+            hint="let the laboratory init a new home with another member id",
+        )
+    if card.member in members:
+        raise GovernanceError(f"{card.member} is in the roster already", hint="type: labmesh roster show")
+
+
+def _require_active(alliance: Alliance, member: str) -> Member:
+    if member not in alliance.active_members():
+        active = ", ".join(alliance.active_members())
+        raise GovernanceError(f"{member!r} is not an active member", hint=f"the active members are {active}")
+    return alliance.roster.members[member]
+
+
+def _require_threshold(threshold: int, seats: int) -> int:
+    if not seats < 2 * threshold <= 2 * seats:
+        least = seats // 2 + 1
+        fitting = str(seats) if least == seats else f"a number from {least} to {seats}"
+        raise GovernanceError(
+            f"a threshold of {threshold} does not fit a council of {seats}: it must be more than half of it",
+            hint=f"use {fitting}; both in one step: labmesh roster council MEMBER… --threshold N",
+        )
+    return threshold
+
+
+def _require_quorum(alliance: Alliance, quorum: int | None) -> int:
+    active = len(alliance.active_members())
+    if quorum is None:
+        return quorum_default(active)
+    if not 1 <= quorum <= max(1, active - 1):
+        raise GovernanceError(
+            f"a quorum of {quorum} is impossible: {active - 1} other members can cosign",
+            hint=f"use a number from 1 to {max(1, active - 1)}, or: labmesh roster quorum default",
+        )
+    return quorum
+
+
+def _count_active(members: Mapping[str, Member]) -> int:
+    return sum(member.status == "active" for member in members.values())

@@ -1,0 +1,52 @@
+"""Conflicts: two signed statements about one thing, of which at most one can be honest.
+
+A second roster of one version, or a second card of one `seq`, is never taken. Where one key has signed both, the two
+envelopes prove it; `node.core.evidence` makes a file of them.
+"""
+
+from __future__ import annotations
+
+from node.core.alliance import Alliance, SignedRoster, format_card, format_roster
+from node.core.card import parse_card
+from node.core.roster import parse_roster
+from node.errors import FormatError
+
+Conflict = tuple[bytes, bytes]
+"""The envelope held first, and the other one."""
+
+
+def find_roster_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
+    """The held roster of the same version, where one council key has signed both.
+
+    The other roster need not follow anything: whoever signs a version twice has lied, however few signed with it.
+    """
+    try:
+        other, roster = parse_roster(raw)
+    except FormatError:
+        return None
+    if roster.alliance != alliance.name or roster.version > alliance.roster.version:
+        return None
+    held = alliance.rosters[roster.version - 1]
+    if held[0].hash == other.hash:
+        return None
+    keys = other.signers(_councils(alliance, held)) & held[0].signers(_councils(alliance, held))
+    return (format_roster(held), raw) if keys else None
+
+
+def find_card_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
+    """The held card of the same `seq`, where the member's identity key has signed both."""
+    try:
+        other, card = parse_card(raw)
+    except FormatError:
+        return None
+    held = alliance.cards.get(card.member)
+    if held is None or card.alliance != alliance.name or card.seq != held[1].seq or other.hash == held[0].hash:
+        return None
+    key = held[1].identity_key
+    return (format_card(held), raw) if other.signers([key]) else None
+
+
+def _councils(alliance: Alliance, held: SignedRoster) -> set[bytes]:
+    """The keys whose signatures the held version needed: its own council's, and that of the version before."""
+    before = alliance.rosters[max(0, held[1].version - 2)][1]
+    return {*held[1].council, *before.council}

@@ -1,0 +1,74 @@
+"""How a member stands in its alliance, as far as its own people must be told: removed, another identity key, expiry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from node.core.alliance import Alliance
+
+EXPIRY_NOTICE = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell, and what to type or do. An error keeps the node degraded; a warning can wait for some days."""
+
+    subject: Literal["membership", "expiry"]
+    level: Literal["warning", "error"]
+    sentence: str
+    hint: str
+
+    def __str__(self) -> str:
+        """The notice as one alarm."""
+        return f"{self.sentence}; {self.hint}"
+
+
+def build_notices(alliance: Alliance, member: str, identity_key: bytes, *, now: datetime) -> list[Notice]:
+    """What the people of a member must be told at `now`; nothing when all is well.
+
+    Args:
+        alliance: the rosters and cards that the member's node holds.
+        member: its id.
+        identity_key: the public key that its home has.
+        now: the time.
+    """
+    found = (_membership_notice(alliance, member, identity_key), _expiry_notice(alliance, identity_key, now))
+    return [notice for notice in found if notice is not None]
+
+
+def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> Notice | None:
+    entry, council = alliance.roster.members.get(member), ", ".join(alliance.council_members())
+    if entry is None:
+        return None
+    if entry.status == "removed":
+        version = next(roster.version for _, roster in alliance.rosters if roster.has_removed(member))
+        end = "" if entry.cut is None else f"; entries of its log from {entry.cut.size} on count nowhere"
+        return Notice(
+            "membership",
+            "error",
+            f"{member} was removed from {alliance.name} by roster version {version} on {entry.left:%Y-%m-%d}{end}",
+            f"the other nodes refuse this one; ask the council ({council})",
+        )
+    if entry.identity_key != identity_key:
+        return Notice(
+            "membership",
+            "error",
+            f"the roster names another identity key for {member} than this home has",
+            f"run the home that has the new key; if nobody here asked for one, telephone the council ({council}) at once",
+        )
+    return None
+
+
+def _expiry_notice(alliance: Alliance, identity_key: bytes, now: datetime) -> Notice | None:
+    roster = alliance.roster
+    hint = "type: labmesh roster renew"
+    if identity_key not in roster.council:
+        hint = f"ask a council member ({', '.join(alliance.council_members())}) to type: labmesh roster renew"
+    if roster.expires <= now:
+        sentence = f"the roster expired on {roster.expires:%Y-%m-%d}: members go on as before, but nobody new can join"
+        return Notice("expiry", "error", sentence, hint)
+    if roster.expires - now < EXPIRY_NOTICE:
+        return Notice("expiry", "warning", f"the roster expires on {roster.expires:%Y-%m-%d}", hint)
+    return None
