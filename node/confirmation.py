@@ -1,36 +1,84 @@
-"""What this node may publish of its own log after a start (DESIGN section 7.3).
+"""What this node may sign and publish of its own log after a start (DESIGN section 7.3).
 
 A home may have been rolled back: restored from a backup, or returned to a snapshot of its virtual machine. Then sizes that
 were published before would be signed again with other contents. So after every start the node is *unconfirmed*: it takes
-pushes, but publishes nothing beyond what some peer is known to hold, until enough peers have told which checkpoint of its
-log they hold. A peer that holds more than this node does proves the rollback.
+pushes, but signs nothing, and publishes nothing beyond what some peer is known to hold, until enough peers have told which
+checkpoint of its log they hold. A peer that holds more than this node does proves the rollback; `sync.recovery` then takes
+it back, and confirmation goes on.
+
+A snapshot of a running machine holds this process, too, which then believes that it is confirmed. What gives it away is the
+clock: on resuming, the time of day is set, while the clock that counts from the start goes on from where it stood.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from time import monotonic
 
+from node.clock import Clock
 from node.core.alliance import Alliance
-from node.core.checkpoint import parse_checkpoint, verify_checkpoint
+from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.errors import FormatError, MalformedError
 from node.store import Store
 from node.store.logs import LogState
 
+logger = logging.getLogger(__name__)
+
+CLOCK_JUMP_S = 30.0
+
+
+class ClockWatch:
+    """Notices that the time of day moved against the clock that counts from the machine's start."""
+
+    def __init__(self, clock: Clock, counting: Callable[[], float] = monotonic) -> None:
+        """Begin with the difference of the two as it is."""
+        self._clock, self._counting = clock, counting
+        self._difference_s = self._measure()
+
+    def has_jumped(self) -> bool:
+        """Whether the clocks moved apart by more than half a minute since this was last true, or since the start."""
+        difference_s = self._measure()
+        if abs(difference_s - self._difference_s) <= CLOCK_JUMP_S:
+            return False
+        self._difference_s = difference_s
+        return True
+
+    def _measure(self) -> float:
+        return self._clock().timestamp() - self._counting()
+
 
 class Confirmation:
-    """How much of the own log may be published, and why."""
+    """How much of the own log may be signed and published, and why. Any thread may ask."""
 
     def __init__(
-        self, store: Store, *, member: str, log: Callable[[], LogState], alliance: Callable[[], Alliance | None]
+        self,
+        store: Store,
+        *,
+        member: str,
+        log: Callable[[], LogState],
+        alliance: Callable[[], Alliance | None],
+        watch: ClockWatch | None = None,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin unconfirmed; an alliance of one has nobody to ask."""
+        """Begin unconfirmed; an alliance of one has nobody to ask.
+
+        Args:
+            store: an open store.
+            member: the member whose log this is.
+            log: the own log as last written.
+            alliance: the alliance; None before one is joined.
+            watch: notices that this machine was frozen; without one, nothing does.
+            on_doubt: called when a confirmed node becomes unconfirmed again; peers should be asked at once.
+        """
         self._store, self._member, self._log, self._alliance = store, member, log, alliance
-        self._lock = threading.Lock()
+        self._watch, self._on_doubt = watch, on_doubt
+        self._lock = threading.RLock()
         self._told: dict[str, int] = {}
+        self._ahead: dict[str, SignedCheckpoint] = {}
         self._overridden = self._kept = False
         self._known_size = 0
-        self.longer: tuple[str, int] | None = None
         self.conflict: str | None = None
 
     @property
@@ -43,18 +91,27 @@ class Confirmation:
 
     @property
     def confirmed(self) -> bool:
-        """Whether everything may be published."""
-        if self.longer is not None or self.conflict is not None:
-            return False
-        return self._overridden or self._kept or len(self._told) >= self.needed
+        """Whether everything may be signed and published."""
+        with self._lock:
+            self._notice_jump()
+            if self._ahead or self.conflict is not None:
+                return False
+            return self._overridden or self._kept or len(self._told) >= self.needed
+
+    @property
+    def longer(self) -> tuple[str, int] | None:
+        """The peer that holds most of what this home lacks, and the size it told; None when no peer does."""
+        with self._lock:
+            told = [(signed.size, peer) for peer, signed in self._ahead.items()]
+        return max(told)[::-1] if told else None
 
     @property
     def ceiling(self) -> int:
         """The largest size that may be published now."""
-        return self._log().head_size if self.confirmed else self._known_size
+        return self._log().signed_size if self.confirmed else self._known_size
 
     def override(self) -> int:
-        """Publish without waiting for peers, because a person takes the risk; returns the size published.
+        """Publish without waiting for peers, because a person takes the risk; returns the size that may be published.
 
         A longer log at a peer is no longer a matter of risk: it stays in force.
         """
@@ -70,39 +127,78 @@ class Confirmation:
         with self._lock:
             self._kept = True
 
+    def note_conflict(self, sentence: str) -> None:
+        """Publish nothing more: two histories of the own log are signed, and only people can say what happened."""
+        self.conflict = self.conflict or sentence
+
     def accept_told(self, peer: str, note: bytes) -> bool:
         """Take what a peer holds of our log: a checkpoint, or nothing. Returns whether anything changed.
+
+        A peer that holds more than this home, or other entries where nothing was signed here, does not count until
+        that has been taken back.
 
         Raises:
             MalformedError: the note is not a checkpoint of our log.
             SignatureError: our log key did not sign it.
         """
-        size, contained = self._judge(peer, note) if note else (0, True)
+        signed = self.parse_told(peer, note)
         with self._lock:
             before = (self.confirmed, self.ceiling)
-            self._told[peer] = size
+            if not self.holds_more(peer, signed) and self.conflict is None:
+                self._told[peer] = signed.size if signed else 0
+                self._known_size = max(self._known_size, self._told[peer])
             self._kept = self._kept or (self.needed > 0 and self.confirmed)
-            if contained:
-                self._known_size = max(self._known_size, size)
             return before != (self.confirmed, self.ceiling)
 
-    def _judge(self, peer: str, note: bytes) -> tuple[int, bool]:
-        """The size that a peer holds, and whether our log contains exactly that."""
-        log, alliance = self._log(), self._alliance()
+    def holds_more(self, peer: str, signed: SignedCheckpoint | None) -> bool:
+        """Judge a told checkpoint: whether it leads beyond, or away from, what is signed here."""
+        log = self._store.logs.load_log(self._log().id)
+        with self._lock:
+            self._ahead.pop(peer, None)
+            if signed is None or signed.size == 0:
+                return False
+            if signed.size <= log.head_size and self._root_at(log, signed.size) == signed.root:
+                return False
+            if signed.size > log.signed_size:
+                self._ahead[peer] = signed
+                return True
+            self.note_conflict(f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain")
+            return False
+
+    def reconsider(self) -> None:
+        """Look again at who holds more, because this home has taken something back."""
+        with self._lock:
+            for peer, signed in list(self._ahead.items()):
+                self.holds_more(peer, signed)
+
+    def parse_told(self, peer: str, note: bytes) -> SignedCheckpoint | None:
+        """The checkpoint that a peer told us of our log, with our own signature alone; None where it holds nothing.
+
+        Raises:
+            MalformedError: the note is not a checkpoint of our log.
+            SignatureError: our log key did not sign it.
+        """
+        if not note:
+            return None
+        alliance = self._alliance()
         if alliance is None:
             raise MalformedError("no alliance was joined yet")
         try:
             signed = parse_checkpoint(note)
         except FormatError as error:
             raise MalformedError(f"{peer} told a checkpoint of our log that is none: {error.message}") from error
-        verify_checkpoint(signed, alliance.card(self._member).log_key_at(signed.size, signed.root))
-        if signed.size > log.head_size:
-            self.longer = max(self.longer or ("", 0), (peer, signed.size), key=lambda item: item[1])
-            return signed.size, False
-        if signed.size and self._root_at(log, signed.size) != signed.root:
-            self.conflict = f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
-            return signed.size, False
-        return signed.size, True
+        key = alliance.card(self._member).log_key_at(signed.size, signed.root)
+        verify_checkpoint(signed, key)
+        return signed.signed_by(key)
+
+    def _notice_jump(self) -> None:
+        if self._watch is None or not self._watch.has_jumped() or self.needed == 0:
+            return
+        logger.warning("event=clock_jumped member=%s", self._member)
+        self._told.clear()
+        self._overridden = self._kept = False
+        self._known_size = 0
+        self._on_doubt()
 
     def _root_at(self, log: LogState, size: int) -> bytes:
         held = self._store.checkpoints.find(log.id, size)

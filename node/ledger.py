@@ -1,31 +1,34 @@
 """The own log: a batch of records becomes entries, one signed checkpoint covers them, one transaction writes both.
 
 The signed checkpoint leaves this process only after the transaction has returned. A crash before that leaves nothing; a
-crash after it leaves everything. So no size is ever signed twice for others to see.
+crash after it leaves everything. While it is not sure that this home has its whole log (`confirmation`), nothing is signed:
+records are durable and seen here, and one signature covers them all later. So no size is ever signed twice.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 import orjson
 
 from node.clock import Clock, milliseconds
-from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.entry import SALT_SIZE, committer
 from node.core.keys import Signer
 from node.core.kinds import Kinds
-from node.core.merkle import EMPTY_ROOT
+from node.core.mirror import AcceptedOpening
 from node.core.record import EVERYONE, Record, seal_record, statement_of
-from node.errors import InvalidRecordError, StoreError, Violation
+from node.errors import InvalidRecordError, SplitViewError, StoreError, Violation
 from node.push import Candidate, PushCall, PushOptions, PushOutcome
+from node.recovery import settle
 from node.store import Store
 from node.store.erasures import ErasedRecord
 from node.store.logs import LogState, NewEntry
+from node.store.rebase import Key, Said, Unpublished
 
 
 class Ledger:
@@ -40,6 +43,7 @@ class Ledger:
         kinds: Kinds,
         clock: Clock,
         members: Callable[[], Collection[str]],
+        may_sign: Callable[[], bool] = lambda: True,
     ) -> None:
         """Open the own log, whose origin is the log key's name.
 
@@ -50,13 +54,15 @@ class Ledger:
             kinds: the schemas known here.
             clock: gives `published` and the time of writing.
             members: ids that an audience may name.
+            may_sign: whether it is sure that no peer holds more of this log.
         """
         self.origin = signer.key.name
         self._store, self._author, self._signer = store, author, signer
-        self._kinds, self._clock, self._members = kinds, clock, members
+        self._kinds, self._clock, self._members, self._may_sign = kinds, clock, members, may_sign
         self._commit = committer(self.origin)
         self._lock = threading.Lock()
         self._log = store.logs.open_log(self.origin, author)
+        store.rebase.discard_staging(self._log)  # of a recovery that a crash ended
         self._subscribers: list[Callable[[LogState], None]] = []
 
     @property
@@ -66,9 +72,8 @@ class Ledger:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The newest checkpoint; of size 0 before anything was pushed."""
-        head = self._log.head
-        return head.checkpoint if head else Checkpoint(self.origin, 0, EMPTY_ROOT)
+        """Size and root of everything pushed, signed or not; of size 0 before anything was."""
+        return _checkpoint(self._log)
 
     def subscribe(self, notify: Callable[[LogState], None]) -> None:
         """Call `notify` after each append, in the thread that appended."""
@@ -97,9 +102,9 @@ class Ledger:
             if records:
                 self._append(records, call.arrived)
             outcome = PushOutcome(self.checkpoint, len(records), unchanged, len(call.rejected), call.errors)
+            outcome.signed = self._log.signed_size == self._log.head_size
         if records:
-            for notify in self._subscribers:
-                notify(self._log)
+            self._notify()
         return outcome
 
     def push_records(self, options: PushOptions, records: Iterable[bytes]) -> PushOutcome:
@@ -119,9 +124,74 @@ class Ledger:
             if records:
                 self._append(records, self._clock())
         if records:
-            for notify in self._subscribers:
-                notify(self._log)
+            self._notify()
         return records
+
+    def sign_head(self) -> bool:
+        """Sign what was pushed while that was not allowed, if it is now; returns whether a checkpoint was signed."""
+        with self._lock:
+            log = self._log
+            if log.signed_size == log.head_size or not self._may_sign():
+                return False
+            signed = sign_checkpoint(_checkpoint(log), self._signer)
+            self._save(lambda: self._store.rebase.save_signed_head(log, signed, now_ms=self._now_ms()))
+        self._notify()
+        return True
+
+    def adopt_head(self, signed: SignedCheckpoint) -> bool:
+        """Take over a checkpoint that this log key has signed before this home was rolled back.
+
+        Returns whether it covers exactly what is here, and more than the signed head.
+        """
+        with self._lock:
+            log = self._log
+            if not log.signed_size < signed.size <= log.head_size:
+                return False
+            if self._store.logs.tree(log.id).root(signed.size) != signed.root:
+                return False
+            self._save(lambda: self._store.rebase.save_signed_head(log, signed, now_ms=self._now_ms()))
+        self._notify()
+        return True
+
+    def take_back(self, staging: LogState, signed: SignedCheckpoint) -> None:
+        """Put what a peer gave back in the place of everything beyond the staging's base; unpublished entries follow it.
+
+        Raises:
+            SplitViewError: somebody has cosigned a checkpoint of this log that is not of the history given back.
+            StoreError: the database refused; nothing was changed.
+        """
+        with self._lock:
+            log, rebase = self._log, self._store.rebase
+            contained = log.signed_size
+            if staging.head_size < contained:
+                contained = rebase.largest_contained(log, staging)
+                self._require_unseen_beyond(log, contained, signed)
+            self._save(
+                lambda: rebase.take_back(
+                    log, staging, signed, contained=contained, settle=self._settle, now_ms=self._now_ms()
+                )
+            )
+        self._notify()
+
+    def save_openings(self, openings: Iterable[AcceptedOpening]) -> None:
+        """Keep openings of own entries that came back from a peer.
+
+        Raises:
+            StoreError: the database refused; nothing was changed.
+        """
+        with self._lock:
+            log = self._log
+            self._save(lambda: self._store.rebase.save_openings(log, openings, settle=self._settle))
+        self._notify()
+
+    def _settle(self, unpublished: Sequence[Unpublished], said: Mapping[Key, Sequence[Said]]) -> Sequence[NewEntry | None]:
+        return settle(unpublished, said, commit=self._commit, draw_salt=lambda: os.urandom(SALT_SIZE))
+
+    def _require_unseen_beyond(self, log: LogState, contained: int, signed: SignedCheckpoint) -> None:
+        seen = self._store.rebase.largest_cosigned(log)
+        held = self._store.checkpoints.find(log.id, seen) if seen > contained else None
+        if held is not None:
+            raise SplitViewError(log.origin, size=seen, held_note=bytes(held), offered_note=bytes(signed))
 
     def _judge(self, call: PushCall) -> tuple[list[Record], int]:
         """The records to append, in the order given, and how many are there already."""
@@ -183,17 +253,33 @@ class Ledger:
             salt = salts[i * SALT_SIZE : (i + 1) * SALT_SIZE]
             entries.append(NewEntry(self._commit(salt, record.raw), salt, record))
         frontier, tiles = self._log.staged.extend([entry.commitment for entry in entries])
-        signed = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), self._signer)
-        now_ms = milliseconds(self._clock())
+        signed = None
+        if self._may_sign():
+            signed = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), self._signer)
+        log, now_ms = self._log, self._now_ms()
+        self._save(
+            lambda: self._store.logs.append(log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms)
+        )
+
+    def _save(self, write: Callable[[], LogState]) -> None:
         try:
-            self._log = self._store.logs.append(
-                self._log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms
-            )
+            self._log = write()
         except StoreError:
             # The commit may have reached the disk although it failed: go on from what is there.
             with suppress(StoreError):
                 self._log = self._store.logs.load_log(self._log.id)
             raise
+
+    def _notify(self) -> None:
+        for notify in self._subscribers:
+            notify(self._log)
+
+    def _now_ms(self) -> int:
+        return milliseconds(self._clock())
+
+
+def _checkpoint(log: LogState) -> Checkpoint:
+    return Checkpoint(log.origin, log.head_size, log.head_frontier.root())
 
 
 def _require_deliberate(options: PushOptions, candidate: Candidate, erased: ErasedRecord) -> None:

@@ -42,13 +42,14 @@ class PushError:
 
 @dataclass(slots=True)
 class PushOutcome:
-    """What became of a push."""
+    """What became of a push. Until peers have told what they hold of the log, its checkpoint is not signed yet."""
 
     checkpoint: Checkpoint
     accepted: int = 0
     unchanged: int = 0
     rejected: int = 0
     errors: list[PushError] = field(default_factory=list)
+    signed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ function there and the peer is an attacker. So an attack is one line, and everyt
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from node.sync.exchange import CheckpointExchange
 from node.sync.follower import Follower, FollowerParts
 from node.sync.peer import Exchange, PeerClient, PeerState
 from node.sync.peers import Cosigner, Peers
+from node.sync.recovery import Recovery, RecoveryParts
 from tests.builders import Lab, build_card, build_labs, kinds, sign_card
 
 T = TypeVar("T")
@@ -129,6 +131,27 @@ class SimulatedMember:
         self.store = open_store(self.path)
         self._build()
 
+    def snapshot(self, target: Path) -> Path:
+        """Copy the database, as a backup does."""
+        self.store.database.backup(target)
+        return target
+
+    def roll_back(self, snapshot: Path, *, search: bool = False) -> None:
+        """Stop, and start again on an older copy of the database; the search index is kept or made again."""
+        self.store.close()
+        for path in self.path.iterdir():
+            if path.name.startswith(DATABASE_NAME) or not search:
+                path.unlink()
+        shutil.copyfile(snapshot, self.path / DATABASE_NAME)
+        self.store = open_store(self.path)
+        self._build()
+
+    def confirm(self) -> None:
+        """Publish without waiting for peers."""
+        self.confirmation.override()
+        self.ledger.sign_head()
+        self.announce()
+
     def push(self, *records: bytes, kind: str = "result", **options: Any) -> PushOutcome:
         """Push records, none of which may be refused."""
         outcome = self.ledger.push_records(PushOptions(kind, **options), records)
@@ -157,7 +180,13 @@ class SimulatedMember:
         identity = IdentityKey(self.lab.identity_key, self.lab.sign)
         self.membership = Membership(store.membership, identity=identity, clock=clock)
         self.ledger = Ledger(
-            store, author=self.name, signer=self.lab.log, kinds=self.kinds, clock=clock, members=self._audience_members
+            store,
+            author=self.name,
+            signer=self.lab.log,
+            kinds=self.kinds,
+            clock=clock,
+            members=self._audience_members,
+            may_sign=lambda: self.confirmation.confirmed,
         )
         self.disclosure = Disclosure(
             store, self.ledger, author=self.name, kinds=self.kinds, clock=clock, members=self._audience_members
@@ -167,6 +196,19 @@ class SimulatedMember:
         )
         self.exchange = CheckpointExchange(
             store, membership=self.membership, confirmation=self.confirmation, witness=self.lab.witness, clock=clock
+        )
+        self.recovery = Recovery(
+            RecoveryParts(
+                store=store,
+                ledger=self.ledger,
+                membership=self.membership,
+                confirmation=self.confirmation,
+                kinds=self.kinds,
+                limits=StagingLimits(),
+                on_progress=lambda: None,
+                stall_s=0.2,
+                fault_pause_s=0.0,
+            )
         )
         self.ledger.subscribe(self.announce)
 
@@ -309,7 +351,7 @@ class SimulatedAlliance:
             member.membership.import_alliance(rosters, cards, fingerprint=first.membership.joined.fingerprint)
         if confirmed:
             for member in self.members.values():
-                member.confirmation.override()
+                member.confirm()
 
     def __getitem__(self, name: str) -> SimulatedMember:
         """A member by its id."""
@@ -337,6 +379,7 @@ class SimulatedAlliance:
                 "membership": member.membership,
                 "exchange": member.exchange,
                 "confirmation": member.confirmation,
+                "recovery": member.recovery,
                 "kinds": member.kinds,
                 "clock": member.clock,
                 "limits": StagingLimits(),
@@ -385,6 +428,17 @@ class SimulatedAlliance:
                 return state
 
         return self.run(work)
+
+    def meet(self, member: str, *peers: str) -> None:
+        """A contact with each of these peers, as far as the member's own log is concerned."""
+
+        async def work() -> None:
+            for peer in peers:
+                client = self.client(member, peer)
+                answer = await client.exchange_checkpoints(digest=b"", notes=[], roster_version=0, cards_digest=b"")
+                await self[member].recovery.meet(client, peer, answer.caller_note)
+
+        self.run(work)
 
     def catch_up(self, reader: str, author: str, **changes: Any) -> PeerState:
         """Let one follower reach the newest checkpoint of an honest author."""

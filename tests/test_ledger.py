@@ -103,6 +103,7 @@ class TestAppend:
         checkpoint = jinan.ledger.checkpoint
         jinan.reopen()
         assert jinan.ledger.checkpoint == checkpoint
+        jinan.confirm()
         push(jinan, draft("A"))
         assert verify_log(jinan) == 4
 
@@ -253,7 +254,7 @@ class TestFailure:
             raise StoreError("the database refused: disk I/O error")
 
         # Fails after the entries are in, inside the transaction.
-        monkeypatch.setattr("node.store.logs._move_head", refuse)
+        monkeypatch.setattr("node.store.logs.move_head", refuse)
         with pytest.raises(StoreError):
             push(jinan, draft("B"))
         monkeypatch.undo()

@@ -110,6 +110,15 @@ class Tree:
         """Root of the first `size` leaves."""
         return self._range_root(0, size) if size else EMPTY_ROOT
 
+    def frontier(self, size: int) -> Frontier:
+        """The full subtrees of the first `size` leaves, from which the log goes on."""
+        hashes, low = [], 0
+        for level in range(size.bit_length() - 1, -1, -1):
+            if size >> level & 1:
+                hashes.append(self._range_root(low, low + (1 << level)))
+                low += 1 << level
+        return Frontier(size, tuple(hashes))
+
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """Inclusion path of leaf `index` in the tree of `size` leaves (RFC 9162 section 2.1.3)."""
         if not 0 <= index < size:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from node.clock import Clock
 from node.config import Settings
-from node.confirmation import Confirmation
+from node.confirmation import ClockWatch, Confirmation
 from node.core.card import Card
 from node.core.kinds import Kinds
 from node.cutoff import find_other_histories
@@ -36,6 +36,7 @@ from node.sync.exchange import CheckpointExchange
 from node.sync.follower import FollowerParts
 from node.sync.peer import PeerClient
 from node.sync.peers import Alarms, Cosigner, Peers
+from node.sync.recovery import Recovery, RecoveryParts
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +64,15 @@ class Daemon:
             kinds=kinds,
             clock=clock,
             members=self._audience_members,
+            may_sign=lambda: self.confirmation.confirmed,
         )
         self.confirmation = Confirmation(
             store,
             member=self.membership.member,
             log=lambda: self.ledger.log,
             alliance=lambda: self.membership.alliance,
+            watch=ClockWatch(clock),
+            on_doubt=self._on_loop(self._nudge_peers),
         )
         self.exchange = CheckpointExchange(
             store, membership=self.membership, confirmation=self.confirmation, witness=keys.witness, clock=clock
@@ -89,11 +93,23 @@ class Daemon:
         )
         self._judging: asyncio.Task[None] | None = None
         self._endpoint_turns: dict[str, itertools.count[int]] = defaultdict(itertools.count)
+        self.recovery = Recovery(
+            RecoveryParts(
+                store=store,
+                ledger=self.ledger,
+                membership=self.membership,
+                confirmation=self.confirmation,
+                kinds=kinds,
+                limits=settings.staging,
+                on_progress=self._nudge_peers,
+            )
+        )
         parts = FollowerParts(
             store=store,
             membership=self.membership,
             exchange=self.exchange,
             confirmation=self.confirmation,
+            recovery=self.recovery,
             kinds=kinds,
             clock=clock,
             limits=settings.staging,
@@ -122,6 +138,7 @@ class Daemon:
             ledger=self.ledger,
             membership=self.membership,
             confirmation=self.confirmation,
+            recovery=self.recovery,
             peer_states=lambda: self.peers.states,
             alarms=self.alarms.sentences,
             now=self.clock,
@@ -218,6 +235,9 @@ class Daemon:
             self.loop.call_soon_threadsafe(notice)
 
         return call
+
+    def _nudge_peers(self) -> None:
+        self.peers.nudge()
 
     def _notice_own_head(self) -> None:
         self.heads.announce()

@@ -80,8 +80,8 @@ class LogStream:
 
     def _choose(self, log: LogState) -> tuple[int, bytes] | None:
         ceiling = self._ceiling(log)
-        if 0 < log.head_size == ceiling <= self._sent + self._entries_max:
-            return log.head_size, log.head_note
+        if 0 < log.signed_size == ceiling <= self._sent + self._entries_max:
+            return log.signed_size, log.head_note
         signed = self._store.checkpoints.choose(log.id, start=self._sent, entries_max=self._entries_max, ceiling=ceiling)
         return None if signed is None else (signed.size, bytes(signed))
 

@@ -14,6 +14,7 @@ from node.ledger import Ledger
 from node.membership import Membership
 from node.store import Store
 from node.sync.peer import PeerState
+from node.sync.recovery import Recovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class StatusParts:
     ledger: Ledger
     membership: Membership
     confirmation: Confirmation
+    recovery: Recovery
     peer_states: Callable[[], dict[str, PeerState]]
     alarms: Callable[[], list[str]]
     now: Callable[[], datetime]
@@ -68,8 +70,16 @@ def _alarms(parts: StatusParts) -> list[str]:
     if confirmation.longer is not None:
         peer, size = confirmation.longer
         found.append(
-            f"{peer} holds {size} entries of this member's log, this node only {parts.ledger.log.head_size}: this home is "
-            "older than what was published; nothing more is published"
+            f"{peer} holds {size} entries of this member's log, this home {parts.ledger.log.signed_size} that were "
+            "published: this home is older than what it published; it takes back what is missing, and publishes nothing "
+            "until then"
+        )
+        found += parts.recovery.sentences()
+    lost = parts.store.rebase.count_unopened(parts.ledger.log)
+    if lost:
+        found.append(
+            f"{lost} entries of this member's log were published, but no peer reached so far has given back what they say; "
+            "type: labmesh list --lost"
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")

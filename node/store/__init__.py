@@ -11,6 +11,7 @@ from node.store.erasures import ErasureStore
 from node.store.late import LateStore
 from node.store.logs import LogStore
 from node.store.membership import MembershipStore
+from node.store.rebase import RebaseStore
 from node.store.records import RecordStore
 from node.store.search import SearchIndex, prepare_search_file
 from node.store.sweep import Sweeper
@@ -32,6 +33,7 @@ class Store:
     erasures: ErasureStore
     search: SearchIndex
     sweeper: Sweeper
+    rebase: RebaseStore
 
     def close(self) -> None:
         """Close every file."""
@@ -59,15 +61,16 @@ def open_store(home: Path) -> Store:
     require_revision(path)
     prepare_search_file(search_path, path)
     database = Database(path, attach={"search": search_path})
-    erasures, search = ErasureStore(database), SearchIndex(database, search_path)
+    logs, erasures, search = LogStore(database), ErasureStore(database), SearchIndex(database, search_path)
     return Store(
         database,
         MembershipStore(database),
-        LogStore(database),
+        logs,
         LateStore(database),
         CheckpointStore(database),
         RecordStore(database),
         erasures,
         search,
         Sweeper(database, erasures, search),
+        RebaseStore(database, logs),
     )

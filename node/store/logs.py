@@ -62,6 +62,11 @@ class LogState:
     last_sequence: int
 
     @property
+    def signed_size(self) -> int:
+        """Size of the signed head. Only of the own log may more be seen: what is pushed before peers have told."""
+        return int(self.head_note.split(b"\n", 2)[1]) if self.head_note else 0
+
+    @property
     def head(self) -> SignedCheckpoint | None:
         """The verified checkpoint, with the author's signature alone."""
         return parse_checkpoint(self.head_note) if self.head_note else None
@@ -89,7 +94,7 @@ class LogStore:
             return found
         with self._database.write() as connection:
             connection.execute(insert(_LOG), LogRow(origin=origin, member=member).model_dump(exclude={"id"}))
-            return _load(connection, _LOG.c.origin == origin)
+            return load_state(connection, _LOG.c.origin == origin)
 
     def find_log(self, origin: str) -> LogState | None:
         """The log with this origin, if it is held."""
@@ -118,12 +123,13 @@ class LogStore:
     def load_log(self, log_id: int) -> LogState:
         """The log with this number."""
         with self._database.read() as connection:
-            return _load(connection, _LOG.c.id == log_id)
+            return load_state(connection, _LOG.c.id == log_id)
 
     def load_logs(self) -> list[LogState]:
-        """Every log held, by origin."""
+        """Every log held, by origin; the places where a recovery works (`store.rebase`) have no member and are none."""
         with self._database.read() as connection:
-            return [_state(row) for row in connection.execute(select(_LOG).order_by(_LOG.c.origin))]
+            rows = connection.execute(select(_LOG).where(_LOG.c.member != "").order_by(_LOG.c.origin))
+            return [_state(row) for row in rows]
 
     def append(
         self,
@@ -132,28 +138,30 @@ class LogStore:
         *,
         frontier: Frontier,
         tiles: Sequence[bytes],
-        signed: SignedCheckpoint,
+        signed: SignedCheckpoint | None,
         now_ms: int,
     ) -> LogState:
         """Append to the own log: entries, openings and the checkpoint that covers them, in one transaction.
+
+        Without a checkpoint the entries are seen here, and the signed head stays where it is.
 
         Raises:
             StoreError: the log is no longer as `log` says (compare-and-set), or the database refused.
         """
         with self._database.write() as connection:
-            current = _load(connection, _LOG.c.id == log.id)
+            current = load_state(connection, _LOG.c.id == log.id)
             if current.head_size != log.head_size:
                 raise StoreError(f"{log.origin} grew to {current.head_size} while entries were made for {log.head_size}")
             first, sequence = position_of(log.id, log.head_size), current.last_sequence
             commitments = [entry.commitment for entry in entries]
-            self._insert_entries(connection, log.id, log.head_size, commitments, tiles)
+            self.insert_entries(connection, log.id, log.head_size, commitments, tiles)
             rows = [
                 opening_tuple(first + i, log.id, sequence + 1 + i, entry.salt, entry.record)
                 for i, entry in enumerate(entries)
             ]
             self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, rows)
             state = replace(current, staged=frontier, last_sequence=sequence + len(rows))
-            return _with_effects(connection, _move_head(connection, state, signed, now_ms), log.head_size)
+            return _with_effects(connection, move_head(connection, state, signed, now_ms), log.head_size)
 
     def stage(self, log: LogState, page: AcceptedPage, *, server: str) -> LogState:
         """Store a verified page beyond the head. It stays invisible until `accept_head`.
@@ -162,8 +170,8 @@ class LogStore:
             StoreError: the staged tree is not the one the page continues, or the database refused.
         """
         with self._database.write() as connection:
-            current = _load(connection, _LOG.c.id == log.id)
-            state = _save(connection, self._stage(connection, current, log, page, server))
+            current = load_state(connection, _LOG.c.id == log.id)
+            state = save_state(connection, self._stage(connection, current, log, page, server))
             return _with_late_effects(connection, state, page, current.head_size)
 
     def accept_head(
@@ -175,13 +183,13 @@ class LogStore:
             StoreError: the entries stored are not those of the checkpoint, or the database refused.
         """
         with self._database.write() as connection:
-            state = _load(connection, _LOG.c.id == log.id)
+            state = load_state(connection, _LOG.c.id == log.id)
             head_size = state.head_size
             if page is not None:
                 state = self._stage(connection, state, log, page, server)
             if state.staged.size != signed.size or state.staged.root() != signed.root:
                 raise StoreError(f"{log.origin}: what is stored does not have the root signed for {signed.size}")
-            state = _move_head(connection, state, signed, now_ms)
+            state = move_head(connection, state, signed, now_ms)
             if page is not None:
                 state = _with_late_effects(connection, state, page, head_size)
             return _with_effects(connection, state, head_size)
@@ -189,13 +197,13 @@ class LogStore:
     def drop_staged(self, log: LogState) -> LogState:
         """Delete everything beyond the head. Cursors stay: pages bring the openings again, whatever their number."""
         with self._database.write() as connection:
-            current = _load(connection, _LOG.c.id == log.id)
+            current = load_state(connection, _LOG.c.id == log.id)
             low, high = position_of(log.id, current.head_size), position_of(log.id + 1, 0)
             for table in (_ENTRY, _OPENING):
                 connection.execute(delete(table).where(table.c.position >= low, table.c.position < high))
             tiles = position_of(log.id, current.head_size // TILE_WIDTH)
             connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < high))
-            return _save(connection, replace(current, staged=current.head_frontier, staged_bytes=0))
+            return save_state(connection, replace(current, staged=current.head_frontier, staged_bytes=0))
 
     def last_sequence_from(self, log_id: int, server: str) -> int:
         """Up to which of its sequence numbers one peer says it has sent everything of a log; 0 for none."""
@@ -254,15 +262,16 @@ class LogStore:
         """Insert the page; the log's row is still to be saved."""
         if current.staged != log.staged:
             raise StoreError(f"{log.origin}: the staged tree changed while a page was verified")
-        self._insert_entries(connection, log.id, current.staged.size, page.commitments, page.tiles)
+        self.insert_entries(connection, log.id, current.staged.size, page.commitments, page.tiles)
         state = self._insert_openings(connection, current, page.openings)
         if page.cursor:
             self._save_cursor(connection, log.id, server, page.cursor)
         return replace(state, staged=page.frontier, staged_bytes=state.staged_bytes + page.size_bytes)
 
-    def _insert_entries(
+    def insert_entries(
         self, connection: Connection, log_id: int, start: int, commitments: Sequence[bytes], tiles: Sequence[bytes]
     ) -> None:
+        """Write commitments from index `start` on, and the tiles that became full, inside a transaction."""
         first, first_tile = position_of(log_id, start), position_of(log_id, start // TILE_WIDTH)
         columns = ("position", "commitment")
         self._database.insert_rows(connection, _ENTRY, columns, list(enumerate(commitments, first)))
@@ -310,7 +319,7 @@ class LogStore:
 def _with_effects(connection: Connection, state: LogState, head_size: int) -> LogState:
     """The log after the grants and erasures that became visible beyond `head_size`."""
     if apply_effects(connection, state.id, head_size, state.head_size):
-        return _load(connection, _LOG.c.id == state.id)
+        return load_state(connection, _LOG.c.id == state.id)
     return state
 
 
@@ -319,11 +328,16 @@ def _with_late_effects(connection: Connection, state: LogState, page: AcceptedPa
     for opening, record, _ in page.openings:
         late = record is not None and opening.index < head_size and record.kind in STATEMENT_KINDS
         if late and apply_effects(connection, state.id, opening.index, opening.index + 1):
-            state = _load(connection, _LOG.c.id == state.id)
+            state = load_state(connection, _LOG.c.id == state.id)
     return state
 
 
-def _load(connection: Connection, condition: ColumnElement[bool]) -> LogState:
+def load_state(connection: Connection, condition: ColumnElement[bool]) -> LogState:
+    """The row of one log, inside a transaction.
+
+    Raises:
+        NotFoundError: there is none.
+    """
     row = connection.execute(select(_LOG).where(condition)).one_or_none()
     if row is None:
         raise NotFoundError("no such log is held here")
@@ -345,7 +359,8 @@ def _state(row: Row[tuple[object, ...]]) -> LogState:
     )
 
 
-def _save(connection: Connection, state: LogState) -> LogState:
+def save_state(connection: Connection, state: LogState) -> LogState:
+    """Write the row of one log, inside a transaction."""
     connection.execute(
         update(_LOG)
         .where(_LOG.c.id == state.id)
@@ -363,14 +378,16 @@ def _save(connection: Connection, state: LogState) -> LogState:
     return state
 
 
-def _move_head(connection: Connection, state: LogState, signed: SignedCheckpoint, now_ms: int) -> LogState:
-    connection.execute(insert(_CHECKPOINT), {"log_id": state.id, "size": signed.size, "note": bytes(signed)})
-    return _save(
+def move_head(connection: Connection, state: LogState, signed: SignedCheckpoint | None, now_ms: int) -> LogState:
+    """Make everything staged visible; with a checkpoint over exactly that, the signed head moves, too."""
+    if signed is not None:
+        connection.execute(insert(_CHECKPOINT), {"log_id": state.id, "size": signed.size, "note": bytes(signed)})
+    return save_state(
         connection,
         replace(
             state,
-            head_size=signed.size,
-            head_note=bytes(signed),
+            head_size=state.staged.size,
+            head_note=state.head_note if signed is None else bytes(signed),
             head_frontier=state.staged,
             head_ms=now_ms,
             staged_bytes=0,

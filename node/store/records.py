@@ -211,6 +211,7 @@ class RecordStore:
             select(_OPENING.c.position, _OPENING.c.log_id, _OPENING.c.record, _LOG.c.member)
             .join_from(_OPENING, _LOG, _LOG.c.id == _OPENING.c.log_id)
             .where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_NOT_UNDERSTOOD, _OPENING.c.position > after)
+            .where(_LOG.c.member != "")
             .order_by(_OPENING.c.position)
             .limit(_REVALIDATE_BATCH)
         )

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import orjson
@@ -25,6 +25,7 @@ FORMAT = 2
 BATCH = 500
 
 _LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
+_LOGS = select(_LOG.c.id, _LOG.c.head_size, _LOG.c.last_sequence).where(_LOG.c.member != "")
 _SCHEMA = f"""
 CREATE VIRTUAL TABLE term USING fts5(words, bigrams, content='', tokenize="ascii tokenchars '-./'");
 CREATE TABLE progress (log_id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
@@ -84,6 +85,24 @@ class SearchIndex:
         with self._lock, store_errors(), closing(connect_alone(self._path)) as connection:
             return truncate_log(connection)
 
+    @contextmanager
+    def remade(self) -> Iterator[None]:
+        """Nothing is indexed in the block, and everything again after it: there, positions are given to other records.
+
+        Raises:
+            StoreError: the index refused.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("INSERT INTO term(term) VALUES ('delete-all')")
+                self._connection.execute("DELETE FROM progress")
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise StoreError(f"the search index refused: {error}") from error
+            yield
+
     def backlog(self) -> int:
         """How many verified records are still to be looked at."""
         return sum(self._count_waiting(*log) for log in self._logs())
@@ -95,7 +114,7 @@ class SearchIndex:
     def _logs(self) -> Iterator[tuple[int, int, int]]:
         """Number, head size, and the last sequence number of each log."""
         with self._database.read() as connection:
-            rows = connection.execute(select(_LOG.c.id, _LOG.c.head_size, _LOG.c.last_sequence)).all()
+            rows = connection.execute(_LOGS).all()
         return ((log_id, size, last) for log_id, size, last in rows)
 
     def _count_waiting(self, log_id: int, head_size: int, last: int) -> int:
@@ -145,9 +164,12 @@ class SearchIndex:
             self._connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (log_id, sequence))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             raise StoreError(f"the search index refused: {error}") from error
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _progress(self, log_id: int) -> int:
         with store_errors():

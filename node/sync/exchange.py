@@ -89,7 +89,8 @@ class CheckpointExchange:
         key = alliance.card(author).log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)
         log = self._store.logs.find_log(signed.origin)
-        if log is None or signed.size > log.head_size or signed.size == 0:
+        # Of the own log, what lies beyond the signed head is judged when a peer tells it to us as ours (`confirmation`).
+        if log is None or signed.size > log.signed_size or signed.size == 0:
             return 0
         self._require_same_history(log, signed)
         if self._store.checkpoints.find(log.id, signed.size) is None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -37,10 +36,10 @@ from node.store.logs import LogState
 from node.sync.erasures import acknowledge_erasures
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
+from node.sync.recovery import Recovery
+from node.sync.threads import finish
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 DISCONNECT_PAUSE_S = 0.2
 FAULT_PAUSE_S = 60.0
@@ -57,6 +56,7 @@ class FollowerParts:
     membership: Membership
     exchange: CheckpointExchange
     confirmation: Confirmation
+    recovery: Recovery
     kinds: Kinds
     clock: Clock
     limits: StagingLimits
@@ -152,15 +152,15 @@ class Follower:
         digest = parts.exchange.digest(notes)
         answer = await self._exchange(client, digest)
         rosters, card = await self._reconcile_membership(client, answer)
-        if await asyncio.to_thread(parts.confirmation.accept_told, self.member, answer.caller_note):
-            logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)
-            parts.on_head(await asyncio.to_thread(self._own_log))
         differs = answer.digest != digest
         if differs:
             await self._take_notes([note for note in answer.notes if note not in set(notes)])
         if differs or rosters or card:
             await self._exchange(client, digest, notes if differs else [], rosters=rosters, card=card)
         await acknowledge_erasures(parts.store, client, parts.membership.joined.card(self.member).origin)
+        if await parts.recovery.meet(client, self.member, answer.caller_note):
+            logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)
+            parts.on_head(await asyncio.to_thread(self._own_log))
 
     async def _reconcile_membership(self, client: PeerClient, answer: Exchange) -> tuple[list[bytes], bytes]:
         """Take what the peer has newer; returns the rosters and the own card that it may lack.
@@ -264,7 +264,7 @@ class Follower:
 
     async def _apply(self, session: PullSession, message: bytes | LogPage) -> None:
         try:
-            visible = await _finish(asyncio.to_thread(session.apply, message))
+            visible = await finish(asyncio.to_thread(session.apply, message))
         except StagingLimitError:
             self._entries_max = max(1, self._entries_max // 2)
             await asyncio.to_thread(session.drop_staged)
@@ -374,16 +374,6 @@ class PullSession:
 
     def _granted_to(self, index: int) -> Collection[str]:
         return self._parts.store.late.granted_to(self.log.id, index)
-
-
-async def _finish(work: Awaitable[T]) -> T:
-    """Await work that goes on in its thread when it is cancelled, so that the next connection begins after its end."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.gather(task, return_exceptions=True)
-        raise
 
 
 async def _run_together(*work: Awaitable[None]) -> None:

@@ -132,8 +132,7 @@ class TestLive:
                 await wait_until(lambda: state.state == "connected" and alliance.reads)
                 await asyncio.sleep(0.05)
                 assert (state.verified, alliance["qingdao"].mirror_of("jinan").staged.size) == (0, 0)
-                jinan.confirmation.override()
-                jinan.announce()
+                jinan.confirm()
                 await wait_until(lambda: state.verified == 2)
 
         alliance.run(work)

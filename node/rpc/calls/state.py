@@ -21,13 +21,14 @@ class StateCalls(Calls):
         """Publish without waiting for peers."""
 
         async def answer() -> node_pb2.ConfirmLogResponse:
-            size = self._parts.confirmation.override()
+            self._parts.confirmation.override()
             if not self._parts.confirmation.confirmed:
                 raise UnconfirmedError(
                     "a peer holds entries of this log that this home does not have, so nothing more is published",
                     hint="type: labmesh status",
                 )
+            await asyncio.to_thread(self._parts.ledger.sign_head)
             self._parts.on_confirm()
-            return node_pb2.ConfirmLogResponse(size=size)
+            return node_pb2.ConfirmLogResponse(size=self._parts.confirmation.ceiling)
 
         return await answered(answer(), context)
