@@ -22,6 +22,8 @@ COMMANDS = {
     "run": "Run the node in the foreground.",
     "confirm": "Publish although too few peers have answered since the start.",
     "upgrade": "Back up and migrate a home made by an older version.",
+    "backup": "Write database and settings into one file.",
+    "restore": "Make a home from a backup.",
     "push": "Append records to this member's log.",
     "list": "List the newest revisions of records.",
     "show": "Show one record.",

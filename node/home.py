@@ -203,14 +203,14 @@ def create_home(
         settings = format_settings(name=name, region=region, address=address, listen=listen)
         (draft / CONFIG_NAME).write_text(settings, encoding="utf-8")
         load_settings(draft / CONFIG_NAME)
-        _move_in(draft, path) if there else draft.rename(path)
+        move_in(draft, path) if there else draft.rename(path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return card
 
 
-def _move_in(draft: Path, path: Path) -> None:
+def move_in(draft: Path, path: Path) -> None:
     """Move a finished draft into its empty folder; the settings last, without which it is no home."""
     for item in sorted(draft.iterdir(), key=lambda item: item.name == CONFIG_NAME):
         item.rename(path / item.name)

@@ -1,0 +1,54 @@
+"""`labmesh restore`: a home from a backup."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from cli.app import App, node_command, pass_app
+from cli.output import print_document, print_lines, print_note
+
+
+@node_command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--keys", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="The folder with the private keys."
+)
+@click.option(
+    "--passphrase-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="A file whose first line is the passphrase; else LABMESH_BACKUP_PASSPHRASE, else a prompt.",
+)
+@pass_app
+def command(app: App, file: str, keys: str | None, passphrase_file: str | None) -> None:
+    """Make a home from a backup.
+
+    The home must not exist, or be empty: move a damaged one away first, and never let both run. After the start the node
+    asks its peers what it had published since the backup, and takes that back before it publishes anything.
+    """
+    from cli.commands.backup import PASSPHRASE_VARIABLE
+    from cli.passphrase import read_passphrase
+    from node.backup import restore_backup
+    from node.store.database import SCHEMA_REVISION
+
+    def ask_passphrase() -> bytes:
+        return read_passphrase(
+            variable=PASSPHRASE_VARIABLE, file=passphrase_file, confirm=False, noun="Passphrase of the keys"
+        )
+
+    home = app.home_path
+    manifest = restore_backup(Path(file), home, keys_from=Path(keys) if keys else None, ask_passphrase=ask_passphrase)
+    older = manifest.schema != SCHEMA_REVISION
+    if app.json:
+        content = {name: getattr(manifest, name) for name in ("member", "alliance", "schema", "size", "root", "made")}
+        print_document({"home": str(home), **content, "upgrade_needed": older})
+        return
+    print_lines(f"{home} is {manifest.member} as of {manifest.made}, with {manifest.size:,} entries of its log.")
+    print_note("Do not start the home that the backup was made of any more: two homes of one member would write two logs.")
+    typed = f"labmesh --home {shlex.quote(str(home))}"
+    if older:
+        print_note(f"The backup was made by an older version: type {typed} upgrade")
+    print_note(f"Start it with {typed} run; what was published since then comes back from the peers.")

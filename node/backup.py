@@ -1,0 +1,348 @@
+"""One file that holds a node: database, settings, and, if wanted, the private keys under a passphrase.
+
+The file is a ZIP with stored members: `manifest.json`, `labmesh.sqlite`, `labmesh.toml`, and `keys/<name>.pem`. The manifest
+names every other member with its SHA-256. A restored home is older than what its node published since; what the node does
+about that stands in `node.confirmation`. The search index is not in a backup: it is made again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from node.config import CONFIG_NAME
+from node.core.canonical import dumps_canonical
+from node.core.card import Card, parse_card
+from node.core.keys import format_base64
+from node.core.times import format_milliseconds
+from node.errors import HomeError
+from node.home import Home, move_in
+from node.store import DATABASE_NAME
+from node.store.snapshot import copy_database, read_facts, require_intact
+
+FORMAT = "labmesh-backup/1"
+MANIFEST_NAME = "manifest.json"
+KEYS_NONE, KEYS_WRAPPED, KEYS_AS_AT_HOME = "none", "wrapped", "as at home"
+MANIFEST_SIZE_MAX = 64 * 1024
+_CHUNK = 1024 * 1024
+_KEY_MEMBER = re.compile(r"keys/[a-z0-9][a-z0-9.-]{0,60}\.pem")
+_PLAIN = serialization.NoEncryption()
+
+AskPassphrase = Callable[[], bytes]
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds. `files` gives size and SHA-256 (hex) of every other member; `root` is base64.
+
+    `keys` is `none`, `wrapped` (under the backup's passphrase) or `as at home` (they had a passphrase already).
+    """
+
+    format: str
+    member: str
+    alliance: str
+    schema: str
+    size: int
+    root: str
+    made: str
+    keys: str
+    files: dict[str, dict[str, int | str]]
+
+
+def has_protected_keys(home: Home) -> bool:
+    """Whether the private keys in a home lie under a passphrase.
+
+    Raises:
+        HomeError: they cannot be read.
+    """
+    return any(b"ENCRYPTED" in raw for raw in _read_keys(home.path / "keys").values())
+
+
+def create_backup(home: Home, target: Path, *, keys: bool, passphrase: bytes | None, made: datetime) -> Manifest:
+    """Write a backup of a home, whether its node runs or not. The file appears whole, or not at all.
+
+    Args:
+        home: the home.
+        target: the file to be made; nothing may be there.
+        keys: whether the private keys are in it, too.
+        passphrase: what these are put under; not used where they have a passphrase already.
+        made: now.
+
+    Raises:
+        HomeError: something is there already, or the home cannot be read.
+        StoreError: the database cannot be copied.
+    """
+    home.require()
+    if target.exists():
+        raise HomeError(f"{target} exists already; nothing was written", hint="name another file")
+    if not target.parent.is_dir():
+        raise HomeError(f"there is no folder {target.parent}", hint="make it, or name another file")
+    with tempfile.TemporaryDirectory(prefix=f".{target.name[:50]}-", dir=target.parent) as folder:
+        database, draft = Path(folder) / DATABASE_NAME, Path(folder) / "draft"
+        database.touch(mode=0o600)
+        copy_database(home.database_path, database)
+        require_intact(database)
+        key_members = _keys_for_backup(home, passphrase) if keys else (KEYS_NONE, {})
+        manifest = _write(draft, database, home.config_path, key_members, made)
+        draft.rename(target)
+    _sync_folder(target.parent)
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What a backup says of itself; its members are not looked at yet.
+
+    Raises:
+        HomeError: it is no backup, or of a newer kind.
+    """
+    with _open(path) as archive:
+        return _read_manifest(archive, path)
+
+
+def restore_backup(path: Path, target: Path, *, keys_from: Path | None, ask_passphrase: AskPassphrase) -> Manifest:
+    """Make a home from a backup. It appears whole, or not at all; nothing may be there.
+
+    Args:
+        path: the backup.
+        target: the folder of the home.
+        keys_from: a folder with the private keys; None to take them from the backup.
+        ask_passphrase: called once where the keys are protected.
+
+    Raises:
+        HomeError: something is there already; the backup is damaged, or not of this software; a key does not fit.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise HomeError(
+            f"{target} exists already; nothing was changed",
+            hint="name another --home, or move this one away first; never let two homes of one member run",
+        )
+    there = target.is_dir()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".restore-", dir=target if there else target.parent))
+    try:
+        with _open(path) as archive:
+            manifest = _read_manifest(archive, path)
+            if keys_from is None and manifest.keys == KEYS_NONE:
+                raise HomeError(f"{path} holds no private keys", hint="name the folder where they were kept: --keys DIR")
+            _extract(archive, manifest, draft)
+        _restore_keys(draft, manifest, keys_from, ask_passphrase)
+        move_in(draft, target) if there else draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _sync_folder(target.parent)
+    return manifest
+
+
+def _write(
+    draft: Path, database: Path, settings: Path, key_members: tuple[str, dict[str, bytes]], made: datetime
+) -> Manifest:
+    facts, files = read_facts(database), {}
+    with _create(draft) as file, ZipFile(file, "w", ZIP_STORED) as archive:
+        for source, name in ((database, DATABASE_NAME), (settings, CONFIG_NAME)):
+            with source.open("rb") as content:
+                files[name] = _add(archive, name, content)
+        for name, raw in sorted(key_members[1].items()):
+            archive.writestr(_member(f"keys/{name}"), raw)
+            files[f"keys/{name}"] = {"size": len(raw), "sha256": sha256(raw).hexdigest()}
+        manifest = Manifest(
+            FORMAT,
+            facts.member,
+            facts.alliance,
+            facts.revision,
+            facts.size,
+            format_base64(facts.root),
+            format_milliseconds(made),
+            key_members[0],
+            files,
+        )
+        archive.writestr(_member(MANIFEST_NAME), dumps_canonical(asdict(manifest)))
+        archive.close()
+        file.flush()
+        os.fsync(file.fileno())
+    return manifest
+
+
+def _create(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _member(name: str) -> ZipInfo:
+    member = ZipInfo(name)
+    member.external_attr = (stat.S_IFREG | 0o600) << 16
+    return member
+
+
+def _add(archive: ZipFile, name: str, content: IO[bytes]) -> dict[str, int | str]:
+    digest, size = sha256(), 0
+    with archive.open(_member(name), "w", force_zip64=True) as target:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            target.write(chunk)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def _open(path: Path) -> ZipFile:
+    try:
+        return ZipFile(path)
+    except BadZipFile as error:
+        raise HomeError(f"{path} is not a backup: {error}", hint="it may have been cut off; use another one") from error
+
+
+def _read_manifest(archive: ZipFile, path: Path) -> Manifest:
+    try:
+        if archive.getinfo(MANIFEST_NAME).file_size > MANIFEST_SIZE_MAX:
+            raise ValueError("the manifest is too large")
+        content = orjson.loads(archive.read(MANIFEST_NAME))
+        if content["format"] != FORMAT:
+            raise HomeError(f"{path} is of the kind {content['format']!r}; this Labmesh knows {FORMAT}")
+        manifest = Manifest(**content)
+        for name, facts in manifest.files.items():
+            if name not in (DATABASE_NAME, CONFIG_NAME) and not _KEY_MEMBER.fullmatch(name):
+                raise ValueError(f"a member {name!r}")
+            int(facts["size"]), str(facts["sha256"])
+        if not {DATABASE_NAME, CONFIG_NAME} <= set(manifest.files):
+            raise ValueError("the database or the settings are missing")
+    except (KeyError, TypeError, ValueError, AttributeError, BadZipFile, OSError) as error:
+        raise HomeError(f"{path} is not a backup: {error}", hint="use another file") from error
+    return manifest
+
+
+def _extract(archive: ZipFile, manifest: Manifest, draft: Path) -> None:
+    """Write the members of the manifest into the draft and verify them."""
+    (draft / "keys").mkdir(mode=0o700)
+    for name, facts in manifest.files.items():
+        digest, left = sha256(), int(facts["size"])
+        try:
+            with archive.open(name) as source, _create(draft / name) as target:
+                while left >= 0 and (chunk := source.read(_CHUNK)):
+                    left -= len(chunk)
+                    digest.update(chunk)
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+        except (BadZipFile, KeyError, EOFError) as error:
+            raise HomeError(f"the backup is damaged: {name}: {error}", hint="use another backup") from error
+        if left or digest.hexdigest() != facts["sha256"]:
+            raise HomeError(f"the backup is damaged: {name} is not what the manifest says", hint="use another backup")
+    database = draft / DATABASE_NAME
+    require_intact(database)
+    facts_now = read_facts(database)
+    if (facts_now.member, facts_now.alliance, facts_now.revision) != (manifest.member, manifest.alliance, manifest.schema):
+        raise HomeError("the backup is damaged: its database is not the one of the manifest", hint="use another backup")
+
+
+def _keys_for_backup(home: Home, passphrase: bytes | None) -> tuple[str, dict[str, bytes]]:
+    found = _read_keys(home.path / "keys")
+    if any(b"ENCRYPTED" in raw for raw in found.values()):
+        return KEYS_AS_AT_HOME, found
+    if not passphrase:
+        raise HomeError("the private keys leave the home only under a passphrase")
+    return KEYS_WRAPPED, {
+        name: _format_key(_parse_key(name, raw, None), serialization.BestAvailableEncryption(passphrase))
+        for name, raw in found.items()
+    }
+
+
+def _restore_keys(draft: Path, manifest: Manifest, keys_from: Path | None, ask_passphrase: AskPassphrase) -> None:
+    """Put the keys into the draft, and verify that they are those of its card."""
+    folder = draft / "keys"
+    if keys_from is not None:
+        for path in folder.iterdir():
+            path.unlink()
+        for name, raw in _read_keys(keys_from).items():
+            _write_key(folder / name, raw)
+    found = _read_keys(folder)
+    passphrase = ask_passphrase() if any(b"ENCRYPTED" in raw for raw in found.values()) else None
+    opened = {name: _parse_key(name, raw, passphrase) for name, raw in found.items()}
+    _require_keys_of(parse_card(read_facts(draft / DATABASE_NAME).card)[1], opened)
+    if keys_from is None and manifest.keys == KEYS_WRAPPED:
+        for name, key in opened.items():
+            (folder / name).unlink()
+            _write_key(folder / name, _format_key(key, _PLAIN))
+
+
+def _require_keys_of(card: Card, keys: dict[str, PrivateKey]) -> None:
+    wanted = {
+        "identity.pem": {card.identity_key},
+        "log.pem": {card.log_key.public_key},
+        "witness.pem": {card.witness_key.public_key},
+        "tls.pem": {_public(x509.load_der_x509_certificate(der).public_key()) for der in card.tls_certificates},
+    }
+    for name, allowed in wanted.items():
+        if name not in keys:
+            raise HomeError(f"the key {name} is missing", hint="name the folder that holds all of them: --keys DIR")
+        if _public(keys[name].public_key()) not in allowed:
+            raise HomeError(
+                f"{name} is not the key in the card of {card.member}",
+                hint="use the keys as they were when the backup was made",
+            )
+
+
+def _public(key: object) -> bytes:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    raw: bytes = key.public_bytes_raw()  # type: ignore[attr-defined]  # Ed25519, the only other kind that `_parse_key` takes
+    return raw
+
+
+def _read_keys(folder: Path) -> dict[str, bytes]:
+    try:
+        found = {
+            path.name: path.read_bytes() for path in sorted(folder.iterdir()) if _KEY_MEMBER.fullmatch(f"keys/{path.name}")
+        }
+    except OSError as error:
+        raise HomeError(f"{error.filename} cannot be read: {error.strerror}", hint="name the folder of the keys") from error
+    if not found:
+        raise HomeError(f"{folder} holds no private keys", hint="name the folder that holds them")
+    return found
+
+
+def _parse_key(name: str, raw: bytes, passphrase: bytes | None) -> PrivateKey:
+    protected = b"ENCRYPTED" in raw
+    try:
+        key = serialization.load_pem_private_key(raw, password=passphrase if protected else None)
+    except (ValueError, TypeError) as error:
+        if protected:
+            raise HomeError(f"the passphrase does not open {name}", hint="type it again") from error
+        raise HomeError(f"{name} is not a private key in PEM", hint="use another backup") from error
+    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+        raise HomeError(f"{name} is not a key of a Labmesh node", hint="use another backup")
+    return key
+
+
+def _format_key(key: PrivateKey, encryption: serialization.KeySerializationEncryption) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def _write_key(path: Path, raw: bytes) -> None:
+    with _create(path) as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
