@@ -16,12 +16,14 @@ valid record are the fault of the author: the entry is quarantined and the log g
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from node.core.disclosure import STATEMENT_KINDS, Erasure, Grant, parse_statement
 from node.core.entry import (
     COMMITMENT_SIZE,
     PAGE_ENTRIES_MAX,
@@ -76,6 +78,14 @@ class AcceptedPage:
     tiles: list[bytes]
     size_bytes: int
     cursor: int = 0
+
+
+def _statement(item: AcceptedOpening) -> Grant | Erasure | None:
+    """What an accepted grant or erasure says; None for every other record."""
+    record = item.record
+    if record is None or not record.understood or record.kind not in STATEMENT_KINDS:
+        return None
+    return parse_statement(record.content, index=item.opening.index)
 
 
 def _nobody(_index: int) -> Collection[str]:
@@ -242,19 +252,26 @@ class Mirror:
         start = self.staged.size
         accepted: list[AcceptedOpening] = []
         seen: set[int] = set()
+        opened: dict[int, set[str]] = defaultdict(set)
         for opening in page.openings:
             index = opening.index
-            granted: Callable[[int], Collection[str]] = _nobody
             if start <= index < start + len(commitments):
                 expected: bytes | None = commitments[index - start]
             else:
-                granted = granted_to
                 expected = held_commitment(index) if 0 <= index < start else None
                 self._require_few_late(start)
             if expected is None or index in seen:
                 raise MalformedError(f"{self.card.origin}: an opening of entry {index}, which is not in the page")
             seen.add(index)
-            accepted.append(self._accept_opening(opening, expected, granted))
+            item = self._accept_opening(opening, expected)
+            if not self._is_meant(item):
+                granted = opened[index].union(granted_to(index)) if index < start else ()
+                if self._reader not in granted:
+                    raise MalformedError(f"{self.card.origin}: the opening of entry {index} is not for {self._reader}")
+            # The opening of a verified grant may come late, too, in front of what it opens.
+            if index < self.head_size and isinstance(grant := _statement(item), Grant):
+                opened[grant.index].update(grant.members)
+            accepted.append(item)
         return accepted
 
     def _require_few_late(self, size: int) -> None:
@@ -263,9 +280,12 @@ class Mirror:
         if self._late > 2 * size:
             raise MalformedError(f"{self.card.origin}: more late openings than the {size} entries before them explain")
 
-    def _accept_opening(
-        self, opening: Opening, expected: bytes, granted_to: Callable[[int], Collection[str]]
-    ) -> AcceptedOpening:
+    def _is_meant(self, item: AcceptedOpening) -> bool:
+        """Whether the record's own audience has this reader. Bytes that are no record have none."""
+        author, record = self.card.member, item.record
+        return record is None or may_read(record.content["audience"], author=author, reader=self._reader)
+
+    def _accept_opening(self, opening: Opening, expected: bytes) -> AcceptedOpening:
         origin, raw = self.card.origin, opening.record
         if len(opening.salt) != SALT_SIZE or len(raw) > RECORD_SIZE_MAX or opening.sequence > SEQUENCE_MAX:
             raise MalformedError(f"{origin}: the opening of entry {opening.index} has an impossible size or number")
@@ -275,7 +295,4 @@ class Mirror:
             record = parse_record(raw, author=self.card.member, kinds=self._kinds)
         except InvalidRecordError as error:
             return AcceptedOpening(opening, None, error.message)
-        meant = may_read(record.content["audience"], author=self.card.member, reader=self._reader)
-        if not meant and self._reader not in granted_to(opening.index):
-            raise MalformedError(f"{origin}: the opening of entry {opening.index} is not for {self._reader}")
         return AcceptedOpening(opening, record)
