@@ -106,6 +106,8 @@ def require_signable(app: App, proposal: bytes) -> Review:
     review = review_file(require_alliance(app), proposal)
     held = read_held_alliance(app.home)
     require_may_sign(review, held.identity.member, parse_card(held.own_card)[1].identity_key)
+    with open_membership(app.home) as store:
+        store.require_unsigned(review.roster.version, review.envelope.hash)
     return review
 
 

@@ -283,6 +283,7 @@ class SimulatedPeerClient:
             cards_digest=server.membership.cards_digest(),
             caller_note=server.exchange.note_for(self._caller),
             time_ms=milliseconds(server.clock()),
+            roster_hash=bytes.fromhex(server.membership.joined.fingerprint),
         )
         return self._tampering.exchange(answer)
 

@@ -111,7 +111,7 @@ def remove(app: App, member: str, head_size: int | None, output: str | None) -> 
 
     Its records up to what this node has verified (or the first N) stay provable; later ones count nowhere.
     """
-    if not app.json and sys.stdin.isatty():
+    if not app.json and is_terminal():
         click.confirm(f"Remove {member} from the alliance? It cannot be taken back.", abort=True, err=True)
     file = choose_file(app, output)
     with open_governance(app) as governance:
@@ -205,7 +205,7 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     review = require_signable(app, proposal)
     if not app.json:
         print_review(review)
-        if not yes and sys.stdin.isatty():
+        if not yes and is_terminal():
             click.confirm("Sign it? A signature cannot be taken back.", abort=True, err=True)
     with open_governance(app) as governance:
         state = governance.sign(proposal)
@@ -269,6 +269,11 @@ def export(app: App, output: str | None) -> None:
         "Who gets the file types: labmesh join FILE",
         "and compares the fingerprint with what you tell them by another way.",
     )
+
+
+def is_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
 
 
 def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:

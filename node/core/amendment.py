@@ -183,7 +183,10 @@ def _replace_identity(alliance: Alliance, member: str, raw: bytes) -> dict[str, 
     envelope, card = parse_card(raw)
     held, entry = alliance.roster, _require_active(alliance, member)
     if (card.alliance, card.member) != (alliance.name, member):
-        raise GovernanceError(f"the card is of {card.member} in {card.alliance}, not of {member} in {alliance.name}")
+        raise GovernanceError(
+            f"the card is of {card.member} in {card.alliance}, not of {member} in {alliance.name}",
+            hint=f"name the card that {member} has made with its new key",
+        )
     verify_card(envelope, card, card.identity_key)
     if card.identity_key == entry.identity_key:
         raise GovernanceError(

@@ -155,7 +155,10 @@ def require_follows(held_hash: str, held: Roster, roster: Roster) -> None:
     if roster.alliance != held.alliance:
         raise GovernanceError(f"the roster is for {roster.alliance}, not for {held.alliance}")
     if roster.version != held.version + 1 or roster.previous != held_hash:
-        raise GovernanceError(f"roster version {roster.version} does not follow version {held.version}")
+        raise GovernanceError(
+            f"roster version {roster.version} does not follow version {held.version}",
+            hint="a member's file with every version (labmesh roster export -o FILE) has those in between",
+        )
     if gone := sorted(held.members.keys() - roster.members.keys()):
         raise GovernanceError(f"roster version {roster.version} drops {gone[0]}; a member is removed, never dropped")
     for name, member in held.members.items():

@@ -138,6 +138,15 @@ class MembershipStore:
         with self._database.write() as connection:
             _claim(connection, signed)
 
+    def require_unsigned(self, version: int, roster_hash: str) -> None:
+        """Refuse a roster of a version of which this home has signed another one.
+
+        Raises:
+            GovernanceError: it has.
+        """
+        with self._database.read() as connection:
+            _require_unsigned(connection, version, roster_hash)
+
     def load_signed(self, version: int) -> SignedVersion | None:
         """What this home has signed of one roster version."""
         with self._database.read() as connection:
@@ -159,16 +168,22 @@ class MembershipStore:
 
 
 def _claim(connection: Connection, signed: SignedVersion) -> None:
-    held = connection.execute(select(_SIGNED.c.hash).where(_SIGNED.c.version == signed.version)).scalar()
-    if held is None:
-        connection.execute(insert(_SIGNED), {"version": signed.version, "hash": signed.hash, "proposal": signed.proposal})
-    elif held == signed.hash:
+    if _require_unsigned(connection, signed.version, signed.hash):
         connection.execute(update(_SIGNED).where(_SIGNED.c.version == signed.version).values(proposal=signed.proposal))
     else:
+        row = {"version": signed.version, "hash": signed.hash, "proposal": signed.proposal}
+        connection.execute(insert(_SIGNED), row)
+
+
+def _require_unsigned(connection: Connection, version: int, roster_hash: str) -> bool:
+    """Whether this very roster was signed here already; refuses where another of its version was."""
+    held = connection.execute(select(_SIGNED.c.hash).where(_SIGNED.c.version == version)).scalar()
+    if held is not None and held != roster_hash:
         raise GovernanceError(
-            f"this home has signed another roster of version {signed.version} already, and nobody signs two of one version",
-            hint="see it, or write its file again: labmesh roster proposal; others can still sign what you want",
+            f"this home has signed another roster of version {version} already, and nobody signs two of one version",
+            hint="see it: labmesh roster proposal; what you want instead, another council member can still propose",
         )
+    return held is not None
 
 
 def _save_cuts(connection: Connection, alliance: Alliance) -> None:

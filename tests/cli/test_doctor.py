@@ -11,6 +11,7 @@ import pytest
 from cli.doctor import CHECKS, examine
 from cli.facts import DaemonFacts, Facts, Fault, PeerFacts
 from labmesh.v1 import node_pb2
+from node.core.standing import Notice
 from tests.cli.conftest import run
 from tests.cli.fake_node import serve
 
@@ -172,3 +173,34 @@ def test_a_running_node_is_asked(founded, node_home):
         ended = run("doctor", "--json", home=home)
     levels = _levels(ended.document)
     assert levels["daemon"] == {"ok", "warning"} and levels["state"] == {"ok"} and levels["clock"] == {"error"}
+
+
+REMOVED = Notice("membership", "error", "qingdao was removed", "ask the council (jinan)")
+EXPIRING = Notice("expiry", "warning", "the roster expires on 2026-12-01", "type: labmesh roster renew")
+
+
+def test_what_the_alliance_says_of_the_member_is_told_once():
+    """The daemon's alarm says the same; and a roster that expires soon is a warning, also when the daemon alarms."""
+    alarms = [str(REMOVED), str(EXPIRING), "something else"]
+    facts = replace(
+        HEALTHY,
+        notices=[REMOVED, EXPIRING],
+        roster_expires=NOW + timedelta(days=11),
+        **_daemon(state="ready", alarms=alarms),
+    )
+    found = [finding for finding in examine(facts).findings if finding.level != "ok"]
+    assert [(finding.check, finding.level) for finding in found] == [
+        ("roster", "warning"),
+        ("membership", "error"),
+        ("alarm", "error"),
+    ]
+    assert found[0].hint == "type: labmesh roster renew"
+    assert (found[1].message, found[1].hint) == (REMOVED.sentence, REMOVED.hint)
+    assert found[2].message == "something else"
+    expiring = replace(facts, notices=[EXPIRING], **_daemon(alarms=[str(EXPIRING)]))
+    assert examine(expiring).ok
+
+
+def test_without_a_node_a_removed_member_is_told_all_the_same():
+    facts = replace(HEALTHY, notices=[REMOVED], daemon=None)
+    assert [finding.check for finding in examine(facts).findings if finding.level == "error"] == ["membership"]

@@ -1,0 +1,293 @@
+"""What a council can change, what follows from it, and what no honest council member signs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from node.core.alliance import Alliance, load_alliance
+from node.core.amendment import (
+    ROSTER_LIFETIME,
+    AddMembers,
+    Amendment,
+    RemoveMember,
+    Renew,
+    ReplaceIdentity,
+    SeatCouncil,
+    SetQuorum,
+    SetThreshold,
+    build_successor,
+    require_sound,
+)
+from node.core.card import CARD_TYPE, FormerLogKey, card_content
+from node.core.keys import TYPE_LOG, TYPE_WITNESS, VerifierKey
+from node.core.roster import Head, Member, Roster, require_follows
+from node.errors import FormatError, GovernanceError, LabmeshError, SignatureError
+from tests.builders import (
+    START,
+    Lab,
+    build_alliance,
+    build_card,
+    build_labs,
+    public_key,
+    sign_card,
+    sign_content,
+    sign_roster,
+    sign_with,
+)
+
+LABS = build_labs(5)
+JINAN, QINGDAO, YANTAI, WEIFANG, ZIBO = LABS
+NOW = START + timedelta(days=100)
+
+
+def build(count: int = 4, seats: int = 1, **changes: Any) -> Alliance:
+    """An alliance whose first `seats` members are its council."""
+    return build_alliance(LABS[:count], council=LABS[:seats], **changes) if seats == 1 else _seated(count, seats, **changes)
+
+
+def _seated(count: int, seats: int, **changes: Any) -> Alliance:
+    founded = build_alliance(LABS[:count])
+    second = replace(
+        founded.roster,
+        version=2,
+        previous=founded.fingerprint,
+        council=tuple(lab.identity_key for lab in LABS[:seats]),
+        threshold=seats // 2 + 1,
+        **changes,
+    )
+    return founded.accept_roster(sign_roster(second, *LABS[:seats]))
+
+
+def successor(amendment: Amendment, alliance: Alliance | None = None) -> Roster:
+    """The next roster; it always follows, and is always of a form that can be read back."""
+    held = alliance or build()
+    roster, cards = build_successor(held, amendment, now=NOW)
+    require_follows(held.fingerprint, held.roster, roster)
+    everyone = [lab for lab in LABS if lab.identity_key in {*held.roster.council, *roster.council}]
+    accepted = held.accept_roster(sign_roster(roster, *everyone))
+    for raw in cards:
+        accepted = accepted.accept_card(raw)
+    assert accepted.roster == roster
+    return roster
+
+
+def refusal(
+    amendment: Amendment, alliance: Alliance | None = None, error: type[LabmeshError] = GovernanceError
+) -> LabmeshError:
+    with pytest.raises(error) as caught:
+        build_successor(alliance or build(), amendment, now=NOW)
+    return caught.value
+
+
+def new_identity(lab: Lab, label: str = "new identity", **changes: Any) -> bytes:
+    """A laboratory's next card, which names another identity key and is signed by it."""
+    card = build_card(lab, identity_key=public_key(label), **changes)
+    return sign_content(card_content(card), CARD_TYPE, sign_with(label))
+
+
+def test_every_change_renews_the_roster_for_two_years() -> None:
+    for amendment in (Renew(), SetQuorum(2), RemoveMember("yantai")):
+        roster = successor(amendment)
+        assert (roster.version, roster.issued, roster.expires) == (2, NOW, NOW + ROSTER_LIFETIME)
+    held = build().roster
+    assert successor(Renew()) == replace(
+        held, version=2, previous=build().fingerprint, issued=NOW, expires=NOW + ROSTER_LIFETIME
+    )
+
+
+class TestMembers:
+    def test_adding_and_removing_move_the_default_quorum(self) -> None:
+        added = successor(AddMembers((sign_card(build_card(ZIBO), ZIBO),)))
+        assert added.members["zibo"] == Member(ZIBO.identity_key, "active", NOW)
+        assert (build().roster.quorum, added.quorum) == (2, 2)
+        assert successor(RemoveMember("weifang")).quorum == 1
+
+    def test_a_removal_keeps_the_line_and_names_the_end(self) -> None:
+        head = Head(812, bytes(range(32)))
+        held = build().roster.members["weifang"]
+        roster = successor(RemoveMember("weifang", head))
+        assert roster.members["weifang"] == replace(held, status="removed", left=NOW, head=head)
+        assert roster.members["weifang"].cut == head
+        assert successor(RemoveMember("weifang")).members["weifang"].cut is None
+
+    def test_a_council_member_is_unseated_first(self) -> None:
+        error = refusal(RemoveMember("qingdao"), build(4, 3))
+        assert "qingdao sits on the council" in error.message
+        assert error.hint == "first seat others: labmesh roster council jinan yantai"
+
+    def test_strangers_and_removed_members_cannot_be_removed(self) -> None:
+        assert "active members are" in refusal(RemoveMember("zibo")).hint
+        gone = build()
+        gone = gone.accept_roster(sign_roster(build_successor(gone, RemoveMember("yantai"), now=NOW)[0], JINAN))
+        assert "'yantai' is not an active member" in refusal(RemoveMember("yantai"), gone).message
+        assert "cannot be used again" in refusal(AddMembers((sign_card(build_card(YANTAI), YANTAI),)), gone).message
+
+    @pytest.mark.parametrize(
+        ("raw", "error"),
+        [
+            (b"no card", FormatError),
+            (sign_card(build_card(ZIBO), JINAN), SignatureError),
+            (sign_card(build_card(QINGDAO), QINGDAO), GovernanceError),
+            (sign_card(build_card(Lab("zibo", "other.example")), Lab("zibo", "other.example")), GovernanceError),
+        ],
+        ids=["no card", "forged", "present", "other alliance"],
+    )
+    def test_bad_newcomers(self, raw: bytes, error: type[LabmeshError]) -> None:
+        refusal(AddMembers((raw,)), error=error)
+
+
+class TestCouncil:
+    def test_council_and_threshold_in_one_step(self) -> None:
+        roster = successor(SeatCouncil(("yantai", "jinan", "qingdao"), 2))
+        assert roster.council == (YANTAI.identity_key, JINAN.identity_key, QINGDAO.identity_key)
+        assert roster.threshold == 2
+
+    def test_the_threshold_stays_where_it_fits(self) -> None:
+        assert successor(SeatCouncil(("qingdao",))).threshold == 1
+        assert successor(SeatCouncil(("qingdao", "yantai")), build(4, 3)).threshold == 2
+
+    @pytest.mark.parametrize(
+        ("members", "threshold", "message"),
+        [
+            (("jinan", "qingdao"), None, "a threshold of 1 does not fit a council of 2"),
+            (("jinan", "qingdao"), 3, "a threshold of 3 does not fit a council of 2"),
+            (("jinan", "qingdao", "yantai", "weifang"), 2, "a threshold of 2 does not fit a council of 4"),
+            (("jinan", "jinan"), 2, "named twice"),
+            (("jinan", "zibo"), 2, "'zibo' is not an active member"),
+            ((), None, "a threshold of 1 does not fit a council of 0"),
+        ],
+    )
+    def test_impossible_councils(self, members: tuple[str, ...], threshold: int | None, message: str) -> None:
+        assert message in refusal(SeatCouncil(members, threshold)).message
+
+    @pytest.mark.parametrize(("seats", "fitting"), [(1, {1}), (2, {2}), (3, {2, 3}), (4, {3, 4})])
+    def test_a_threshold_is_more_than_half_and_at_most_all(self, seats: int, fitting: set[int]) -> None:
+        alliance = build(4, seats)
+        for threshold in range(1, 7):
+            if threshold in fitting:
+                assert successor(SetThreshold(threshold), alliance).threshold == threshold
+            else:
+                assert "more than half" in refusal(SetThreshold(threshold), alliance).message
+
+
+class TestQuorum:
+    def test_a_chosen_one_stays_and_the_default_comes_back(self) -> None:
+        chosen = build(4, 1, quorum=3)
+        assert successor(RemoveMember("weifang"), chosen).quorum == 3
+        assert successor(SetQuorum(None), chosen).quorum == 2
+        assert successor(SetQuorum(1)).quorum == 1
+
+    @pytest.mark.parametrize("quorum", [0, -1, 4, 1000])
+    def test_no_more_than_can_cosign(self, quorum: int) -> None:
+        assert "from 1 to 3" in refusal(SetQuorum(quorum)).hint
+
+    def test_alone(self) -> None:
+        alone = load_alliance([sign_roster(build(1).roster, JINAN)])
+        assert successor(SetQuorum(1), alone).quorum == 1
+
+
+class TestIdentity:
+    def test_a_new_key_takes_the_place_of_the_old_one(self) -> None:
+        raw = new_identity(YANTAI)
+        held = build()
+        roster, cards = build_successor(held, ReplaceIdentity("yantai", raw), now=NOW)
+        assert cards == (raw,)
+        assert roster.members["yantai"] == replace(held.roster.members["yantai"], identity_key=public_key("new identity"))
+        assert roster.council == held.roster.council
+
+    def test_the_seat_on_the_council_too(self) -> None:
+        held = build(4, 3)
+        roster = successor(ReplaceIdentity("yantai", new_identity(YANTAI)), held)
+        assert roster.council == (JINAN.identity_key, QINGDAO.identity_key, public_key("new identity"))
+
+    @pytest.mark.parametrize("seats", [1, 2])
+    def test_where_the_new_key_would_have_to_sign_at_once(self, seats: int) -> None:
+        error = refusal(ReplaceIdentity("jinan", new_identity(JINAN)), build(4, seats))
+        assert "too few council members are left" in error.message
+        assert "--threshold" in error.hint
+
+    @pytest.mark.parametrize(
+        ("member", "raw", "error", "message"),
+        [
+            ("yantai", sign_card(build_card(YANTAI), YANTAI), GovernanceError, "has already"),
+            ("yantai", new_identity(QINGDAO), GovernanceError, "is of qingdao"),
+            ("zibo", new_identity(ZIBO), GovernanceError, "not an active member"),
+            ("yantai", sign_card(build_card(YANTAI, identity_key=public_key("x")), YANTAI), SignatureError, "not signed"),
+            (
+                "yantai",
+                sign_content(card_content(build_card(YANTAI, identity_key=QINGDAO.identity_key)), CARD_TYPE, QINGDAO.sign),
+                GovernanceError,
+                "belongs to another member",
+            ),
+            ("yantai", b"no card", FormatError, ""),
+        ],
+        ids=["same key", "another member's card", "a stranger", "forged", "another's key", "no card"],
+    )
+    def test_cards_that_do_not_serve(self, member: str, raw: bytes, error: type[LabmeshError], message: str) -> None:
+        assert message in refusal(ReplaceIdentity(member, raw), error=error).message
+
+
+class TestSoundness:
+    """What thresholds could carry, but nobody honest signs."""
+
+    def test_a_seat_for_somebody_else(self) -> None:
+        held = build()
+        roster = replace(held.roster, version=2, council=(public_key("a stranger"),))
+        with pytest.raises(GovernanceError, match="belong to no active member"):
+            require_sound(held, roster, ())
+
+    def test_a_key_in_two_roles(self) -> None:
+        held = build()
+        for name in ("log_key", "witness_key"):
+            stolen = getattr(held.card("qingdao"), name).public_key
+            members = {**held.roster.members, "zibo": Member(stolen, "active", NOW)}
+            with pytest.raises(GovernanceError, match="one key has one role"):
+                require_sound(held, replace(held.roster, members=members), ())
+
+    def test_a_newcomer_whose_log_key_is_an_identity_key(self) -> None:
+        log_key = VerifierKey(ZIBO.origin, TYPE_LOG, QINGDAO.identity_key)
+        raw = sign_card(build_card(ZIBO, log_key=log_key), ZIBO)
+        assert "one key has one role" in refusal(AddMembers((raw,))).message
+
+    def test_a_replaced_key_does_not_return(self) -> None:
+        held = build(4, 3)
+        rekeyed = build_successor(held, ReplaceIdentity("weifang", new_identity(WEIFANG)), now=NOW)[0]
+        held = held.accept_roster(sign_roster(rekeyed, JINAN, QINGDAO))
+        old = sign_card(build_card(WEIFANG), WEIFANG)
+        assert "would return" in refusal(ReplaceIdentity("weifang", old), held).message
+        thief = replace(build_card(ZIBO), identity_key=WEIFANG.identity_key)
+        assert "would return" in refusal(AddMembers((sign_card(thief, WEIFANG),)), held).message
+
+
+class TestCardsAndRosterKeys:
+    """One key, one role, also where a card and a roster come from different hands."""
+
+    @pytest.mark.parametrize("role", ["log", "former log", "witness"])
+    def test_a_card_with_a_key_of_the_roster_is_refused(self, role: str) -> None:
+        held = build()
+        log = VerifierKey(YANTAI.origin, TYPE_LOG, JINAN.identity_key)
+        roles: dict[str, dict[str, Any]] = {
+            "log": {"log_key": log},
+            "former log": {"former_log_keys": (FormerLogKey(log, 1, bytes(32)),)},
+            "witness": {"witness_key": VerifierKey(YANTAI.witness.key.name, TYPE_WITNESS, JINAN.identity_key)},
+        }
+        envelope, card = held.cards["yantai"]
+        raw = sign_card(replace(card, seq=2, previous=envelope.hash, **roles[role]), YANTAI)
+        with pytest.raises(GovernanceError, match="uses a key of the roster"):
+            held.accept_card(raw)
+
+    def test_whatever_comes_first_the_outcome_is_the_same(self) -> None:
+        """A roster that takes a card's log key as an identity key stands, and the card does not."""
+        founded = build(3)
+        zibo = Member(founded.card("yantai").log_key.public_key, "active", NOW)
+        members = {**founded.roster.members, "zibo": zibo}
+        raw = sign_roster(replace(founded.roster, version=2, previous=founded.fingerprint, members=members), JINAN)
+        card_first = founded.accept_roster(raw)
+        assert sorted(card_first.cards) == ["jinan", "qingdao"]
+        roster_first = Alliance(founded.rosters).accept_roster(raw)
+        with pytest.raises(GovernanceError):
+            roster_first.accept_card(sign_card(build_card(YANTAI), YANTAI))

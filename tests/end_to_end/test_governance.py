@@ -1,0 +1,115 @@
+"""A council of three with a threshold of two, as real processes: propose, sign, publish, remove, and say so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import grpc
+import pytest
+
+from labmesh.v1 import peer_pb2, peer_pb2_grpc
+from tests.end_to_end.harness import ALLIANCE, ROOT, Mesh, Node, code_of, eventually, open_mesh, reason_of, result_records
+
+MEMBERS = ("jinan", "qingdao", "yantai", "weifang")
+ORIGIN = f"{ALLIANCE}/log/jinan"
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    with open_mesh(*MEMBERS) as mesh:
+        mesh.start()
+        yield mesh
+
+
+def labmesh(node: Node, *args: object, exit_code: int = 0) -> Any:
+    """Run the command line as an admin does, beside the running daemon; returns the JSON document."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "--home", str(node.home.path), "--json", *map(str, args)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])},
+        check=False,
+    )
+    assert done.returncode == exit_code, done
+    return json.loads(done.stdout)
+
+
+def await_version(mesh: Mesh, version: int, *members: str) -> None:
+    def is_there() -> bool:
+        return {mesh[member].status().roster_version for member in members} == {version}
+
+    eventually(is_there, f"{', '.join(members)} have version {version}")
+
+
+def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
+    jinan, qingdao, yantai, weifang = (mesh[member] for member in MEMBERS)
+    seated = tmp_path / "council.json"
+    proposed = labmesh(jinan, "roster", "council", "jinan", "qingdao", "yantai", "--threshold", 2, "-o", seated)
+    assert (proposed["version"], proposed["signatures"]) == (2, {"have": 1, "needed": 2})
+    assert {mesh[member].status().roster_version for member in MEMBERS} == {2}
+    signed = labmesh(qingdao, "roster", "sign", seated)
+    assert (signed["version"], signed["signatures"]) == (3, {"have": 2, "needed": 2})
+    await_version(mesh, 3, *MEMBERS)
+
+    weifang.push(result_records("GONE", 3))
+    for member in ("jinan", "qingdao"):
+        mesh[member].await_log("weifang", 3)
+    with mesh.channel_as("weifang", "yantai") as channel:
+        stub = peer_pb2_grpc.PeerServiceStub(channel)
+        stream = stub.ReadLog(peer_pb2.ReadLogRequest(origin=ORIGIN, follow=True, entries_max=1000), timeout=60)
+        jinan.push(result_records("BEFORE", 1))
+        assert next(stream).HasField("checkpoint")
+        removal = tmp_path / "removal.json"
+        labmesh(jinan, "roster", "remove", "weifang", "--head-size", 2, "-o", removal)
+        assert {mesh[member].status().roster_version for member in MEMBERS} == {3}, "one signature removes nobody"
+        assert labmesh(yantai, "roster", "sign", removal)["version"] == 4
+        with pytest.raises(grpc.RpcError) as refusal:
+            list(stream)
+        assert reason_of(refusal.value) == "ACCESS_REFUSED"
+        assert "weifang was removed from quality.jinan.example on" in str(refusal.value.details())
+    await_version(mesh, 4, "jinan", "qingdao", "yantai")
+
+    # Beyond the head nothing counts, on whatever node, and what is below stays provable.
+    for member in ("jinan", "qingdao"):
+        node = mesh[member]
+        assert node.listed("weifang") == ["GONE-000000", "GONE-000001"]
+        assert not node.sees("weifang/result/GONE-000002")
+        with pytest.raises(grpc.RpcError) as unknown:
+            node.bundle("weifang/result/GONE-000002")
+        assert code_of(unknown.value) is grpc.StatusCode.NOT_FOUND
+        assert mesh.verify(node.bundle("weifang/result/GONE-000001")).verified
+
+    # A new connection is refused in words, and the removed node itself knows.
+    with mesh.call_as("weifang", "qingdao") as stub, pytest.raises(grpc.RpcError) as refusal:
+        stub.GetRoster(peer_pb2.GetRosterRequest(), timeout=20)
+    assert (reason_of(refusal.value), "was removed" in str(refusal.value.details())) == ("ACCESS_REFUSED", True)
+    status = eventually(lambda: weifang.status() if weifang.status().state == "degraded" else None, "weifang knows")
+    assert status is not None
+    assert any("weifang was removed from quality.jinan.example by roster version 4" in alarm for alarm in status.alarms)
+    findings = labmesh(weifang, "doctor", exit_code=1)["findings"]
+    told = [finding for finding in findings if finding["check"] == "membership"]
+    assert len(told) == 1
+    assert "entries of its log from 2 on count nowhere" in told[0]["message"]
+    assert not [finding for finding in findings if finding["check"] == "alarm" and "was removed" in finding["message"]]
+    assert {mesh[member].status().state for member in MEMBERS[:3]} == {"ready"}
+
+
+def test_a_member_that_was_away_hears_from_whoever_refuses_it(mesh: Mesh, tmp_path):
+    """Nobody could tell yantai while it was away: it dials, is refused, and its status says why."""
+    jinan, qingdao, yantai = (mesh[member] for member in MEMBERS[:3])
+    yantai.stop()
+    unseated, removal = tmp_path / "unseated.json", tmp_path / "removal.json"
+    labmesh(jinan, "roster", "council", "jinan", "qingdao", "-o", unseated)
+    labmesh(qingdao, "roster", "sign", unseated)
+    await_version(mesh, 5, "jinan", "qingdao")
+    labmesh(qingdao, "roster", "remove", "yantai", "-o", removal)
+    labmesh(jinan, "roster", "sign", removal)
+    await_version(mesh, 6, "jinan", "qingdao")
+    yantai.start()
+    peer = yantai.await_peer("jinan", "refused", "ACCESS_REFUSED")
+    assert "yantai was removed from quality.jinan.example on" in peer.error
