@@ -8,14 +8,14 @@ from typing import Any
 
 from node.core.alliance import format_card
 from node.core.bundle import Bundle
-from node.core.card import CARD_TYPE, card_content
+from node.core.card import CARD_TYPE, FormerLogKey, FormerWitnessKey, card_content
 from node.core.checkpoint import cosign_checkpoint
 from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, VerifierKey, format_base64
 from tests.alliance import NOON
 from tests.attacks.scene import JINAN, QINGDAO, STRANGER, WEIFANG, YANTAI, Scene
 from tests.attacks.surfaces import BUNDLE, CARD
 from tests.attacks.table import attack
-from tests.builders import Lab, certificate, sign_card, sign_content
+from tests.builders import Lab, build_roster, certificate, sign_card, sign_content, sign_roster
 
 FAMILY = "keys"
 NOON_S = int(NOON.timestamp())
@@ -158,9 +158,9 @@ def one_member_cosigns_twice(bundle, scene):
 @attack(FAMILY, BUNDLE, "cosignatures", "cannot count")
 def one_key_under_two_names(bundle, scene):
     """qingdao's next card has yantai's witness key; both names stand under the checkpoint."""
-    former = ({"key": QINGDAO.witness.key, "until": NOON + timedelta(days=1)},)
+    former = FormerWitnessKey(QINGDAO.witness.key, NOON + timedelta(days=1))
     shared = replace(QINGDAO.witness, key=replace(QINGDAO.witness.key, public_key=YANTAI.witness.key.public_key))
-    card = changed_card(scene, QINGDAO, witness_key=shared.key, former_witness_keys=tuple(_former(**one) for one in former))
+    card = changed_card(scene, QINGDAO, witness_key=shared.key, former_witness_keys=(former,))
     line = cosign_checkpoint(scene.checkpoint().checkpoint, replace(shared, sign=YANTAI.witness.sign), NOON_S).line
     proof = bundle.proof + f"{line}\n".encode()
     return replace(bundle, proof=proof, cards={**bundle.cards, "qingdao": sign_card(card, QINGDAO)})
@@ -169,15 +169,13 @@ def one_key_under_two_names(bundle, scene):
 @attack(FAMILY, BUNDLE, "cosignatures", "retired before")
 def a_witness_key_used_after_its_time(bundle, scene):
     fresh = replace(QINGDAO, generation=2).witness.key
-    former = _former(QINGDAO.witness.key, NOON - timedelta(seconds=1))
+    former = FormerWitnessKey(QINGDAO.witness.key, NOON - timedelta(seconds=1))
     card = next_card(scene, QINGDAO, witness_key=fresh, former_witness_keys=(former,))
     return with_line(bundle, scene, QINGDAO, qingdao=card)
 
 
 @attack(FAMILY, BUNDLE, "checkpoint", "does not cover this root|no signature by a known key")
 def a_log_key_used_beyond_its_size(bundle, scene):
-    from node.core.card import FormerLogKey
-
     former = FormerLogKey(JINAN.log.key, 10, bytes(32))
     card = next_card(scene, JINAN, log_key=replace(JINAN, generation=2).log.key, former_log_keys=(former,))
     return replace(bundle, cards={**bundle.cards, "jinan": card})
@@ -197,12 +195,4 @@ def a_card_under_another_name(bundle, scene):
 
 @attack(FAMILY, BUNDLE, "roster", "no roster in the file has the fingerprint")
 def a_whole_alliance_of_ones_own(bundle, scene):
-    from tests.builders import build_roster, sign_roster
-
     return replace(bundle, rosters=(sign_roster(build_roster([JINAN, YANTAI]), JINAN),))
-
-
-def _former(key: VerifierKey, until):
-    from node.core.card import FormerWitnessKey
-
-    return FormerWitnessKey(key, until)

@@ -156,7 +156,7 @@ def an_inner_node_passed_off_as_a_leaf(bundle, scene):
 
 @attack(FAMILY, BUNDLE, "schema", "not canonical JSON")
 def a_leaf_that_is_two_leaves(bundle, scene):
-    """The record's bytes are two node hashes; its leaf and the node over them must differ, and no such bytes are a record."""
+    """The record's bytes are two node hashes; its leaf is not the node over them, and no record is like that."""
     left, right = leaf_hash(b"left"), leaf_hash(b"right")
     commitment = committer(JINAN.origin)(bytes(32), left + right)
     assert leaf_hash(left + right) != node_hash(left, right)

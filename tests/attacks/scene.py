@@ -1,21 +1,22 @@
 """The alliance that attacks are made on: real core, real stores, no network.
 
 jinan writes the log, qingdao is the victim, yantai watches and cosigns, weifang was a member once. The council is the first
-three, two of whom must sign. qingdao has verified three entries of eleven; of the eleven one is for yantai alone and one for nobody.
+three, two of whom must sign. qingdao has verified three entries of eleven; one of these is for yantai alone, one for nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
 import orjson
-from sqlalchemy import select
-from sqlmodel import SQLModel
 
 from node.audit import build_bundle
 from node.core.alliance import Alliance, format_roster
@@ -24,6 +25,7 @@ from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.kinds import Kinds
 from node.core.names import parse_record_id
 from node.core.roster import Member, Roster
+from node.push import PushOptions
 from node.schemas import load_schemas
 from node.store import DATABASE_NAME, Store
 from tests.alliance import NOON, SimulatedAlliance, SimulatedMember, Tampering
@@ -52,11 +54,12 @@ def draft(key: str, **members: Any) -> bytes:
 def dump_tables(store: Store) -> Dump:
     """Every row of every table but the times of contacts: equal before and after means that nothing was saved."""
     found: dict[str, list[tuple[Any, ...]]] = {}
-    with store.database.read() as connection:
-        for table in SQLModel.metadata.sorted_tables:
-            columns = [column for column in table.columns if (table.name, column.name) not in CONTACT_TIMES]
-            rows = connection.execute(select(*columns).order_by(*table.primary_key.columns))
-            found[table.name] = [tuple(row) for row in rows]
+    with closing(sqlite3.connect(store.database.path)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        for (table,) in tables:
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            columns = ", ".join(f'"{name}"' for name in names if (table, name) not in CONTACT_TIMES)
+            found[table] = sorted(connection.execute(f"SELECT {columns} FROM {table}"), key=repr)
     return found
 
 
@@ -70,9 +73,8 @@ class Scene:
         self._exchange_entries()
         self._seat_council()
         self.case = self._prove()
-        self.jinan.store.database.backup(folder / "author")
-        self.reader.store.database.backup(folder / "copy")
-        self._databases = {name: (folder / file).read_bytes() for name, file in (("jinan", "author"), ("qingdao", "copy"))}
+        self._databases = {name: self._copy(name) for name in VICTIMS}
+        self._kept = {name: self.kept_by(name) for name in VICTIMS}
 
     @property
     def jinan(self) -> SimulatedMember:
@@ -103,28 +105,25 @@ class Scene:
         """Undo everything that an attack did to jinan, qingdao and the peers' answers."""
         for name, raw in self._databases.items():
             member = self.alliance[name]
-            member.store.close()
-            for path in member.path.iterdir():
-                path.unlink()
-            (member.path / DATABASE_NAME).write_bytes(raw)
-            member.reopen()
-            member.confirmation.override()
             member.splits.clear()
             member.alarms.clear()
+            if self.kept_by(name) != self._kept[name]:
+                self._restore(member, raw)
         self.alliance.tampering = Tampering()
         self.alliance.clock.now = NOON
         self.alliance.reads.clear()
         self.alliance.closed = 0
 
     def saved(self) -> Dump:
-        """Everything that the victim and the author keep: their tables, and what they believe in memory."""
-        kept = {f"{name}: {table}": rows for name in VICTIMS for table, rows in dump_tables(self.alliance[name].store).items()}
-        for name in VICTIMS:
-            member = self.alliance[name]
-            confirmation = member.confirmation
-            believed = (member.membership.joined, confirmation.ceiling, confirmation.longer, confirmation.conflict)
-            kept[f"{name}: believed"] = [believed]
-        return kept
+        """Everything that the victim and the author keep, by member and table."""
+        return {f"{name}: {table}": rows for name in VICTIMS for table, rows in self.kept_by(name).items()}
+
+    def kept_by(self, name: str) -> Dump:
+        """A member's tables, and what it believes in memory."""
+        member = self.alliance[name]
+        confirmation = member.confirmation
+        believed = (member.membership.joined, confirmation.ceiling, confirmation.longer, confirmation.conflict)
+        return {**dump_tables(member.store), "believed": [believed]}
 
     def checkpoint(self, size: int = SIZE) -> SignedCheckpoint:
         """jinan's own checkpoint of some size."""
@@ -147,9 +146,48 @@ class Scene:
         ended = run("verify", file, "--fingerprint", self.joined.fingerprint, home=self.folder / "nowhere")
         return ended.exit_code, ended.out
 
+    def draft(self, key: str) -> bytes:
+        """A record that jinan's lab could push."""
+        return draft(key)
+
+    def push_options(self) -> PushOptions:
+        """How `draft` is pushed."""
+        return PushOptions("result")
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Undo afterwards what the block does to jinan or qingdao."""
+        try:
+            yield
+        finally:
+            self.reset()
+
+    @contextmanager
+    def other(self) -> Iterator[SimulatedAlliance]:
+        """A fresh alliance of three with empty logs, for attacks that write."""
+        with TemporaryDirectory(dir=self.folder) as folder:
+            made = SimulatedAlliance(Path(folder))
+            try:
+                yield made
+            finally:
+                made.close()
+
     def close(self) -> None:
         """Close every store."""
         self.alliance.close()
+
+    def _copy(self, name: str) -> bytes:
+        copy = self.folder / f"{name}.copy"
+        self.alliance[name].store.database.backup(copy)
+        return copy.read_bytes()
+
+    def _restore(self, member: SimulatedMember, raw: bytes) -> None:
+        member.store.close()
+        for path in member.path.iterdir():
+            path.unlink()
+        (member.path / DATABASE_NAME).write_bytes(raw)
+        member.reopen()
+        member.confirmation.override()
 
     def _exchange_entries(self) -> None:
         alliance, others = self.alliance, ("qingdao", "yantai", "weifang")

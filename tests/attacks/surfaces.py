@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from node.core.bundle import format_bundle
 from node.core.entry import LogPage
 from node.core.proof import format_tlog_proof, parse_tlog_proof
 from node.errors import LabmeshError
-from node.sync.peer import PeerState
+from node.sync.peer import Exchange, PeerState
+from node.sync.peers import Alarms
 from tests.alliance import Tampering
 from tests.attacks.scene import SIZE, Scene
 from tests.attacks.table import Perform, Refusal, Surface
@@ -71,6 +73,23 @@ MESSAGES = Surface("messages", _strike_messages, _follow_honestly)
 """`perform(messages)` returns everything that is sent instead."""
 
 
+# Checkpoints that a third member tells
+
+
+def _strike_told(scene: Scene, perform: Perform) -> Refusal:
+    told, reader = perform(scene), scene.reader
+    scene.peer.exchange = lambda answer: replace(answer, digest=bytes(32), notes=told)
+    scene.alliance.follow("qingdao", "yantai", lambda state: reader.splits)
+    alarms = Alarms()
+    alarms.raise_split_view(reader.splits[0])
+    assert reader.splits[0].offered_note == told[0] and reader.splits[0].held_note
+    return Refusal(reader.splits[0].reason, "; ".join(alarms.sentences()))
+
+
+TOLD = Surface("told notes", _strike_told, _follow_honestly)
+"""`perform(scene)` returns the notes that yantai tells qingdao."""
+
+
 # Rosters and cards: told by a peer, and brought by a person
 
 
@@ -89,9 +108,7 @@ def _strike_card(scene: Scene, perform: Perform) -> Refusal:
     return _tell_and_import(scene, cards=[told])
 
 
-def _differing(answer):
-    from dataclasses import replace
-
+def _differing(answer: Exchange) -> Exchange:
     return replace(answer, roster_version=99, cards_digest=bytes(32))
 
 
@@ -132,8 +149,6 @@ def _strike_bundle(scene: Scene, perform: Perform) -> Refusal:
 
 
 def _strike_proof(scene: Scene, perform: Perform) -> Refusal:
-    from dataclasses import replace
-
     proof = perform(parse_tlog_proof(scene.case.proof.decode()))
     return _strike_bundle(scene, lambda bundle, _: replace(bundle, proof=format_tlog_proof(proof).encode()))
 

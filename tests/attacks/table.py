@@ -43,16 +43,21 @@ class Attack:
     perform: Perform
     reason: str
     shown: str
+    counters: tuple[str, ...]
+    """Tables in which this node may count what was honest before the lie."""
 
 
 ATTACKS: list[Attack] = []
 
 
-def attack(family: str, surface: Surface, reason: str, shown: str) -> Callable[[Perform], Perform]:
+def attack(
+    family: str, surface: Surface, reason: str, shown: str, counters: tuple[str, ...] = ()
+) -> Callable[[Perform], Perform]:
     """Put an attack, named by its function, into the table."""
 
     def register(perform: Perform) -> Perform:
-        ATTACKS.append(Attack(family, perform.__name__.replace("_", " ").strip(), surface, perform, reason, shown))
+        name = perform.__name__.replace("_", " ")
+        ATTACKS.append(Attack(family, name, surface, perform, reason, shown, counters))
         return perform
 
     return register

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.alliance import visible
 from tests.attacks import clocks, disclosure, equivocation, keys, notes, proofs, rosters, transport
 from tests.attacks.scene import Scene
 from tests.attacks.table import ATTACKS, Attack
@@ -42,10 +43,11 @@ def test_the_properties_are_few() -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.family}: {attack.name}")
 def test_an_attack_is_refused_is_shown_and_saves_nothing(scene: Scene, attack: Attack) -> None:
-    before = scene.saved()
+    before, seen = scene.saved(), visible(scene.reader.store)
     refusal = attack.surface.strike(scene, attack.perform)
     assert refusal.reason == attack.reason, refusal
     assert re.search(attack.shown, refusal.shown), refusal.shown
     after = scene.saved()
-    assert [name for name in before if after[name] != before[name]] == []
+    assert [name for name in before if after[name] != before[name] and name not in attack.counters] == []
+    assert visible(scene.reader.store) == seen
     attack.surface.recover(scene)
