@@ -35,6 +35,9 @@ class CallerContext:
         """No token."""
         return ()
 
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        """The caller is still there."""
+
     async def abort(self, code: Any, details: str, trailing: Any) -> None:
         """End the call."""
         raise error_of_node(_FailedError(code, details, trailing))

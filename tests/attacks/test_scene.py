@@ -12,7 +12,7 @@ from tests.alliance import drafts
 from tests.attacks.keys import changed_card
 from tests.attacks.scene import HELD, JINAN, SEEN, SIZE, YANTAI, Scene, dump_tables
 from tests.attacks.surfaces import BUNDLE, CALL, CARD, FILE, PROOF, ROSTER, TOLD
-from tests.attacks.table import Surface
+from tests.attacks.table import Perform, Surface
 from tests.builders import sign_card
 
 TABLES = {"card", "checkpoint", "cosignature", "cursor", "entry", "log", "node", "opening", "roster", "tile"}
@@ -62,7 +62,7 @@ def test_an_attack_that_changes_nothing_is_not_refused(
 ) -> None:
     """Otherwise the table would be full of attacks that fail for another reason than theirs."""
     monkeypatch.setattr("tests.alliance.PATIENCE_S", 0.5)
-    honest = {
+    honest: dict[Surface, Perform] = {
         PROOF: lambda proof: proof,
         BUNDLE: lambda bundle, scene: bundle,
         FILE: lambda raw, scene: raw,
