@@ -13,6 +13,7 @@ import tests.fuzz.calls
 import tests.fuzz.formats  # noqa: F401 -- both fill the table
 from tests.fuzz.driver import Fuzzing
 from tests.fuzz.target import TARGETS
+from tests.fuzz.world import scene
 
 MEMORY_MAX = 6 * 1024**3
 
@@ -32,7 +33,7 @@ def main() -> int:
     # An input that would fill the memory becomes a MemoryError, which is a finding like any other.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
     logging.disable(logging.CRITICAL)
-    fuzzing = Fuzzing(chosen, arguments.seed, arguments.examples)
+    fuzzing = Fuzzing(chosen, arguments.seed, arguments.examples, scene().reset)
     fuzzing.run(arguments.minutes)
     for one in fuzzing.found:
         file = arguments.save / f"fuzz-{one.target.replace(' ', '-').replace('/', '-')}.hex"

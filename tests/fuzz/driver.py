@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ class Fuzzing:
     targets: Sequence[Target]
     seed: int
     examples: int
+    prepare: Callable[[], None] = lambda: None
+    """Puts back, before each round, what the rounds before have changed."""
     counts: dict[str, Counts] = field(default_factory=dict)
     found: list[Found] = field(default_factory=list)
     rounds: int = 0
@@ -55,6 +57,7 @@ class Fuzzing:
 
     def run_round(self, item: Target) -> None:
         """One round of one target."""
+        self.prepare()
         counts = self.counts.setdefault(item.name, Counts())
         pool = [*item.seeds(), *counts.corpus]
         news: dict[bytes, None] = {}
