@@ -97,7 +97,7 @@ def load_settings(path: Path) -> Settings:
         return parse_settings(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no {path}", hint="type: labmesh init") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib names neither a number of 5,000 digits nor deep nesting its own
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error

@@ -155,6 +155,8 @@ class TestFile:
             (b"name = ", "is not TOML"),
             (b"\xff\xfe", "is not TOML"),
             (b"name = 'a'\nname = 'b'", "is not TOML"),
+            (b"name = " + b"1" * 5000, "is not TOML"),
+            (b"name = " + b"[" * 5000, "is not TOML"),
             (WRITTEN.replace("15", "0").encode(), re.escape("sync.contact_interval_s is 0")),
         ],
     )

@@ -26,6 +26,9 @@ TYPE_WITNESS = 0x04
 
 Sign = Callable[[bytes], bytes]
 
+# What Python makes of a command line that is not UTF-8 (lone surrogates) has no bytes that could be hashed.
+_NEVER = frozenset(["\x7f", *map(chr, range(0xD800, 0xE000))])
+
 # y-coordinates of the eight points of small order, little-endian, with their non-canonical spellings; each also with the
 # sign bit set (C2SP/CCTV, and Taming the many EdDSAs, table 1).
 _LOW_ORDER_Y = (
@@ -128,8 +131,8 @@ def key_id(name: str, signature_type: int, public_key: bytes) -> bytes:
 
 
 def is_key_name(name: str) -> bool:
-    """Whether `name` may name a key: not empty, no white space, no plus sign, no control characters."""
-    return bool(name) and "+" not in name and not any(c.isspace() or c < " " or c == "\x7f" for c in name)
+    """Whether `name` may name a key: not empty, no white space, plus sign or control character, and UTF-8 can write it."""
+    return bool(name) and "+" not in name and not any(c.isspace() or c < " " or c in _NEVER for c in name)
 
 
 def parse_verifier_key(text: str, *, signature_type: int | None = None) -> VerifierKey:

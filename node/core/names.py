@@ -14,6 +14,7 @@ from node.errors import FormatError
 MEMBER_PATTERN = r"[a-z0-9][a-z0-9-]{0,30}"
 KIND_PATTERN = r"[a-z][a-z0-9-]{0,30}"
 KEY_LENGTH_MAX = 200
+SHOWN_MAX = 80 + KEY_LENGTH_MAX
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ALLIANCE = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
@@ -29,7 +30,7 @@ def parse_alliance(text: str) -> str:
     """
     if len(text) > 200 or not _ALLIANCE.fullmatch(text):
         raise FormatError(
-            f"{text!r} is not an alliance name",
+            f"{_shown(text)} is not an alliance name",
             hint="use a DNS-like lower-case name, for example quality.jinan.example",
         )
     return text
@@ -43,7 +44,7 @@ def parse_member(text: str) -> str:
     """
     if not _MEMBER.fullmatch(text):
         raise FormatError(
-            f"{text!r} is not a member id",
+            f"{_shown(text)} is not a member id",
             hint="use 1 to 31 characters of a-z, 0-9 and '-', not starting with '-', for example jinan",
         )
     return text
@@ -56,8 +57,13 @@ def parse_kind(text: str) -> str:
         FormatError: it cannot.
     """
     if not _KIND.fullmatch(text):
-        raise FormatError(f"{text!r} is not a kind name", hint="for example capability or result")
+        raise FormatError(f"{_shown(text)} is not a kind name", hint="for example capability or result")
     return text
+
+
+def _shown(text: str) -> str:
+    """A refused text for a message: a megabyte of it would help nobody."""
+    return repr(text) if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]!r}…"
 
 
 def key_fault(key: str) -> str | None:
@@ -102,14 +108,14 @@ def parse_record_id(text: str) -> RecordId:
     parts = head.split("/", 2)
     hint = "an id looks like jinan/result/WJ-2024-000123, or …@2 for one revision"
     if len(parts) != 3:
-        raise FormatError(f"{text!r} is not a record id", hint=hint)
+        raise FormatError(f"{_shown(text)} is not a record id", hint=hint)
     author, kind, key = parse_member(parts[0]), parse_kind(parts[1]), parts[2]
     if fault := key_fault(key):
-        raise FormatError(f"{text!r} is not a record id: {fault}", hint=hint)
+        raise FormatError(f"{_shown(text)} is not a record id: {fault}", hint=hint)
     if not at:
         return RecordId(author, kind, key)
     if not re.fullmatch(r"[1-9][0-9]{0,15}", revision_text):
-        raise FormatError(f"{text!r} does not end in a revision number", hint=hint)
+        raise FormatError(f"{_shown(text)} does not end in a revision number", hint=hint)
     return RecordId(author, kind, key, int(revision_text))
 
 

@@ -199,3 +199,12 @@ def test_other_record_ids_are_refused(text: str) -> None:
 def test_origins_of_log_and_witness_differ() -> None:
     assert log_origin("a.example", "jinan") == "a.example/log/jinan"
     assert witness_name("a.example", "jinan") == "a.example/witness/jinan"
+
+
+@pytest.mark.parametrize("parse", [parse_alliance, parse_member, parse_kind, parse_record_id])
+def test_a_refusal_quotes_no_more_than_a_person_can_read(parse) -> None:
+    with pytest.raises(FormatError) as refused:
+        parse("\udcf1" * 100_000)
+    assert len(refused.value.message) < 2500
+    with pytest.raises(FormatError, match="'Not one!' is not a"):
+        parse("Not one!")

@@ -1,0 +1,198 @@
+"""Keys: those under which one signature fits every message, one key in two places, and keys whose time is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from node.core.alliance import format_card
+from node.core.bundle import Bundle
+from node.core.card import CARD_TYPE, FormerLogKey, FormerWitnessKey, card_content
+from node.core.checkpoint import cosign_checkpoint
+from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, VerifierKey, format_base64
+from tests.alliance import NOON
+from tests.attacks.scene import JINAN, QINGDAO, STRANGER, WEIFANG, YANTAI, Scene
+from tests.attacks.surfaces import BUNDLE, CARD
+from tests.attacks.table import attack
+from tests.builders import Lab, build_roster, certificate, sign_card, sign_content, sign_roster
+
+FAMILY = "keys"
+NOON_S = int(NOON.timestamp())
+
+
+def next_card(scene: Scene, lab: Lab = YANTAI, **changes: Any) -> bytes:
+    """The card that could follow a member's newest, with `changes`, signed as it should be."""
+    return sign_card(changed_card(scene, lab, **changes), lab)
+
+
+def changed_card(scene: Scene, lab: Lab = YANTAI, **changes: Any):
+    envelope, card = scene.joined.cards[lab.member]
+    return replace(card, **{"seq": card.seq + 1, "previous": envelope.hash, **changes})
+
+
+def with_line(bundle: Bundle, scene: Scene, lab: Lab, time: int = NOON_S, *, lines: int = 1, **cards: bytes) -> Bundle:
+    """The bundle whose newest checkpoint has a further cosignature, and the cards that go with it."""
+    line = cosign_checkpoint(scene.checkpoint().checkpoint, lab.witness, time).line
+    held = {lab.member: format_card(scene.joined.cards[lab.member])} if lab.member in scene.joined.cards else {}
+    proof = bundle.proof + f"{line}\n".encode() * lines
+    return replace(bundle, proof=proof, cards={**bundle.cards, **held, **cards})
+
+
+def low_order(number: int, raw: bytes) -> None:
+    def a_log_key_of_low_order(scene):
+        content = card_content(changed_card(scene))
+        content["log_key"] = str(VerifierKey(YANTAI.origin, TYPE_LOG, raw))
+        return sign_content(content, CARD_TYPE, YANTAI.sign)
+
+    a_log_key_of_low_order.__name__ += f"_{number}"
+    attack(FAMILY, CARD, "FORMAT", "one signature would fit every message")(a_log_key_of_low_order)
+
+
+for _number, _raw in enumerate(sorted(LOW_ORDER_ENCODINGS), 1):
+    low_order(_number, _raw)
+
+
+@attack(FAMILY, CARD, "FORMAT", "low order")
+def a_witness_key_of_low_order(scene):
+    content = card_content(changed_card(scene))
+    content["witness_key"] = str(VerifierKey(YANTAI.witness.key.name, TYPE_WITNESS, bytes(32)))
+    return sign_content(content, CARD_TYPE, YANTAI.sign)
+
+
+@attack(FAMILY, CARD, "FORMAT", "identity_key.*low order")
+def an_identity_key_of_low_order(scene):
+    content = card_content(changed_card(scene)) | {"identity_key": format_base64(bytes(32))}
+    return sign_content(content, CARD_TYPE, YANTAI.sign)
+
+
+@attack(FAMILY, CARD, "FORMAT", "one key serves in two roles")
+def one_key_for_log_and_cosignatures(scene):
+    return next_card(scene, witness_key=replace(YANTAI.witness.key, public_key=YANTAI.log.key.public_key))
+
+
+@attack(FAMILY, CARD, "FORMAT", "one key serves in two roles")
+def the_identity_key_as_log_key(scene):
+    return next_card(scene, log_key=replace(YANTAI.log.key, public_key=YANTAI.identity_key))
+
+
+@attack(FAMILY, CARD, "FORMAT", "signature type 4, 1 is needed|has signature type")
+def a_witness_key_as_log_key(scene):
+    return next_card(scene, log_key=YANTAI.witness.key)
+
+
+@attack(FAMILY, CARD, "FORMAT", "the name must be")
+def a_log_key_in_another_members_name(scene):
+    return next_card(scene, log_key=JINAN.log.key)
+
+
+@attack(FAMILY, CARD, "FORMAT", "drops a log key")
+def a_log_key_that_vanishes(scene):
+    return next_card(scene, log_key=replace(YANTAI, generation=2).log.key)
+
+
+@attack(FAMILY, CARD, "SIGNATURE", "not signed by the identity key")
+def a_card_that_another_member_signed(scene):
+    return sign_card(changed_card(scene), QINGDAO)
+
+
+@attack(FAMILY, CARD, "SIGNATURE", "not signed by the identity key")
+def a_card_with_an_identity_key_of_its_own(scene):
+    return sign_card(changed_card(scene, identity_key=STRANGER.identity_key), STRANGER)
+
+
+@attack(FAMILY, CARD, "GOVERNANCE", "two different cards with seq 1")
+def two_cards_of_one_number(scene):
+    return next_card(scene, seq=1, previous=None, name="Another Yantai Institute")
+
+
+@attack(FAMILY, CARD, "GOVERNANCE", "does not follow the held one")
+def a_card_that_follows_no_other(scene):
+    return next_card(scene, previous="0" * 64)
+
+
+@attack(FAMILY, CARD, "GOVERNANCE", "not in the roster")
+def a_card_of_a_stranger(scene):
+    return sign_card(changed_card(scene, member="zibo", **_names_of(STRANGER)), STRANGER)
+
+
+def _names_of(lab: Lab) -> dict[str, Any]:
+    return {
+        "identity_key": lab.identity_key,
+        "log_key": lab.log.key,
+        "witness_key": lab.witness.key,
+        "tls_certificates": (lab.certificate,),
+    }
+
+
+@attack(FAMILY, CARD, "FORMAT", "the certificate is not for yantai")
+def the_certificate_of_another_member(scene):
+    return next_card(scene, tls_certificates=(JINAN.certificate,))
+
+
+@attack(FAMILY, CARD, "FORMAT", "not ECDSA on P-256")
+def a_certificate_on_another_curve(scene):
+    return next_card(scene, tls_certificates=(certificate("x.example", curve="secp384r1"),))
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "no active member has the witness key of .*weifang")
+def a_cosignature_by_a_former_member(bundle, scene):
+    return with_line(bundle, scene, WEIFANG)
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "no active member has the witness key")
+def a_cosignature_by_a_stranger(bundle, scene):
+    return with_line(bundle, scene, STRANGER)
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "jinan cannot count")
+def a_cosignature_by_the_author_itself(bundle, scene):
+    return with_line(bundle, scene, JINAN)
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "yantai cannot count")
+def one_member_cosigns_twice(bundle, scene):
+    return with_line(bundle, scene, YANTAI, NOON_S + 1)
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "cannot count")
+def one_key_under_two_names(bundle, scene):
+    """qingdao's next card has yantai's witness key; both names stand under the checkpoint."""
+    former = FormerWitnessKey(QINGDAO.witness.key, NOON + timedelta(days=1))
+    shared = replace(QINGDAO.witness, key=replace(QINGDAO.witness.key, public_key=YANTAI.witness.key.public_key))
+    card = changed_card(scene, QINGDAO, witness_key=shared.key, former_witness_keys=(former,))
+    line = cosign_checkpoint(scene.checkpoint().checkpoint, replace(shared, sign=YANTAI.witness.sign), NOON_S).line
+    proof = bundle.proof + f"{line}\n".encode()
+    return replace(bundle, proof=proof, cards={**bundle.cards, "qingdao": sign_card(card, QINGDAO)})
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "retired before")
+def a_witness_key_used_after_its_time(bundle, scene):
+    fresh = replace(QINGDAO, generation=2).witness.key
+    former = FormerWitnessKey(QINGDAO.witness.key, NOON - timedelta(seconds=1))
+    card = next_card(scene, QINGDAO, witness_key=fresh, former_witness_keys=(former,))
+    return with_line(bundle, scene, QINGDAO, qingdao=card)
+
+
+@attack(FAMILY, BUNDLE, "checkpoint", "does not cover this root|no signature by a known key")
+def a_log_key_used_beyond_its_size(bundle, scene):
+    former = FormerLogKey(JINAN.log.key, 10, bytes(32))
+    card = next_card(scene, JINAN, log_key=replace(JINAN, generation=2).log.key, former_log_keys=(former,))
+    return replace(bundle, cards={**bundle.cards, "jinan": card})
+
+
+@attack(FAMILY, BUNDLE, "cards", "not signed by the identity key")
+def a_card_in_a_bundle_signed_by_another(bundle, scene):
+    return replace(bundle, cards={**bundle.cards, "jinan": sign_card(changed_card(scene, JINAN), YANTAI)})
+
+
+@attack(FAMILY, BUNDLE, "cards", "is the card of another member")
+def a_card_under_another_name(bundle, scene):
+    cards = dict(bundle.cards)
+    cards["qingdao"] = cards.pop("yantai")
+    return replace(bundle, cards=cards)
+
+
+@attack(FAMILY, BUNDLE, "roster", "no roster in the file has the fingerprint")
+def a_whole_alliance_of_ones_own(bundle, scene):
+    return replace(bundle, rosters=(sign_roster(build_roster([JINAN, YANTAI]), JINAN),))
