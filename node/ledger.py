@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import orjson
 
@@ -82,20 +81,21 @@ class Ledger:
         """
         return PushCall(options, author=self._author, kinds=self._kinds, arrived=self._clock(), members=self._members)
 
-    def push(self, call: PushCall) -> PushOutcome:
-        """Judge the call's candidates against the log and append the good ones.
+    def push(self, call: PushCall, *, client: str = "") -> PushOutcome:
+        """Judge the call's candidates against the log and append the good ones; `client` is noted as who pushed them.
 
         Unless the call keeps going, one refusal means that nothing is appended.
 
         Raises:
             StoreError: the database refused; nothing was appended.
+            UnauthenticatedError: the client was revoked in the meantime; nothing was appended.
         """
         with self._lock:
             records, unchanged = self._judge(call)
             if call.rejected and not call.options.keep_going:
                 records, unchanged = [], 0
             if records:
-                self._append(records, call.arrived)
+                self._append(records, client)
             outcome = PushOutcome(self.checkpoint, len(records), unchanged, len(call.rejected), call.errors)
         if records:
             for notify in self._subscribers:
@@ -108,16 +108,17 @@ class Ledger:
         call.add(records)
         return self.push(call)
 
-    def append_statements(self, decide: Callable[[], Sequence[Record]]) -> list[Record]:
+    def append_statements(self, decide: Callable[[], Sequence[Record]], *, client: str = "") -> list[Record]:
         """Append what `decide` makes of the log as it is then; nothing else is appended in between.
 
         Raises:
             StoreError: the database refused; nothing was appended.
+            UnauthenticatedError: the client was revoked in the meantime; nothing was appended.
         """
         with self._lock:
             records = list(decide())
             if records:
-                self._append(records, self._clock())
+                self._append(records, client)
         if records:
             for notify in self._subscribers:
                 notify(self._log)
@@ -176,7 +177,7 @@ class Ledger:
             raise _conflict("/revision", f"revision {expected} of {key!r} cannot come next: {there}")
         return seal_record(content, revision=held_revision + 1)
 
-    def _append(self, records: list[Record], arrived: datetime) -> None:
+    def _append(self, records: list[Record], client: str) -> None:
         salts = os.urandom(SALT_SIZE * len(records))
         entries = []
         for i, record in enumerate(records):
@@ -187,7 +188,7 @@ class Ledger:
         now_ms = milliseconds(self._clock())
         try:
             self._log = self._store.logs.append(
-                self._log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms
+                self._log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms, client=client
             )
         except StoreError:
             # The commit may have reached the disk although it failed: go on from what is there.
