@@ -1,16 +1,24 @@
-"""What every command knows, and the options that every command takes: `--home`, `--json`, `--version`."""
+"""What every command knows, and the options that every command takes: which node, `--json`, `--version`.
+
+The node is the one of a home (`--home`), or one on another machine (`--remote`). What stands on the command line wins over
+what stands in the environment.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from cli.outcome import UsageFault
+from cli.remote import VARIABLES, RemoteOptions
 
 if TYPE_CHECKING:
     from node.home import Home
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
 
 SOCKET_NAME = "labmesh.sock"
 HOME_VARIABLE = "LABMESH_HOME"
+
+_COMMAND = re.compile(r"\blabmesh (?=[a-z])(?!verify\b)(?!\S+(?: \S+)? --help)")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,10 +38,37 @@ class App:
 
     chosen_home: str | None = None
     json: bool = False
+    home_typed: bool = False
+    far: RemoteOptions = field(default_factory=RemoteOptions)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a node on another machine is meant.
+
+        Raises:
+            UsageFault: the options contradict one another.
+        """
+        if self.home_typed and "remote" in self.far.typed:
+            raise UsageFault("--home and --remote name two nodes", hint="give one of them")
+        chosen = bool(self.far.remote) and not self.home_typed
+        if not chosen and self.far.typed:
+            option = "--" + sorted(self.far.typed)[0].replace("_", "-")
+            raise UsageFault(f"{option} is for a node on another machine", hint="give --remote HOST:PORT, too")
+        return chosen
 
     @property
     def home_path(self) -> Path:
-        """The folder of the home, absolute; it may not exist."""
+        """The folder of the home, absolute; it may not exist.
+
+        Raises:
+            UsageFault: a node on another machine is meant, whose home is out of reach.
+        """
+        if self.is_remote:
+            context = click.get_current_context(silent=True)
+            raise UsageFault(
+                f"{context.command_path if context else 'this command'} works in the home of a node, not over --remote",
+                hint=f"type it at the node itself, or leave out --remote (and unset {VARIABLES['remote']})",
+            )
         try:
             chosen = Path(self.chosen_home or "~/.labmesh").expanduser()
         except RuntimeError as error:
@@ -47,11 +84,18 @@ class App:
 
     @property
     def node(self) -> NodeClient:
-        """The node of this home, to be used as a context manager."""
+        """The node of this home, or the one on another machine; to be used as a context manager."""
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines would stand beside our messages
         from node.rpc.node_client import NodeClient
 
-        return NodeClient(self.home_path / SOCKET_NAME)
+        return NodeClient(self.far.build_connection() if self.is_remote else self.home_path / SOCKET_NAME)
+
+    def complete(self, text: str) -> str:
+        """A sentence that says what to type, with the home that was given to this command."""
+        if not self.home_typed or self.chosen_home is None:
+            return text
+        command = f"labmesh --home {shlex.quote(self.chosen_home)} "
+        return _COMMAND.sub(lambda _: command, text)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)
@@ -95,6 +139,9 @@ def global_options(*, top: bool = False) -> list[click.Parameter]:
             callback=_set_home,
             help="The node's home; ~/.labmesh unless given.",
         ),
+        _remote_option("remote", "HOST:PORT", "A node on another machine, instead of a home; needs the next two.", top),
+        _remote_option("token_file", "FILE", "The file with the token that `client add` made at that node.", top),
+        _remote_option("ca", "FILE", "The certificate to know that node by: remote.crt from its home.", top),
         click.Option(
             ["--json"],
             is_flag=True,
@@ -125,13 +172,42 @@ def software_version() -> str:
         return "0+unknown"
 
 
-def _set_home(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+def _remote_option(name: str, metavar: str, text: str, top: bool) -> click.Option:
+    return click.Option(
+        ["--" + name.replace("_", "-")],
+        metavar=metavar,
+        envvar=VARIABLES[name] if top else None,
+        show_envvar=top,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_remote,
+        help=text,
+    )
+
+
+def _is_typed(context: click.Context, parameter: click.Parameter) -> bool:
+    return context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+
+
+def _set_remote(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    app = context.ensure_object(App)
+    if value is None:
+        return
+    if not value:
+        raise UsageFault(f"{parameter.opts[0]} is empty", hint="give it a value, or leave it out")
+    setattr(app.far, str(parameter.name), value)
+    if _is_typed(context, parameter):
+        app.far.typed.add(str(parameter.name))
+
+
+def _set_home(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     app = context.ensure_object(App)
     if value is None:
         return
     if not value:
         raise UsageFault("--home is empty", hint="name the folder of the node's home")
     app.chosen_home = value
+    app.home_typed = app.home_typed or _is_typed(context, parameter)
 
 
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

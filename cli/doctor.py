@@ -20,6 +20,7 @@ Level = Literal["ok", "warning", "error"]
 FREE_BYTES_MIN = 1024**3
 FREE_SHARE_MIN = 0.05
 NOTICE = timedelta(days=30)
+UNUSED = timedelta(days=90)
 CLOCK_WARNING_S = 5
 CLOCK_ERROR_S = 60
 
@@ -218,6 +219,25 @@ def _check_address(facts: Facts) -> Iterator[Finding]:
             yield Finding("address", "ok", f"{address} takes connections from here")
 
 
+def _check_remote(facts: Facts) -> Iterator[Finding]:
+    remote = facts.daemon.remote if facts.daemon else None
+    if remote is None or (remote.port is None and not remote.clients):
+        return
+    if remote.port is None or remote.certificate_ends is None:
+        hint = "set remote.listen in labmesh.toml and restart the node, or revoke them: labmesh client revoke NAME"
+        yield Finding("remote", "warning", "there are clients, but this node does not listen for other machines", hint)
+        return
+    hint = "replace the files of remote.certificate; or remove remote.crt, restart the node, and pass the new remote.crt on"
+    noun = f"the certificate of the remote port {remote.port}"
+    yield _expiry("remote", noun, remote.certificate_ends, facts.now, hint=hint)
+    for client in remote.clients:
+        since = client.last_used or client.created
+        verb = "last used" if client.last_used else "issued, but not used yet,"
+        level: Level = "warning" if facts.now - since > UNUSED else "ok"
+        hint = f"if nobody needs it any more, type: labmesh client revoke {client.name}"
+        yield Finding("remote", level, f"the token of {client.name} was {verb} on {since:%Y-%m-%d}", hint)
+
+
 def _expiry(check: str, noun: str, end: datetime, now: datetime, *, hint: str) -> Finding:
     if end <= now:
         return Finding(check, "error", f"{noun} expired on {end:%Y-%m-%d}", hint)
@@ -242,4 +262,5 @@ CHECKS: tuple[Callable[[Facts], Iterable[Finding]], ...] = (
     _check_peers,
     _check_clock,
     _check_address,
+    _check_remote,
 )

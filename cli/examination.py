@@ -13,15 +13,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cli.app import App, software_version
-from cli.facts import DaemonFacts, Facts, Fault, PeerFacts
+from cli.facts import ClientFacts, DaemonFacts, Facts, Fault, PeerFacts, RemoteFacts
 from node.clock import utc_now
-from node.errors import LabmeshError
+from node.errors import LabmeshError, PeerUnreachableError
 
 if TYPE_CHECKING:
     from cli.governance import HeldAlliance
+    from labmesh.v1.node_pb2 import Client, GetStatusResponse
     from node.core.card import Card
     from node.core.standing import Notice
     from node.home import Home
+    from node.rpc.node_client import NodeClient
 
 CONNECT_DEADLINE_S = 3.0
 DATABASE_FAULTS_MAX = 5
@@ -139,7 +141,7 @@ def _try_addresses(endpoints: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 def _ask_daemon(facts: Facts, app: App) -> Facts:
     try:
         with app.node as node:
-            status = node.get_status()
+            status, clients = node.get_status(), _ask_for_clients(node)
     except LabmeshError as error:
         return replace(facts, daemon_fault=_fault(error))
     peers = [
@@ -152,7 +154,34 @@ def _ask_daemon(facts: Facts, app: App) -> Facts:
         )
         for peer in status.peers
     ]
-    return replace(facts, daemon=DaemonFacts(status.state, status.version, list(status.alarms), peers))
+    remote = _remote_facts(status, clients)
+    return replace(facts, daemon=DaemonFacts(status.state, status.version, list(status.alarms), peers, remote))
+
+
+def _ask_for_clients(node: NodeClient) -> list[Client]:
+    try:
+        return node.list_clients()
+    except PeerUnreachableError:
+        raise
+    except LabmeshError:
+        return []  # a node of an older version; what it says of itself is worth more than this
+
+
+def _remote_facts(status: GetStatusResponse, clients: list[Client]) -> RemoteFacts:
+    from node.core.times import parse_milliseconds, parse_seconds
+
+    active = [
+        ClientFacts(
+            client.name,
+            parse_milliseconds(client.created),
+            parse_milliseconds(client.last_used) if client.last_used else None,
+        )
+        for client in clients
+        if not client.revoked
+    ]
+    if not status.HasField("remote"):
+        return RemoteFacts(None, None, active)
+    return RemoteFacts(status.remote.port, parse_seconds(status.remote.certificate_expires), active)
 
 
 def _fault(error: LabmeshError) -> Fault:

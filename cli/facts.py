@@ -31,6 +31,24 @@ class PeerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteFacts:
+    """The port for lab systems on other machines (None: not served), and the clients that are not revoked."""
+
+    port: int | None
+    certificate_ends: datetime | None = None
+    clients: Sequence[ClientFacts] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """One lab system on another machine. `last_used` is None for never."""
+
+    name: str
+    created: datetime
+    last_used: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonFacts:
     """What the daemon says of itself."""
 
@@ -38,6 +56,7 @@ class DaemonFacts:
     version: str
     alarms: Sequence[str] = ()
     peers: Sequence[PeerFacts] = ()
+    remote: RemoteFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

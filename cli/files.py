@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -80,6 +82,35 @@ def _require_place(path: Path) -> None:
         raise UsageFault(f"{path} lies in the home of a node, whose files must not be replaced", hint="name another place")
     if not path.parent.is_dir():
         raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
+
+
+@contextmanager
+def new_secret_file(name: str) -> Iterator[Callable[[bytes], None]]:
+    """A new file that only this account can read; yields how to write it. It is made before the secret: so none is lost.
+
+    Raises:
+        UsageFault: it exists already, or cannot be made; nothing is overwritten.
+    """
+    path = Path(name)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageFault(f"{display_name(name)} cannot be made: {error.strerror}", hint="name a new file with -o") from error
+    written = False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+
+            def write(content: bytes) -> None:
+                nonlocal written
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                written = True
+
+            yield write
+    finally:
+        if not written:
+            path.unlink(missing_ok=True)
 
 
 def display_name(name: str) -> str:

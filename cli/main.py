@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import click
@@ -33,6 +34,7 @@ COMMANDS = {
     "status": "Show the state of this node.",
     "peers": "Show the state of each peer.",
     "doctor": "Say what is wrong with this node, and what to type.",
+    "client": "Let lab systems on other machines use this node.",
     "prove": "Write the bundle that proves one record offline.",
     "verify": "Verify bundles offline; needs no node.",
 }
@@ -93,7 +95,10 @@ class LabmeshGroup(click.Group):
                 traceback.print_exception(error)
             failure = build_failure(error)
             # A wrong option may stand before --json, which then was not read yet.
-            print_failure(failure, as_json=app.json or "--json" in arguments)
+            as_json = app.json or "--json" in arguments
+            if not as_json and "type: labmesh" in failure.hint:
+                failure = replace(failure, hint=app.complete(failure.hint))
+            print_failure(failure, as_json=as_json)
             return failure.exit_code
 
     def _run_command(self, arguments: list[str], name: str, app: App, extra: dict[str, Any]) -> int:

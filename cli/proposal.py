@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 def require_alliance(app: App) -> Alliance:
-    """The alliance that the home holds.
+    """The alliance that the home holds, or the node on another machine.
 
     Raises:
         GovernanceError: it holds none yet.
     """
+    if app.is_remote:
+        return _ask_for_alliance(app)
     held = read_held_alliance(app.home)
     if held.alliance is None:
         raise GovernanceError(
@@ -30,6 +32,14 @@ def require_alliance(app: App) -> Alliance:
             hint="type: labmesh roster create --title …   or, with the file of the founder: labmesh join FILE",
         )
     return held.alliance
+
+
+def _ask_for_alliance(app: App) -> Alliance:
+    from node.core.alliance import load_alliance
+
+    with app.node as node:
+        rosters, cards = node.export_alliance()
+    return load_alliance(rosters, cards)
 
 
 def choose_file(app: App, output: str | None) -> str:

@@ -58,6 +58,11 @@ class PushInput:
         name, _ = self.contents[bisect_right(self._starts, number) - 1]
         return Place(name, self._lines[number - 1], self._faults.get(number, ""))
 
+    def empty_names(self) -> list[str]:
+        """The files that held no record, once `batches` has ended."""
+        ends = [*self._starts[1:], len(self._lines) + 1]
+        return [name for (name, _), low, high in zip(self.contents, self._starts, ends, strict=True) if low == high]
+
     def _records(self) -> Iterator[bytes]:
         for _, content in self.contents:
             self._starts.append(len(self._lines) + 1)

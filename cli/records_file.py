@@ -19,10 +19,13 @@ import orjson
 RECORD_SIZE_MAX = 1024 * 1024
 CUT_SIZE = 2 * RECORD_SIZE_MAX + 1  # of a record that is far too large, so much is sent: enough to be refused
 LINES_LOOKED_AT = 200
+CSV_LOOKED_AT = 64 * 1024
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _SPACES = re.compile(r"[ \t\r\n]*")
+_SEPARATORS = (b",", b";", b"\t")
+_CSV_FAULT = "this looks like CSV (a table with separators); push takes JSON or JSON Lines so far: one record a line"
 _OTHER_FILES = {
     b"PK\x03\x04": "this is a ZIP or XLSX file; push JSON or JSON Lines",
     b"\xff\xfe": "this is UTF-16; save it as UTF-8",
@@ -56,6 +59,8 @@ def split_records(content: bytes) -> Iterator[RawRecord]:
     if start == b"{" and _is_one_object(content):
         line = 1 + content[: content.index(b"{")].count(b"\n")
         return iter([_build(content.strip(_SPACE), line)])
+    if _looks_like_csv(content):
+        return iter([RawRecord(content[:CUT_SIZE], 1, _CSV_FAULT)])
     return _split_lines(content)
 
 
@@ -129,6 +134,14 @@ def _skip_spaces(text: str, position: int) -> int:
     match = _SPACES.match(text, position)
     assert match is not None  # the pattern matches the empty text
     return match.end()
+
+
+def _looks_like_csv(content: bytes) -> bool:
+    """Whether the file begins with two lines that are no JSON objects or arrays and share a separator."""
+    lines = [line for line in content[:CSV_LOOKED_AT].splitlines() if line.strip()][:2]
+    if len(lines) < 2 or any(line.lstrip(_SPACE)[:1] in (b"{", b"[") for line in lines):
+        return False
+    return any(separator in lines[0] and separator in lines[1] for separator in _SEPARATORS)
 
 
 def _is_one_object(content: bytes) -> bool:

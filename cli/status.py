@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labmesh.v1.node_pb2 import GetStatusResponse, PeerStatus
+    from labmesh.v1.node_pb2 import GetStatusResponse, PeerStatus, RemoteStatus
 
 
 def status_document(status: GetStatusResponse) -> dict[str, Any]:
@@ -24,6 +24,16 @@ def status_document(status: GetStatusResponse) -> dict[str, Any]:
         "alarms": list(status.alarms),
         "index_backlog": status.index_backlog,
         "version": status.version,
+        "remote": _remote_document(status.remote) if status.HasField("remote") else None,
+    }
+
+
+def _remote_document(remote: RemoteStatus) -> dict[str, Any]:
+    return {
+        "port": remote.port,
+        "names": list(remote.names),
+        "certificate_expires": remote.certificate_expires,
+        "clients": remote.clients,
     }
 
 

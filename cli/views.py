@@ -30,6 +30,16 @@ def record_document(view: RecordView) -> dict[str, Any]:
     }
 
 
+def pusher_document(view: RecordView) -> dict[str, Any]:
+    """Which client pushed an own record (None: the socket), and when. The node alone knows that; it is not in the record."""
+    from datetime import UTC, datetime
+
+    from node.core.times import format_milliseconds
+
+    pushed = datetime.fromtimestamp(view.pushed_ms / 1000, UTC)
+    return {"pushed_by": view.pushed_by or None, "pushed_at": format_milliseconds(pushed)}
+
+
 def record_status(view: RecordView) -> str:
     """What may be said about the record."""
     return _STATUS.get(int(view.status), "unknown")
@@ -43,7 +53,7 @@ def page_document(views: Iterable[RecordView], next_token: str) -> dict[str, Any
 def print_records(records: list[dict[str, Any]]) -> None:
     """A table of records for people."""
     print_table(
-        ["id", "revision", "published", "age", "content"],
+        ["id", "revision", "published", "verified ago", "content"],
         (
             (
                 record["id"],

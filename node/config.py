@@ -26,6 +26,19 @@ class SyncSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """Where lab systems on other machines are served; nowhere while `listen` is empty.
+
+    Without `certificate` and `key` (PEM files; relative paths lie in the home) the node makes a certificate for `names`.
+    """
+
+    listen: str = ""
+    names: tuple[str, ...] = ()
+    certificate: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything in labmesh.toml. What stands in the card (name, region, address) is published when it changes."""
 
@@ -38,6 +51,7 @@ class Settings:
     socket_group: str = ""
     staging: StagingLimits = field(default_factory=StagingLimits)
     sync: SyncSettings = field(default_factory=SyncSettings)
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
 
 
 TEMPLATE = """\
@@ -72,6 +86,17 @@ bytes = {bytes}
 contact_interval_s = 15
 deadline_s = 10
 retry_max_s = 60
+
+[remote]
+# Where lab systems on other machines reach this node, host:port; nowhere while it is empty. They need tokens, which
+# `labmesh client add` makes.
+listen = ""
+# The names and addresses by which they know this machine, such as ["node.lab.example", "10.0.0.5"]. For them the node makes
+# a certificate, remote.crt in the home, which every such system must get.
+names = []
+# Or a certificate from the lab's own authority: PEM files of it and its chain, and of its key. Read again when they change.
+certificate = ""
+key = ""
 """
 
 
@@ -126,6 +151,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         socket_group=_typed(table, "socket_group", str, ""),
         staging=_section(table, "staging", StagingLimits),
         sync=_section(table, "sync", SyncSettings),
+        remote=_parse_remote(_typed(table, "remote", dict, {})),
     )
 
 
@@ -139,6 +165,35 @@ def parse_listen(text: str) -> str:
         parse_endpoint(text.removesuffix(":0") + ":1" if text.endswith(":0") else text)
     except FormatError as error:
         raise ConfigError(f"listen is {text!r}, which is not host:port", hint="for example 0.0.0.0:7443") from error
+    return text
+
+
+def _parse_remote(section: Mapping[str, Any]) -> RemoteSettings:
+    _refuse_unknown(section, {item.name for item in fields(RemoteSettings)}, "remote.")
+    listen, certificate, key = (_typed(section, name, str, "") for name in ("listen", "certificate", "key"))
+    names = section.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("remote.names is not a list of names", hint='for example names = ["node.lab.example", "10.0.0.5"]')
+    if bool(certificate) != bool(key):
+        raise ConfigError("remote.certificate and remote.key belong together", hint="give both, or neither")
+    if certificate and names:
+        raise ConfigError(
+            "remote.names is for a certificate that the node makes", hint="leave it empty beside remote.certificate"
+        )
+    try:
+        return RemoteSettings(parse_listen(listen) if listen else "", tuple(map(_parse_host, names)), certificate, key)
+    except ConfigError as error:
+        raise ConfigError(f"remote.{error.message}", hint=error.hint) from error
+
+
+def _parse_host(text: str) -> str:
+    """A name or address as a certificate may carry it: what an endpoint of the card may have for a host."""
+    try:
+        parse_endpoint(f"[{text}]:1" if ":" in text else f"{text}:1")
+    except FormatError as error:
+        raise ConfigError(
+            f"names: {text!r} is not a host name or an address", hint="for example node.lab.example"
+        ) from error
     return text
 
 

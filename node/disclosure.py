@@ -69,7 +69,7 @@ class Disclosure:
         self._store, self._ledger, self._author = store, ledger, author
         self._kinds, self._clock, self._members = kinds, clock, members
 
-    def grant(self, record_id: RecordId, members: Sequence[str]) -> GrantOutcome:
+    def grant(self, record_id: RecordId, members: Sequence[str], *, client: str = "") -> GrantOutcome:
         """Open one entry to further members; without a revision the newest. Nothing is appended when all may read it.
 
         Raises:
@@ -94,16 +94,17 @@ class Disclosure:
             body = grant_body(stored.index, _with_revision(stored), [*stored.granted, *wanted])
             return [self._build(GRANT, stored.index, body, readers)]
 
-        self._ledger.append_statements(decide)
+        self._ledger.append_statements(decide, client=client)
         return outcome[0]
 
-    def erase(self, record_id: RecordId, reason: str, *, preview: bool = False) -> ErasureOutcome:
+    def erase(self, record_id: RecordId, reason: str, *, preview: bool = False, client: str = "") -> ErasureOutcome:
         """Delete the opening of one revision, or of every one when `record_id` names none, here and at every peer.
 
         Args:
             record_id: a record of this member.
             reason: why; everybody who could read the record reads it.
             preview: only say what would be erased.
+            client: who asks for it; empty for the socket.
 
         Raises:
             UserError: not a record of this member, or not one that can be erased.
@@ -127,7 +128,7 @@ class Disclosure:
             outcome.append(ErasureOutcome(erased, already, tuple(sorted(readers))))
             return [] if preview else records
 
-        self._ledger.append_statements(decide)
+        self._ledger.append_statements(decide, client=client)
         return outcome[0]
 
     def acknowledgements(self, erased: ErasedRecord) -> Acknowledgements:

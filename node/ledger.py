@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 
 import orjson
 
@@ -87,20 +86,21 @@ class Ledger:
         """
         return PushCall(options, author=self._author, kinds=self._kinds, arrived=self._clock(), members=self._members)
 
-    def push(self, call: PushCall) -> PushOutcome:
-        """Judge the call's candidates against the log and append the good ones.
+    def push(self, call: PushCall, *, client: str = "") -> PushOutcome:
+        """Judge the call's candidates against the log and append the good ones; `client` is noted as who pushed them.
 
         Unless the call keeps going, one refusal means that nothing is appended.
 
         Raises:
             StoreError: the database refused; nothing was appended.
+            UnauthenticatedError: the client was revoked in the meantime; nothing was appended.
         """
         with self._lock:
             records, unchanged = self._judge(call)
             if call.rejected and not call.options.keep_going:
                 records, unchanged = [], 0
             if records:
-                self._append(records, call.arrived)
+                self._append(records, client)
             outcome = PushOutcome(self.checkpoint, len(records), unchanged, len(call.rejected), call.errors)
             outcome.signed = self._log.signed_size == self._log.head_size
         if records:
@@ -113,16 +113,17 @@ class Ledger:
         call.add(records)
         return self.push(call)
 
-    def append_statements(self, decide: Callable[[], Sequence[Record]]) -> list[Record]:
+    def append_statements(self, decide: Callable[[], Sequence[Record]], *, client: str = "") -> list[Record]:
         """Append what `decide` makes of the log as it is then; nothing else is appended in between.
 
         Raises:
             StoreError: the database refused; nothing was appended.
+            UnauthenticatedError: the client was revoked in the meantime; nothing was appended.
         """
         with self._lock:
             records = list(decide())
             if records:
-                self._append(records, self._clock())
+                self._append(records, client)
         if records:
             self._notify()
         return records
@@ -246,7 +247,7 @@ class Ledger:
             raise _conflict("/revision", f"revision {expected} of {key!r} cannot come next: {there}")
         return seal_record(content, revision=held_revision + 1)
 
-    def _append(self, records: list[Record], arrived: datetime) -> None:
+    def _append(self, records: list[Record], client: str) -> None:
         salts = os.urandom(SALT_SIZE * len(records))
         entries = []
         for i, record in enumerate(records):
@@ -258,7 +259,9 @@ class Ledger:
             signed = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), self._signer)
         log, now_ms = self._log, self._now_ms()
         self._save(
-            lambda: self._store.logs.append(log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms)
+            lambda: self._store.logs.append(
+                log, entries, frontier=frontier, tiles=tiles, signed=signed, now_ms=now_ms, client=client
+            )
         )
 
     def _save(self, write: Callable[[], LogState]) -> None:

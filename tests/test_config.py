@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import TEMPLATE, Settings, SyncSettings, format_settings, load_settings, parse_listen, parse_settings
+from node.config import (
+    TEMPLATE,
+    RemoteSettings,
+    Settings,
+    SyncSettings,
+    format_settings,
+    load_settings,
+    parse_listen,
+    parse_settings,
+)
 from node.core.mirror import StagingLimits
 from node.errors import ConfigError
 from tests.alliance import examples
@@ -37,7 +46,7 @@ class TestParsing:
         settings = parse_settings(GOOD)
         assert settings == Settings("济南市产品质量检验院", "CN-37", ("lab.example:7443",), "0.0.0.0:7443")
         assert (settings.reflection, settings.log_level, settings.socket_group) == (False, "info", "")
-        assert (settings.staging, settings.sync) == (StagingLimits(), SyncSettings())
+        assert (settings.staging, settings.sync, settings.remote) == (StagingLimits(), SyncSettings(), RemoteSettings())
 
     def test_everything_may_be_set(self) -> None:
         settings = parse_settings(
@@ -49,12 +58,22 @@ class TestParsing:
                 "socket_group": "lims",
                 "staging": {"entries": 1, "bytes": 2},
                 "sync": {"contact_interval_s": 3, "deadline_s": 4, "retry_max_s": 5},
+                "remote": {"listen": "[::]:7444", "names": ["node.lab.example", "10.0.0.5", "2001:db8::1"]},
             }
         )
         assert settings.address == ("a.example:1", "[2001:db8::1]:65535")
         assert (settings.reflection, settings.log_level, settings.socket_group) == (True, "debug", "lims")
         assert (settings.staging, settings.sync) == (StagingLimits(1, 2), SyncSettings(3, 4, 5))
+        names = ("node.lab.example", "10.0.0.5", "2001:db8::1")
+        assert settings.remote == RemoteSettings("[::]:7444", names)
         assert parse_settings({**GOOD, "address": []}).address == ()
+
+    def test_a_certificate_of_the_labs_own(self) -> None:
+        section = {"listen": "0.0.0.0:0", "certificate": "/etc/ssl/node.pem", "key": "keys/node.key"}
+        assert parse_settings({**GOOD, "remote": section}).remote == RemoteSettings(
+            "0.0.0.0:0", (), "/etc/ssl/node.pem", "keys/node.key"
+        )
+        assert parse_settings({**GOOD, "remote": {}}).remote == RemoteSettings()
 
     @pytest.mark.parametrize("name", ["name", "region", "address", "listen"])
     def test_what_may_not_be_missing(self, name: str) -> None:
@@ -67,6 +86,7 @@ class TestParsing:
             ({"loglevel": "info"}, "loglevel", "log_level"),
             ({"sync": {"dead_line_s": 1}}, "sync.dead_line_s", "deadline_s"),
             ({"staging": {"size": 1}}, "staging.size", "entries"),
+            ({"remote": {"address": "a:1"}}, "remote.address", "listen"),
         ],
     )
     def test_an_unknown_setting(self, changes: dict[str, Any], name: str, known: str) -> None:
@@ -95,6 +115,20 @@ class TestParsing:
             ({"address": ["lab.example:0"]}, "address: 'lab.example:0' is not an address"),
             ({"listen": "7443"}, "listen is '7443', which is not host:port"),
             ({"listen": 7443}, "listen is 7443, but must be of type str"),
+            ({"remote": "0.0.0.0:1"}, "remote is '0.0.0.0:1', but must be of type dict"),
+            ({"remote": {"listen": 7444}}, "listen is 7444, but must be of type str"),
+            ({"remote": {"listen": "7444"}}, "remote.listen is '7444', which is not host:port"),
+            ({"remote": {"names": "a.example"}}, "remote.names is not a list of names"),
+            ({"remote": {"names": [1]}}, "remote.names is not a list of names"),
+            ({"remote": {"names": ["a b"]}}, "remote.names: 'a b' is not a host name or an address"),
+            ({"remote": {"names": ["*.lab.example"]}}, "remote.names: '*.lab.example' is not"),
+            ({"remote": {"names": ["lab.example:1"]}}, "remote.names: 'lab.example:1' is not"),
+            ({"remote": {"certificate": "a"}}, "remote.certificate and remote.key belong together"),
+            ({"remote": {"key": "a"}}, "remote.certificate and remote.key belong together"),
+            (
+                {"remote": {"certificate": "a", "key": "b", "names": ["a"]}},
+                "remote.names is for a certificate that the node makes",
+            ),
         ],
     )
     def test_a_wrong_value(self, changes: dict[str, Any], message: str) -> None:
@@ -119,6 +153,7 @@ class TestFile:
         table = tomllib.loads(WRITTEN)
         assert set(table) == {item.name for item in fields(Settings)}
         assert set(table["sync"]) == {item.name for item in fields(SyncSettings)}
+        assert set(table["remote"]) == {item.name for item in fields(RemoteSettings)}
         assert set(table["staging"]) == {item.name for item in fields(StagingLimits)}
 
     def test_every_setting_has_a_comment(self) -> None:

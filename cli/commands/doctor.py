@@ -26,7 +26,7 @@ def command(app: App) -> None:
         for finding in report.findings:
             print_lines(f"{finding.level:8} {finding.check:12} {finding.message}")
             if finding.hint and finding.level != "ok":
-                print_lines(f"{'':21} {finding.hint}")
+                print_lines(f"{'':21} {app.complete(finding.hint)}")
         errors = sum(finding.level == "error" for finding in report.findings)
         warnings = sum(finding.level == "warning" for finding in report.findings)
         print_lines("", f"{errors} errors, {warnings} warnings")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from click import argument, option
 
 from cli.app import App, node_command, pass_app
@@ -50,7 +48,7 @@ def command(app: App, member: str, alliance: str, name: str, region: str, addres
             }
         )
         return
-    labmesh = f"labmesh --home {shlex.quote(str(app.home_path))}" if app.chosen_home else "labmesh"
+    labmesh = app.complete("labmesh init").removesuffix(" init")
     print_lines(
         f"The home of {card.member} in {card.alliance} is {app.home_path}.",
         "keys/ holds the member's private keys: back the folder up, and show them to nobody.",

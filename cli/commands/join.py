@@ -53,7 +53,9 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
         )
         return
     if held.alliance is None:
-        print_lines(f"{held.identity.member} has joined {held.identity.alliance}.", "Start the node: labmesh run")
+        print_lines(
+            f"{held.identity.member} has joined {held.identity.alliance}.", app.complete("Start the node: labmesh run")
+        )
     elif state.version > held.alliance.roster.version:
         print_lines(f"The roster is now version {state.version}; it was {held.alliance.roster.version}.")
     else:

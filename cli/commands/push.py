@@ -33,7 +33,8 @@ NOBODY = "none"
     "--audience",
     metavar="M,...",
     type=TEXT,
-    help="Who may read: member ids, * for the alliance, none for this member alone. Records may say it themselves.",
+    help="Who may read: member ids, * for the alliance, none for this member alone (for a member with that id: none,none). "
+    "Records may say it themselves.",
 )
 @click.option("--revise", is_flag=True, help="Make the next revision where a key exists with other content.")
 @click.option("--keep-going", is_flag=True, help="Append the good records although others are refused.")
@@ -56,6 +57,8 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
         )
     with app.node as node, _progress(source.size_bytes) as advance:
         answer = node.push(_build_options(kind, members, revise, keep_going), source.batches(advance))
+    for name in source.empty_names():
+        print_note(f"{name} holds no record.")
     content = push_document(answer, source)
     if app.json:
         print_document(content)
@@ -67,6 +70,8 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
 
 def parse_audience(text: str) -> list[str]:
     """The members named on the command line, sorted; `none` or nothing means the author alone.
+
+    In a list `none` is the member of that name: so `none,none` means that member and nobody else.
 
     Raises:
         UsageFault: a name between commas is missing.

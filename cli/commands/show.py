@@ -22,7 +22,7 @@ def command(app: App, id: str) -> None:
     ID looks like jinan/result/WJ-2024-000123; with @2 at its end it means revision 2, else the newest. Of an erased record
     it says when and why, and on its author's node which members have deleted it.
     """
-    from cli.views import erased_document, record_document, record_status
+    from cli.views import erased_document, pusher_document, record_document, record_status
 
     with app.node as node:
         view = node.get_record(id)
@@ -36,6 +36,8 @@ def command(app: App, id: str) -> None:
         content["erased"] = erased_document(view)
     elif view.granted:
         content["granted"] = list(view.granted)
+    if view.HasField("pushed_by"):
+        content |= pusher_document(view)
     if app.json:
         print_document(content)
     else:
@@ -61,6 +63,8 @@ def _print_record(content: dict[str, object]) -> None:
     print_lines(f"entry      {content['index']} of {content['origin']}")
     if isinstance(age, int | float):
         print_lines(f"verified   {format_age(age)} ago")
+    if "pushed_at" in content:
+        print_lines(f"pushed     {content['pushed_at']} by {content['pushed_by'] or 'this machine (socket)'}")
     if "body" in content:
         print_lines("", *orjson.dumps(content["body"], option=orjson.OPT_INDENT_2).decode().splitlines())
 

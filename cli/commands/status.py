@@ -33,12 +33,17 @@ def command(app: App) -> None:
             f"roster       version {content['roster_version']}, fingerprint {format_fingerprint(content['fingerprint'])}"
         )
     else:
-        print_lines("roster       none yet; type: labmesh roster create --title …   or: labmesh join FILE")
+        print_lines(app.complete("roster       none yet; type: labmesh roster create --title …   or: labmesh join FILE"))
     print_lines(
         f"own log      {content['size']:,} entries, root {content['root']}",
         f"records      {content['records']:,} readable here"
         + (f"; {content['index_backlog']:,} entries wait for the search index" if content["index_backlog"] else ""),
     )
+    if remote := content["remote"]:
+        print_lines(
+            f"remote       port {remote['port']} for {remote['clients']} clients, as {', '.join(remote['names'])}; "
+            f"certificate until {remote['certificate_expires'][:10]}"
+        )
     for alarm in content["alarms"]:
         print_lines(f"alarm        {alarm}")
     if content["peers"]:

@@ -31,4 +31,6 @@ def command(app: App) -> None:
     elif backup is None:
         print_lines("The home is of this version already; nothing was changed.")
     else:
-        print_lines("The home is migrated.", f"The database as it was is {backup}.", "Start the node: labmesh run")
+        print_lines(
+            "The home is migrated.", f"The database as it was is {backup}.", app.complete("Start the node: labmesh run")
+        )

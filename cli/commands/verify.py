@@ -63,7 +63,7 @@ def _pin_of_home(app: App) -> Pin:
         "no fingerprint was given, and there is no home that has joined an alliance",
         hint="give it: labmesh verify FILE --fingerprint HEX, as you have it from another source than the file",
     )
-    if not app.home_path.is_dir():
+    if app.is_remote or not app.home_path.is_dir():
         raise fault
     from cli.governance import read_held_alliance
     from node.errors import HomeError

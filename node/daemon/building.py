@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+from node.clients import Clients
 from node.clock import Clock
 from node.config import Settings
 from node.confirmation import ClockWatch, Confirmation
 from node.core.card import Card
 from node.core.kinds import Kinds
 from node.cutoff import find_other_histories
+from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
 from node.disclosure import Disclosure
 from node.errors import SplitViewError, StoreError
@@ -77,6 +79,8 @@ class Daemon:
         self.exchange = CheckpointExchange(
             store, membership=self.membership, confirmation=self.confirmation, witness=keys.witness, clock=clock
         )
+        self.clients = Clients(store.clients, kinds=kinds, clock=clock)
+        self.remote = RemoteService(settings.remote, home.path, self.clients, now=clock)
         self.heads = Heads(loop)
         self.alarms = Alarms()
         self.trusted = TrustedCertificates(
@@ -143,8 +147,10 @@ class Daemon:
             alarms=self.alarms.sentences,
             now=self.clock,
             port=lambda: servers.port if servers else 0,
+            remote=self.remote.status,
             version=software_version(),
         )
+        self.remote.bound_port = lambda: servers.remote_port if servers else 0
         servers = await start_servers(
             listen=self.settings.listen,
             credentials=credentials,
@@ -153,6 +159,7 @@ class Daemon:
             socket_path=home.socket_path,
             socket_group=self.settings.socket_group,
             reflect=self.settings.reflection,
+            remote=self.remote.build_port(),
         )
         return servers
 
@@ -205,10 +212,12 @@ class Daemon:
             membership=self.membership,
             confirmation=self.confirmation,
             disclosure=self.disclosure,
+            clients=self.clients,
             clock=self.clock,
             peer_states=lambda: self.peers.states,
             build_status=lambda: build_status(status),
             on_confirm=self._notice_own_head,
+            remote_port=self.remote.bound_port,
         )
 
     async def _take_notes(self, peer: str, notes: list[bytes]) -> None:

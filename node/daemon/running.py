@@ -60,7 +60,8 @@ async def _serve(home: Home, settings: Settings, store: Store) -> None:
     passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     print("ready", flush=True)
-    logger.info("event=ready member=%s port=%d size=%d", identity.member, servers.port, daemon.ledger.log.head_size)
+    size = daemon.ledger.log.head_size
+    logger.info("event=ready member=%s port=%d remote=%d size=%d", identity.member, servers.port, servers.remote_port, size)
     try:
         await asyncio.wait([stopping, *lasting], return_when=asyncio.FIRST_COMPLETED)
         logger.info("event=stopping")

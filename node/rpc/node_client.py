@@ -1,4 +1,4 @@
-"""How the command line asks its own node: synchronous calls over the Unix socket in the home.
+"""How the command line asks a node: synchronous calls over the Unix socket in the home, or over the remote port.
 
 Every call has a deadline, so a node that hangs is told from one that works. A socket that nobody answers, and one that a
 killed node left behind, give the same error.
@@ -6,57 +6,48 @@ killed node left behind, give the same error.
 
 from __future__ import annotations
 
-import shlex
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import quote
 
 import grpc
 
 from labmesh.v1 import node_pb2, node_pb2_grpc
 from node.errors import LabmeshError, PeerUnreachableError
+from node.rpc.connection import Connection, SocketConnection
 from node.rpc.faults import error_of_node
 
 READ_DEADLINE_S = 30.0
 CHANGE_DEADLINE_S = 60.0
 STALL_S = 600.0
-MESSAGE_SIZE_MAX = 16 * 1024 * 1024
-
-_OPTIONS = [
-    ("grpc.max_send_message_length", MESSAGE_SIZE_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_SIZE_MAX),
-    ("grpc.enable_http_proxy", 0),
-]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
 class NodeClient:
-    """A connection to the node whose socket this is. Use it as a context manager.
+    """A connection to a node. Use it as a context manager.
 
     Every method raises PeerUnreachableError when the node does not answer, and what `error_of_node` makes of a refusal.
     """
 
-    def __init__(self, socket_path: Path) -> None:
-        """Name the socket; nothing is opened yet."""
-        self.socket_path = socket_path.absolute()
+    def __init__(self, way: Path | Connection) -> None:
+        """Name the node's socket, or another way to it; nothing is opened yet."""
+        self._way: Connection = SocketConnection(way.absolute()) if isinstance(way, Path) else way
         self._channel: grpc.Channel | None = None
 
     def __enter__(self) -> Self:
         """Open the connection.
 
         Raises:
-            PeerUnreachableError: nobody answers on the socket.
+            PeerUnreachableError: nobody answers there.
+            ConfigError: who answers there is not the node that was meant.
         """
-        if failure := self._probe():
+        if failure := self._way.probe():
             raise failure
-        # gRPC reads the target as a URI: a '%' or '#' in the home's path must be escaped.
-        self._channel = grpc.insecure_channel("unix:" + quote(str(self.socket_path)), options=_OPTIONS)
+        self._channel = self._way.open()
         return self
 
     def __exit__(
@@ -70,7 +61,7 @@ class NodeClient:
     def push(self, options: node_pb2.PushOptions, batches: Iterable[Sequence[bytes]]) -> node_pb2.PushResponse:
         """Push records, batch by batch. Takes as long as it moves; gives up when nothing moves for `STALL_S`."""
         moved = [time.monotonic()]
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         def requests() -> Iterator[node_pb2.PushRequest]:
             try:
@@ -79,7 +70,7 @@ class NodeClient:
                     moved[0] = time.monotonic()
                     yield node_pb2.PushRequest(batch=node_pb2.PushBatch(records=batch))
                 moved[0] = time.monotonic()
-            except BaseException as error:
+            except Exception as error:  # not the GeneratorExit of a call that ended before it had read everything
                 failed.append(error)
                 raise
 
@@ -181,6 +172,19 @@ class NodeClient:
         request = node_pb2.EraseRecordRequest(id=record_id, reason=reason, preview=preview)
         return self._call(self._stub.EraseRecord, request, CHANGE_DEADLINE_S)
 
+    def add_client(self, name: str, role: str, kinds: Iterable[str]) -> node_pb2.AddClientResponse:
+        """Issue a token for a lab system on another machine."""
+        request = node_pb2.AddClientRequest(name=name, role=role, kinds=kinds)
+        return self._call(self._stub.AddClient, request, CHANGE_DEADLINE_S)
+
+    def list_clients(self) -> list[node_pb2.Client]:
+        """The lab systems that have or had a token, by name."""
+        return list(self._call(self._stub.ListClients, node_pb2.ListClientsRequest()).clients)
+
+    def revoke_client(self, name: str) -> node_pb2.Client:
+        """Take a lab system's token back."""
+        return self._call(self._stub.RevokeClient, node_pb2.RevokeClientRequest(name=name), CHANGE_DEADLINE_S).client
+
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:
         assert self._channel is not None, "use NodeClient as a context manager"
@@ -201,29 +205,5 @@ class NodeClient:
         failed = error_of_node(error)
         if isinstance(failed, PeerUnreachableError):
             # It may have stopped since the connection was opened; then the cause is worth more than gRPC's words.
-            return self._probe() or failed
+            return self._way.probe() or failed
         return failed
-
-    def _probe(self) -> PeerUnreachableError | None:
-        """Try the socket; what is wrong with it, or None. gRPC would wait, and not say why."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.settimeout(5)
-                probe.connect(str(self.socket_path))
-        except PermissionError:
-            return PeerUnreachableError(
-                f"this account may not use {self.socket_path}",
-                hint="work as the account that the node runs under, or name a group in the setting socket_group",
-            )
-        except OSError:
-            return PeerUnreachableError(f"the node is not running (no answer on {self.socket_path})", hint=self._hint())
-        return None
-
-    def _hint(self) -> str:
-        home = self.socket_path.parent
-        command = f"labmesh --home {shlex.quote(str(home))}"
-        try:
-            exists = any(home.iterdir())
-        except OSError:
-            exists = False
-        return f"type: {command} run" if exists else f"there is no node in {home} yet; type: {command} init …"

@@ -1,4 +1,4 @@
-"""The two servers of a node: peers over mutual TLS, and its own people over a Unix socket."""
+"""The servers of a node: peers over mutual TLS, its own people over a Unix socket, and, if wanted, lab systems over TLS."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from labmesh.v1 import node_pb2, node_pb2_grpc, peer_pb2, peer_pb2_grpc
 from node.errors import ConfigError
+from node.rpc.access import RemoteAccess, SocketAccess
 from node.rpc.client import MESSAGE_SIZE_MAX, RECEIVE_SIZE_MAX
 from node.rpc.node_service import NodeServicer
 from node.rpc.peer_service import PeerServicer
@@ -39,19 +40,31 @@ _PEER_OPTIONS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class RemotePort:
+    """Where lab systems on other machines are served, with which certificate, and whom `access` lets in."""
+
+    listen: str
+    credentials: grpc.ServerCredentials
+    access: RemoteAccess
+
+
 @dataclass(slots=True)
 class Servers:
-    """Running servers, and the port on which peers are served."""
+    """Running servers, and the ports on which peers and lab systems (0: nowhere) are served."""
 
     peers: grpc.aio.Server
     node: grpc.aio.Server
     port: int
     health: health.aio.HealthServicer
+    remote: grpc.aio.Server | None = None
+    remote_port: int = 0
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let running ones end within `grace_s`."""
         await self.health.enter_graceful_shutdown()
-        await asyncio.gather(self.node.stop(grace_s), self.peers.stop(grace_s))
+        running = [server for server in (self.node, self.peers, self.remote) if server is not None]
+        await asyncio.gather(*(server.stop(grace_s) for server in running))
 
 
 async def start_servers(
@@ -63,8 +76,9 @@ async def start_servers(
     socket_path: Path,
     socket_group: str,
     reflect: bool,
+    remote: RemotePort | None = None,
 ) -> Servers:
-    """Start both servers.
+    """Start the servers.
 
     Raises:
         ConfigError: the address or the socket cannot be had.
@@ -73,7 +87,8 @@ async def start_servers(
     peers = grpc.aio.server(options=_PEER_OPTIONS)
     peer_pb2_grpc.add_PeerServiceServicer_to_server(peer_servicer, peers)
     port = _bind_port(peers, listen, credentials)
-    node = grpc.aio.server(options=_OPTIONS)
+    servers = Servers(peers, grpc.aio.server(options=_OPTIONS, interceptors=[SocketAccess()]), port, healthy)
+    node = servers.node
     node_pb2_grpc.add_NodeServiceServicer_to_server(node_servicer, node)
     _bind_socket(node, socket_path, socket_group)
     for server, service in ((peers, PEER_SERVICE), (node, NODE_SERVICE)):
@@ -83,18 +98,23 @@ async def start_servers(
             reflection.enable_server_reflection(names, server)
     for service in ("", PEER_SERVICE, NODE_SERVICE):
         await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+    if remote is not None:
+        servers.remote = grpc.aio.server(options=_PEER_OPTIONS, interceptors=[remote.access])
+        node_pb2_grpc.add_NodeServiceServicer_to_server(node_servicer, servers.remote)
+        servers.remote_port = _bind_port(servers.remote, remote.listen, remote.credentials, setting="remote.listen")
+        await servers.remote.start()
     await node.start()
     await peers.start()
-    return Servers(peers, node, port, healthy)
+    return servers
 
 
-def _bind_port(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
+def _bind_port(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials, *, setting: str = "listen") -> int:
     try:
         return server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         raise ConfigError(
             f"cannot listen on {listen}: {error}",
-            hint="another program may use the port; change `listen` in labmesh.toml or stop that program",
+            hint=f"another program may use the port; change `{setting}` in labmesh.toml or stop that program",
         ) from error
 
 

@@ -30,6 +30,7 @@ class StatusParts:
     alarms: Callable[[], list[str]]
     now: Callable[[], datetime]
     port: Callable[[], int]
+    remote: Callable[[], node_pb2.RemoteStatus | None]
     version: str
 
 
@@ -52,6 +53,7 @@ def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
         index_backlog=parts.store.search.backlog(),
         version=parts.version,
         port=parts.port(),
+        remote=parts.remote(),
     )
 
 

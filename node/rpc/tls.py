@@ -7,6 +7,7 @@ caller is never taken for whom its certificate names, but for the member whose c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import grpc
@@ -16,6 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from node.core.alliance import Alliance
 from node.core.card import Card
 from node.core.certificate import certificate_name
+from node.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def certificate_pem(der: bytes) -> bytes:
@@ -115,3 +119,34 @@ def channel_credentials(peer: Card, *, key_pem: bytes, own_card: Card) -> grpc.C
 def expected_name(peer: Card) -> str:
     """The DNS name that the peer's certificate must carry."""
     return certificate_name(peer.alliance, peer.member)
+
+
+def remote_credentials(load: Callable[[], tuple[bytes, bytes]], state: Callable[[], object]) -> grpc.ServerCredentials:
+    """Credentials that show a certificate and ask for none. `load` gives key and chain (PEM), again after `state` changed.
+
+    Raises:
+        ConfigError: the first `load` failed. A later one keeps what was served, and is tried again at the next change.
+    """
+    served = [state()]
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([load()])
+
+    def configuration_if_changed() -> grpc.ServerCertificateConfiguration | None:
+        now = state()
+        if now == served[0]:
+            return None
+        served[0] = now
+        try:
+            changed = configuration()
+        except ConfigError as error:
+            logger.error("event=remote_certificate_kept error=%r", error.message)
+            return None
+        logger.info("event=remote_certificate_changed")
+        return changed
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        configuration_if_changed,  # type: ignore[arg-type]  # the stubs do not know None, which means "as before"
+        require_client_authentication=False,
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.store.checkpoints import CheckpointStore
+from node.store.clients import ClientStore
 from node.store.database import Database, require_revision
 from node.store.erasures import ErasureStore
 from node.store.late import LateStore
@@ -29,6 +30,7 @@ class Store:
     logs: LogStore
     late: LateStore
     checkpoints: CheckpointStore
+    clients: ClientStore
     records: RecordStore
     erasures: ErasureStore
     search: SearchIndex
@@ -68,6 +70,7 @@ def open_store(home: Path) -> Store:
         logs,
         LateStore(database),
         CheckpointStore(database),
+        ClientStore(database),
         RecordStore(database),
         erasures,
         search,

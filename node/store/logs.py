@@ -26,6 +26,7 @@ from node.core.mirror import AcceptedOpening, AcceptedPage
 from node.core.record import Record
 from node.core.roster import Head
 from node.errors import NotFoundError, StoreError
+from node.store.clients import note_push
 from node.store.database import Database
 from node.store.effects import admit_openings, apply_effects
 from node.store.late import readable_at_once
@@ -140,13 +141,15 @@ class LogStore:
         tiles: Sequence[bytes],
         signed: SignedCheckpoint | None,
         now_ms: int,
+        client: str = "",
     ) -> LogState:
-        """Append to the own log: entries, openings and the checkpoint that covers them, in one transaction.
+        """Append to the own log: entries, openings, who pushed them and the checkpoint that covers them, in one transaction.
 
         Without a checkpoint the entries are seen here, and the signed head stays where it is.
 
         Raises:
             StoreError: the log is no longer as `log` says (compare-and-set), or the database refused.
+            UnauthenticatedError: the client was revoked in the meantime.
         """
         with self._database.write() as connection:
             current = load_state(connection, _LOG.c.id == log.id)
@@ -160,6 +163,7 @@ class LogStore:
                 for i, entry in enumerate(entries)
             ]
             self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, rows)
+            note_push(connection, first, len(rows), client=client, now_ms=now_ms)
             state = replace(current, staged=frontier, last_sequence=sequence + len(rows))
             return _with_effects(connection, move_head(connection, state, signed, now_ms), log.head_size)
 

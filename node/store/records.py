@@ -67,10 +67,11 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records to look at; None for all."""
+    """Which records to look at; None, or no `kinds`, for all."""
 
     kind: str | None = None
     author: str | None = None
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +298,8 @@ def _newest_only(statement: Select[tuple[object, ...]], chosen: Filter) -> Selec
     statement = statement.where(_OPENING.c.status == STATUS_VISIBLE, ~later, ~_erased_later())
     if chosen.kind is not None:
         statement = statement.where(_OPENING.c.kind == chosen.kind)
+    if chosen.kinds:
+        statement = statement.where(_OPENING.c.kind.in_(chosen.kinds))
     if chosen.author is not None:
         statement = statement.where(_LOG.c.member == chosen.author)
     return statement

@@ -77,6 +77,15 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def EraseRecord(self, request, context):
         return self._unary("EraseRecord", request, context)
 
+    def AddClient(self, request, context):
+        return self._unary("AddClient", request, context)
+
+    def ListClients(self, request, context):
+        return self._unary("ListClients", request, context)
+
+    def RevokeClient(self, request, context):
+        return self._unary("RevokeClient", request, context)
+
     def _unary(self, name, request, context):
         self.calls.append(request)
         return self._answer(name, context)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cli.doctor import CHECKS, examine
-from cli.facts import DaemonFacts, Facts, Fault, PeerFacts
+from cli.facts import ClientFacts, DaemonFacts, Facts, Fault, PeerFacts, RemoteFacts
 from labmesh.v1 import node_pb2
 from node.core.standing import Notice
 from tests.cli.conftest import run
@@ -19,7 +19,8 @@ NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 GIB = 1024**3
 LATER = NOW + timedelta(days=400)
 
-DAEMON = DaemonFacts("ready", "0.1.0", [], [PeerFacts("qingdao", "connected", clock_offset_ms=100)])
+REMOTE = RemoteFacts(7444, LATER, [ClientFacts("lims", NOW, NOW)])
+DAEMON = DaemonFacts("ready", "0.1.0", [], [PeerFacts("qingdao", "connected", clock_offset_ms=100)], REMOTE)
 HEALTHY = Facts(
     home="home",
     now=NOW,
@@ -204,3 +205,47 @@ def test_what_the_alliance_says_of_the_member_is_told_once():
 def test_without_a_node_a_removed_member_is_told_all_the_same():
     facts = replace(HEALTHY, notices=[REMOVED], daemon=None)
     assert [finding.check for finding in examine(facts).findings if finding.level == "error"] == ["membership"]
+
+
+def _remote(**changes):
+    return _daemon(remote=replace(REMOTE, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        (_remote(certificate_ends=NOW + timedelta(days=20)), "warning", "remote port 7444 expires on 2026-12-10"),
+        (_remote(certificate_ends=NOW), "error", "remote port 7444 expired"),
+        (_remote(clients=[ClientFacts("old", NOW, NOW - timedelta(days=91))]), "warning", "old was last used on 2026-08-21"),
+        (_remote(clients=[ClientFacts("new", NOW - timedelta(days=91))]), "warning", "new was issued, but not used yet,"),
+        (_remote(port=None, certificate_ends=None), "warning", "does not listen for other machines"),
+    ],
+)
+def test_what_is_wrong_with_the_remote_port(changes, level, words):
+    report = examine(replace(HEALTHY, **changes))
+    (finding,) = [item for item in report.findings if item.check == "remote" and item.level != "ok"]
+    assert finding.level == level and words in finding.message and finding.hint
+
+
+def test_a_new_client_is_no_fault_and_without_a_port_nothing_is_said():
+    fine = examine(replace(HEALTHY, **_remote(clients=[ClientFacts("new", NOW)])))
+    assert fine.ok and "new was issued" in " ".join(finding.message for finding in fine.findings)
+    silent = examine(replace(HEALTHY, **_remote(port=None, certificate_ends=None, clients=[])))
+    assert "remote" not in {finding.check for finding in silent.findings}
+
+
+def test_the_node_is_asked_for_its_clients(founded, node_home):
+    home = shutil.copytree(founded, node_home / "h")
+    created, used = "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z"
+    clients = [
+        node_pb2.Client(name="idle", role="push", created=created, last_used=used),
+        node_pb2.Client(name="gone", role="push", created=created, revoked=used),
+    ]
+    remote = node_pb2.RemoteStatus(port=7444, names=["a"], certificate_expires="2036-01-01T00:00:00Z", clients=1)
+    with serve(home / "labmesh.sock") as fake:
+        fake.answers["GetStatus"] = node_pb2.GetStatusResponse(state="ready", remote=remote)
+        fake.answers["ListClients"] = node_pb2.ListClientsResponse(clients=clients)
+        ended = run("doctor", "--json", home=home)
+    messages = [finding["message"] for finding in ended.document["findings"] if finding["check"] == "remote"]
+    assert len(messages) == 2
+    assert "valid until 2036-01-01" in messages[0] and "idle was last used on 2026-01-02" in messages[1]

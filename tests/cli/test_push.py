@@ -101,7 +101,16 @@ def test_the_options_travel(node, node_home, file):
 
 @pytest.mark.parametrize(
     ("written", "members"),
-    [("", []), ("none", []), (" ", []), ("*", ["*"]), ("jinan", ["jinan"]), ("b,a,b", ["a", "b"]), ("*,a", ["*", "a"])],
+    [
+        ("", []),
+        ("none", []),
+        (" ", []),
+        ("*", ["*"]),
+        ("jinan", ["jinan"]),
+        ("b,a,b", ["a", "b"]),
+        ("*,a", ["*", "a"]),
+        ("none,none", ["none"]),
+    ],
 )
 def test_audiences(node, node_home, file, written, members):
     assert parse_audience(written) == members
@@ -131,6 +140,24 @@ def test_nothing_to_push_is_no_failure(node, node_home):
     node.answers["Push"] = _answer()
     assert run("push", "-", "--kind", "result", "--json", home=node_home, stdin="").document["accepted"] == 0
     assert _sent(node)[1] == []
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "[]", "\ufeff"])
+def test_a_file_without_a_record_is_named(node, node_home, tmp_path, file, content):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text(content, encoding="utf-8")
+    node.answers["Push"] = _answer(accepted=1)
+    ended = run("push", empty, file, "--kind", "result", "--json", home=node_home)
+    assert ended.exit_code == 0 and ended.document["accepted"] == 1
+    assert ended.err == f"{empty} holds no record.\n"
+
+
+def test_a_table_is_named_in_words(node, node_home, tmp_path):
+    table = tmp_path / "results.csv"
+    table.write_text("key,value\nA,1\n")
+    node.answers["Push"] = _answer(rejected=1, errors=[(1, "", "not JSON")])
+    ended = run("push", table, "--kind", "result", home=node_home)
+    assert ended.exit_code == 1 and "looks like CSV" in ended.out and "JSON Lines" in ended.out
 
 
 def test_stdin_can_be_read_once(node_home):

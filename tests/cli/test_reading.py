@@ -63,7 +63,7 @@ class TestPages:
         self._answer(node, command, [_view(record_content(body={"a": "\x1b]0;evil\x07\u202e"}))], "p7")
         ended = run(*command, home=node_home)
         header, line = ended.out.splitlines()
-        assert header.split() == ["ID", "REVISION", "PUBLISHED", "AGE", "CONTENT"]
+        assert header.split() == ["ID", "REVISION", "PUBLISHED", "VERIFIED", "AGO", "CONTENT"]
         assert "2026-11-20 08:30:00" in line and "1 min" in line
         assert not {"\x1b", "\x07", "\u202e"} & set(ended.out)
         assert "--after p7" in ended.err
@@ -134,7 +134,7 @@ def test_show_what_is_not_there(node, node_home):
     node.answers["GetRecord"] = NotFoundError("there is no record x/result/y here", hint="type: labmesh list")
     ended = run("show", "x/result/y", home=node_home)
     assert (ended.exit_code, ended.out) == (1, "")
-    assert ended.err == "error: there is no record x/result/y here\nhint: type: labmesh list\n"
+    assert ended.err == f"error: there is no record x/result/y here\nhint: type: labmesh --home '{node_home}' list\n"
 
 
 def _status(**changes):
@@ -186,6 +186,7 @@ def test_status(node, node_home):
             "alarms",
             "index_backlog",
             "version",
+            "remote",
         ]
     )
     assert content["root"] == "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="

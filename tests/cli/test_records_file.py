@@ -176,3 +176,18 @@ def test_progress_counts_every_byte_that_is_sent():
     source = PushInput([("a", b'{"k":1}\n' * 3000)])
     sent = sum(len(raw) for batch in source.batches(heard.append) for raw in batch)
     assert sum(heard) == sent
+
+
+@pytest.mark.parametrize(
+    "content", ["key,body\na,b\n", "报告;结果\n1;2", "\ufeffkey\tvalue\r\na\tb\r\n", "\n\n a,b\n\n1,2", '"a","b"\n"1","2"']
+)
+def test_a_table_is_named(content):
+    (found,) = _split(content.encode())
+    assert "looks like CSV" in found.fault and found.line == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["nonsense", "a,b", "key\nvalue", '{"a":1},\n{"b":2}', "[1,\n2]", '"a"\n"b"', "a,b\nc;d"]
+)
+def test_what_is_no_table(content):
+    assert not any("CSV" in record.fault for record in _split(content.encode()))

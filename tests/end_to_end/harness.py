@@ -247,9 +247,11 @@ class Node:
         """Change settings in labmesh.toml; `staging_bytes=…` means `bytes` under `[staging]`."""
         text = self.home.config_path.read_text(encoding="utf-8")
         for name, value in settings.items():
-            line = name.removeprefix("staging_")
-            text, count = re.subn(rf"(?m)^{line} = .*$", f"{line} = {orjson.dumps(value).decode()}", text)
-            assert count == 1, f"{name} stands {count} times in the settings"
+            section, _, line = name.rpartition("_") if name.startswith(("staging_", "remote_")) else ("", "", name)
+            before, heading, after = text.partition(f"[{section}]\n") if section else ("", "", text)
+            after, count = re.subn(rf"(?m)^{line} = .*$", f"{line} = {orjson.dumps(value).decode()}", after, count=1)
+            assert count == 1, f"{name} is not in the settings"
+            text = before + heading + after
         self.home.config_path.write_text(text, encoding="utf-8")
 
     def load_keys(self) -> Keys:

@@ -7,6 +7,7 @@ import logging
 
 from labmesh.v1 import node_pb2
 from node.core.names import parse_record_id
+from node.rpc.access import current_caller
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.faults import answered
 
@@ -21,7 +22,7 @@ class DisclosureCalls(Calls):
 
         async def answer() -> node_pb2.GrantRecordResponse:
             record_id, members = parse_record_id(request.id), list(request.members)
-            outcome = await asyncio.to_thread(self._parts.disclosure.grant, record_id, members)
+            outcome = await asyncio.to_thread(self._parts.disclosure.grant, record_id, members, client=current_caller().name)
             logger.info("event=granted index=%d members=%s", outcome.index, ",".join(outcome.granted))
             return node_pb2.GrantRecordResponse(
                 id=outcome.id, index=outcome.index, granted=outcome.granted, readers=outcome.readers
@@ -35,7 +36,11 @@ class DisclosureCalls(Calls):
         async def answer() -> node_pb2.EraseRecordResponse:
             record_id = parse_record_id(request.id)
             outcome = await asyncio.to_thread(
-                self._parts.disclosure.erase, record_id, request.reason, preview=request.preview
+                self._parts.disclosure.erase,
+                record_id,
+                request.reason,
+                preview=request.preview,
+                client=current_caller().name,
             )
             if not request.preview:
                 logger.info("event=erased entries=%d", len(outcome.erased))

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from labmesh.v1 import node_pb2
+from node.clients import Clients
 from node.clock import Clock
 from node.confirmation import Confirmation
 from node.disclosure import Disclosure
@@ -28,11 +29,13 @@ class NodeServiceParts:
     ledger: Ledger
     membership: Membership
     confirmation: Confirmation
+    clients: Clients
     disclosure: Disclosure
     clock: Clock
     peer_states: Callable[[], dict[str, PeerState]]
     build_status: Callable[[], node_pb2.GetStatusResponse]
     on_confirm: Callable[[], None]
+    remote_port: Callable[[], int]
 
 
 class Calls:

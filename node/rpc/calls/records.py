@@ -13,6 +13,7 @@ from node.core.bundle import format_bundle
 from node.core.names import RecordId, parse_kind, parse_member, parse_record_id
 from node.errors import NotFoundError, UserError
 from node.lab.text import query_expression
+from node.rpc.access import current_caller
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.convert import erased_to_wire, options_from_wire, outcome_to_wire, record_to_wire
 from node.rpc.faults import answered
@@ -30,11 +31,12 @@ class RecordCalls(Calls):
         """Check records as they arrive; append when all are there."""
 
         async def answer() -> node_pb2.PushResponse:
-            call = None
+            caller, call = current_caller(), None
             async for message in request_iterator:
                 if message.HasField("options"):
                     if call is not None:
                         raise UserError("the options of a push come once")
+                    caller.require_kind(message.options.kind)
                     call = self._parts.ledger.begin_push(options_from_wire(message.options))
                 elif call is None:
                     raise UserError("a push begins with its options")
@@ -43,14 +45,16 @@ class RecordCalls(Calls):
             if call is None:
                 raise UserError("a push without options")
             await _require_whole(context)
-            outcome = await asyncio.to_thread(self._parts.ledger.push, call)
+            self._parts.clients.require_active(caller)
+            outcome = await asyncio.to_thread(self._parts.ledger.push, call, client=caller.name)
             logger.info(
-                "event=pushed accepted=%d unchanged=%d rejected=%d size=%d arrived=%.6f",
+                "event=pushed accepted=%d unchanged=%d rejected=%d size=%d arrived=%.6f client=%s",
                 outcome.accepted,
                 outcome.unchanged,
                 outcome.rejected,
                 outcome.checkpoint.size,
                 call.arrived.timestamp(),
+                caller.name,
             )
             return outcome_to_wire(outcome)
 
@@ -88,6 +92,7 @@ class RecordCalls(Calls):
 
         async def answer() -> node_pb2.GetRecordResponse:
             record_id = parse_record_id(request.id)
+            current_caller().require_kind(record_id.kind)
             return node_pb2.GetRecordResponse(record=await asyncio.to_thread(self._find, record_id))
 
         return await answered(answer(), context)
@@ -101,23 +106,35 @@ class RecordCalls(Calls):
             yield node_pb2.ExportBundleResponse(chunk=raw[i : i + CHUNK])
 
     def _build_bundle(self, text: str) -> bytes:
-        parts = self._parts
+        parts, record_id = self._parts, parse_record_id(text)
+        current_caller().require_kind(record_id.kind)
         bundle = build_bundle(
             parts.store,
             parts.membership.joined,
-            parse_record_id(text),
+            record_id,
             member=parts.membership.member,
             ceiling=parts.confirmation.ceiling,
         )
         return format_bundle(bundle)
 
     def _filter(self, kind: str, author: str) -> Filter:
-        return Filter(parse_kind(kind) if kind else None, parse_member(author) if author else None)
+        caller = current_caller()
+        if kind:
+            caller.require_kind(parse_kind(kind))
+        return Filter(kind or None, parse_member(author) if author else None, caller.kinds)
+
+    def _add_pusher(self, view: node_pb2.RecordView, stored: StoredRecord) -> None:
+        """Say who pushed an own record; of others' records there is no push here."""
+        push = self._parts.store.clients.find_push(stored.log_id, stored.index)
+        if push is not None:
+            view.pushed_by, view.pushed_ms = push.client, push.pushed_ms
 
     def _find(self, record_id: RecordId) -> node_pb2.RecordView:
         stored = self._parts.store.records.find(record_id)
         if stored is not None:
-            return self._view(stored)
+            view = self._view(stored)
+            self._add_pusher(view, stored)
+            return view
         erased = self._parts.store.erasures.find(record_id)
         if erased is None:
             raise NotFoundError(

@@ -460,6 +460,8 @@ class RecordView(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ERASED_FIELD_NUMBER: _builtins.int
     GRANTED_FIELD_NUMBER: _builtins.int
+    PUSHED_BY_FIELD_NUMBER: _builtins.int
+    PUSHED_MS_FIELD_NUMBER: _builtins.int
     record: _builtins.bytes
     """The record's canonical bytes."""
     id: _builtins.str
@@ -474,6 +476,10 @@ class RecordView(_message.Message):
     """What may be said about it."""
     reason: _builtins.str
     """Why it is quarantined; empty otherwise."""
+    pushed_by: _builtins.str
+    """Of an own record, answered by GetRecord: the client that pushed it, empty for the socket. Known to this node alone."""
+    pushed_ms: _builtins.int
+    """When that was, milliseconds since 1970."""
     @_builtins.property
     def erased(self) -> Global___ErasureView:
         """Set when it was erased; then `record` is empty."""
@@ -494,14 +500,21 @@ class RecordView(_message.Message):
         reason: _builtins.str = ...,
         erased: Global___ErasureView | None = ...,
         granted: _abc.Iterable[_builtins.str] | None = ...,
+        pushed_by: _builtins.str | None = ...,
+        pushed_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_erased", b"_erased", "erased", b"erased"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_erased", b"_erased", "_pushed_by", b"_pushed_by", "erased", b"erased", "pushed_by", b"pushed_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_erased", b"_erased", "checkpoint_age_s", b"checkpoint_age_s", "erased", b"erased", "granted", b"granted", "id", b"id", "index", b"index", "origin", b"origin", "reason", b"reason", "record", b"record", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_erased", b"_erased", "_pushed_by", b"_pushed_by", "checkpoint_age_s", b"checkpoint_age_s", "erased", b"erased", "granted", b"granted", "id", b"id", "index", b"index", "origin", b"origin", "pushed_by", b"pushed_by", "pushed_ms", b"pushed_ms", "reason", b"reason", "record", b"record", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__erased: _TypeAlias = _typing.Literal["erased"]  # noqa: Y015
     _WhichOneofArgType__erased: _TypeAlias = _typing.Literal["_erased", b"_erased"]  # noqa: Y015
+    _WhichOneofReturnType__pushed_by: _TypeAlias = _typing.Literal["pushed_by"]  # noqa: Y015
+    _WhichOneofArgType__pushed_by: _TypeAlias = _typing.Literal["_pushed_by", b"_pushed_by"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__erased) -> _WhichOneofReturnType__erased | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pushed_by) -> _WhichOneofReturnType__pushed_by | None: ...
 
 Global___RecordView: _TypeAlias = RecordView  # noqa: Y015
 
@@ -631,6 +644,7 @@ class GetStatusResponse(_message.Message):
     INDEX_BACKLOG_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
+    REMOTE_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     """The member's id."""
     alliance: _builtins.str
@@ -661,6 +675,10 @@ class GetStatusResponse(_message.Message):
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What needs a person, one sentence each."""
 
+    @_builtins.property
+    def remote(self) -> Global___RemoteStatus:
+        """Where lab systems on other machines are served; absent when they are not."""
+
     def __init__(
         self,
         *,
@@ -677,10 +695,11 @@ class GetStatusResponse(_message.Message):
         index_backlog: _builtins.int = ...,
         version: _builtins.str = ...,
         port: _builtins.int = ...,
+        remote: Global___RemoteStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1424,3 +1443,228 @@ class EraseRecordResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EraseRecordResponse: _TypeAlias = EraseRecordResponse  # noqa: Y015
+
+@_typing.final
+class RemoteStatus(_message.Message):
+    """The port for lab systems on other machines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRES_FIELD_NUMBER: _builtins.int
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    """The port."""
+    certificate_expires: _builtins.str
+    """When the certificate ends, ISO 8601."""
+    clients: _builtins.int
+    """How many clients have a token that is not revoked."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names and addresses in its certificate."""
+
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        certificate_expires: _builtins.str = ...,
+        clients: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires", b"certificate_expires", "clients", b"clients", "names", b"names", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoteStatus: _TypeAlias = RemoteStatus  # noqa: Y015
+
+@_typing.final
+class Client(_message.Message):
+    """A lab system on another machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    LAST_USED_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, never used again."""
+    role: _builtins.str
+    """`push`, `read` or `admin`."""
+    created: _builtins.str
+    """When its token was issued, ISO 8601."""
+    last_used: _builtins.str
+    """When it was last here, to the minute, ISO 8601; empty for never."""
+    revoked: _builtins.str
+    """When its token was taken back, ISO 8601; empty for not."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds it is for; none for every kind."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        created: _builtins.str = ...,
+        last_used: _builtins.str = ...,
+        revoked: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "kinds", b"kinds", "last_used", b"last_used", "name", b"name", "revoked", b"revoked", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Client: _TypeAlias = Client  # noqa: Y015
+
+@_typing.final
+class AddClientRequest(_message.Message):
+    """Who gets a token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 31 characters of a-z, 0-9 and '-'."""
+    role: _builtins.str
+    """`push`, `read` or `admin`."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds it is for; none for every kind."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddClientRequest: _TypeAlias = AddClientRequest  # noqa: Y015
+
+@_typing.final
+class AddClientResponse(_message.Message):
+    """The token, which is shown this once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    REMOTE_PORT_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The secret: `labmesh_` and 43 characters."""
+    remote_port: _builtins.int
+    """The remote port; 0 when none is served."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        remote_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remote_port", b"remote_port", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddClientResponse: _TypeAlias = AddClientResponse  # noqa: Y015
+
+@_typing.final
+class ListClientsRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClientsRequest: _TypeAlias = ListClientsRequest  # noqa: Y015
+
+@_typing.final
+class ListClientsResponse(_message.Message):
+    """Every client that there ever was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Client]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        clients: _abc.Iterable[Global___Client] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClientsResponse: _TypeAlias = ListClientsResponse  # noqa: Y015
+
+@_typing.final
+class RevokeClientRequest(_message.Message):
+    """Whose token is taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The client's name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeClientRequest: _TypeAlias = RevokeClientRequest  # noqa: Y015
+
+@_typing.final
+class RevokeClientResponse(_message.Message):
+    """The client that was revoked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def client(self) -> Global___Client:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        client: Global___Client | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeClientResponse: _TypeAlias = RevokeClientResponse  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """What the command line and lab systems ask of their own node, over the Unix socket in its home.
+    """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
+    (metadata `authorization: Bearer TOKEN`) over TLS on the remote port, where a client may call what its role includes.
     """
 
     def __init__(self, channel):
@@ -115,10 +116,26 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.EraseRecordRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.EraseRecordResponse.FromString,
                 _registered_method=True)
+        self.AddClient = channel.unary_unary(
+                '/labmesh.v1.NodeService/AddClient',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.AddClientRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.AddClientResponse.FromString,
+                _registered_method=True)
+        self.ListClients = channel.unary_unary(
+                '/labmesh.v1.NodeService/ListClients',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.ListClientsRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.ListClientsResponse.FromString,
+                _registered_method=True)
+        self.RevokeClient = channel.unary_unary(
+                '/labmesh.v1.NodeService/RevokeClient',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.RevokeClientRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeClientResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
-    """What the command line and lab systems ask of their own node, over the Unix socket in its home.
+    """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
+    (metadata `authorization: Bearer TOKEN`) over TLS on the remote port, where a client may call what its role includes.
     """
 
     def Push(self, request_iterator, context):
@@ -233,6 +250,27 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddClient(self, request, context):
+        """Issue a token for a lab system on another machine. Answered on the socket only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListClients(self, request, context):
+        """The lab systems that have or had a token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeClient(self, request, context):
+        """Take a token back; running calls of that client end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -316,6 +354,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.EraseRecordRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.EraseRecordResponse.SerializeToString,
             ),
+            'AddClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddClient,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.AddClientRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.AddClientResponse.SerializeToString,
+            ),
+            'ListClients': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClients,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.ListClientsRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.ListClientsResponse.SerializeToString,
+            ),
+            'RevokeClient': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeClient,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeClientRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.RevokeClientResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'labmesh.v1.NodeService', rpc_method_handlers)
@@ -325,7 +378,8 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """What the command line and lab systems ask of their own node, over the Unix socket in its home.
+    """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
+    (metadata `authorization: Bearer TOKEN`) over TLS on the remote port, where a client may call what its role includes.
     """
 
     @staticmethod
@@ -750,6 +804,87 @@ class NodeService:
             '/labmesh.v1.NodeService/EraseRecord',
             labmesh_dot_v1_dot_node__pb2.EraseRecordRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.EraseRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/AddClient',
+            labmesh_dot_v1_dot_node__pb2.AddClientRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.AddClientResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/ListClients',
+            labmesh_dot_v1_dot_node__pb2.ListClientsRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.ListClientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeClient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/RevokeClient',
+            labmesh_dot_v1_dot_node__pb2.RevokeClientRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.RevokeClientResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """What the command line and lab systems ask of their own node, over the Unix socket in its home."""
+    """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
+    (metadata `authorization: Bearer TOKEN`) over TLS on the remote port, where a client may call what its role includes.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -65,10 +67,18 @@ class NodeServiceStub:
     """Open one record of this member to further members."""
     EraseRecord: _grpc.UnaryUnaryMultiCallable[_node_pb2.EraseRecordRequest, _node_pb2.EraseRecordResponse]
     """Delete one record of this member for good, here and at every peer that holds it."""
+    AddClient: _grpc.UnaryUnaryMultiCallable[_node_pb2.AddClientRequest, _node_pb2.AddClientResponse]
+    """Issue a token for a lab system on another machine. Answered on the socket only."""
+    ListClients: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListClientsRequest, _node_pb2.ListClientsResponse]
+    """The lab systems that have or had a token."""
+    RevokeClient: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]
+    """Take a token back; running calls of that client end."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """What the command line and lab systems ask of their own node, over the Unix socket in its home."""
+    """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
+    (metadata `authorization: Bearer TOKEN`) over TLS on the remote port, where a client may call what its role includes.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Push: _aio.StreamUnaryMultiCallable[_node_pb2.PushRequest, _node_pb2.PushResponse]  # type: ignore[assignment]
@@ -103,9 +113,17 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Open one record of this member to further members."""
     EraseRecord: _aio.UnaryUnaryMultiCallable[_node_pb2.EraseRecordRequest, _node_pb2.EraseRecordResponse]  # type: ignore[assignment]
     """Delete one record of this member for good, here and at every peer that holds it."""
+    AddClient: _aio.UnaryUnaryMultiCallable[_node_pb2.AddClientRequest, _node_pb2.AddClientResponse]  # type: ignore[assignment]
+    """Issue a token for a lab system on another machine. Answered on the socket only."""
+    ListClients: _aio.UnaryUnaryMultiCallable[_node_pb2.ListClientsRequest, _node_pb2.ListClientsResponse]  # type: ignore[assignment]
+    """The lab systems that have or had a token."""
+    RevokeClient: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]  # type: ignore[assignment]
+    """Take a token back; running calls of that client end."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What the command line and lab systems ask of their own node, over the Unix socket in its home."""
+    """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
+    (metadata `authorization: Bearer TOKEN`) over TLS on the remote port, where a client may call what its role includes.
+    """
 
     @_abc_1.abstractmethod
     def Push(
@@ -234,5 +252,29 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.EraseRecordResponse, _abc.Awaitable[_node_pb2.EraseRecordResponse]]:
         """Delete one record of this member for good, here and at every peer that holds it."""
+
+    @_abc_1.abstractmethod
+    def AddClient(
+        self,
+        request: _node_pb2.AddClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.AddClientResponse, _abc.Awaitable[_node_pb2.AddClientResponse]]:
+        """Issue a token for a lab system on another machine. Answered on the socket only."""
+
+    @_abc_1.abstractmethod
+    def ListClients(
+        self,
+        request: _node_pb2.ListClientsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListClientsResponse, _abc.Awaitable[_node_pb2.ListClientsResponse]]:
+        """The lab systems that have or had a token."""
+
+    @_abc_1.abstractmethod
+    def RevokeClient(
+        self,
+        request: _node_pb2.RevokeClientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RevokeClientResponse, _abc.Awaitable[_node_pb2.RevokeClientResponse]]:
+        """Take a token back; running calls of that client end."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
