@@ -38,6 +38,7 @@ class App:
 
     chosen_home: str | None = None
     json: bool = False
+    passphrase_file: str | None = None
     home_typed: bool = False
     far: RemoteOptions = field(default_factory=RemoteOptions)
 
@@ -105,9 +106,10 @@ class NodeCommand(click.Command):
     """A command that takes the global options, too: people type `labmesh status --json`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Add the global options."""
+        """Add the global options, except one that the command has under the same name with a meaning of its own."""
         super().__init__(*args, **kwargs)
-        self.params.extend(global_options())
+        own = {name for parameter in self.params for name in parameter.opts}
+        self.params.extend(option for option in global_options() if not own & set(option.opts))
 
 
 class NodeGroup(click.Group):
@@ -149,6 +151,15 @@ def global_options(*, top: bool = False) -> list[click.Parameter]:
             is_eager=True,
             callback=_set_json,
             help="Print one JSON document and nothing else.",
+        ),
+        click.Option(
+            ["--passphrase-file"],
+            metavar="FILE",
+            hidden=not top,
+            expose_value=False,
+            is_eager=True,
+            callback=_set_passphrase_file,
+            help="Opens protected private keys; otherwise LABMESH_PASSPHRASE, or a prompt.",
         ),
         click.Option(
             ["--version"],
@@ -213,6 +224,12 @@ def _set_home(context: click.Context, parameter: click.Parameter, value: str | N
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     app = context.ensure_object(App)
     app.json = app.json or value
+
+
+def _set_passphrase_file(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    app = context.ensure_object(App)
+    if value is not None:
+        app.passphrase_file = value
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -6,6 +6,7 @@ what was looked at; a check whose facts could not be had gives none, because ano
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -80,16 +81,31 @@ def _check_keys(facts: Facts) -> Iterator[Finding]:
         yield Finding("keys", "error", f"{path} is missing or cannot be read", "restore it from a backup")
     open_to_others = [(path, mode, wanted) for path, mode, wanted in facts.modes if mode & ~wanted]
     for path, mode, wanted in open_to_others:
-        hint = f"type: chmod {wanted:o} {path}"
+        hint = f"type: chmod {wanted & 0o700:o} {shlex.quote(path)}"
         yield Finding("keys", "error", f"{path} has mode {mode:04o}, so others may read it", hint)
+    for fault in facts.key_faults or ():
+        yield Finding("keys", "error", fault.message, fault.hint)
+    if facts.keys_protected and facts.key_faults is None:
+        hint = "to compare them: labmesh doctor --passphrase-file FILE, or set LABMESH_PASSPHRASE"
+        yield Finding(
+            "keys", "ok", "the private keys are protected by a passphrase, and were not compared with the card", hint
+        )
     if facts.modes and not facts.missing_keys and not open_to_others:
         yield Finding("keys", "ok", "the private keys are there, and only this account can read them")
+    if facts.key_faults is not None and not facts.key_faults:
+        yield Finding("keys", "ok", "the private keys are those of this member's card")
 
 
 def _check_settings(facts: Facts) -> Iterator[Finding]:
     if facts.settings_fault is not None:
         hint = facts.settings_fault.hint or f"correct {facts.home}/labmesh.toml"
         yield Finding("settings", "error", facts.settings_fault.message, hint)
+    elif facts.listen_fault is not None:
+        yield Finding("settings", "error", facts.listen_fault.message, facts.listen_fault.hint)
+    elif facts.settings_differences:
+        for difference in facts.settings_differences:
+            hint = "restart the node: what is new in labmesh.toml is published in a card at its start"
+            yield Finding("settings", "warning", f"labmesh.toml: {difference}", hint)
     elif facts.home_fault is None:
         yield Finding("settings", "ok", "labmesh.toml is in order")
 
@@ -118,8 +134,13 @@ def _check_disk(facts: Facts) -> Iterator[Finding]:
 def _check_certificate(facts: Facts) -> Iterator[Finding]:
     if not facts.certificates_end:
         return
-    end = max(facts.certificates_end)
-    hint = "peers refuse the connection after that; keep the home, and renew the certificate"
+    end = facts.certificates_end[0]  # the one that is presented; while it is rotated, another follows it
+    hint = "in good time, with the node running, type: labmesh keys rotate tls"
+    if end <= facts.now:
+        hint = (
+            "nobody can connect; type: labmesh keys rotate tls, then labmesh roster export -o FILE, and let each member "
+            "take that file: labmesh join FILE"
+        )
     yield _expiry("certificate", "this node's TLS certificate", end, facts.now, hint=hint)
 
 

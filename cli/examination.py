@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 CONNECT_DEADLINE_S = 3.0
 DATABASE_FAULTS_MAX = 5
-KEY_MODE, FOLDER_MODE = 0o600, 0o700
 
 
 def collect_facts(app: App) -> Facts:
@@ -39,17 +38,15 @@ def collect_facts(app: App) -> Facts:
     except LabmeshError as error:
         return replace(facts, home_fault=_fault(error))
     facts = _examine_files(facts, home)
-    facts = _examine_database(facts, home)
+    facts = _examine_database(facts, home, app.passphrase_file)
     return _ask_daemon(facts, app)
 
 
 def _examine_files(facts: Facts, home: Home) -> Facts:
-    from node.home import KEY_NAMES
+    from cli.key_facts import private_paths
 
     modes, missing = [], []
-    paths = [(home.key_path(name).parent, FOLDER_MODE) for name in KEY_NAMES[:1]]
-    paths += [(home.key_path(name), KEY_MODE) for name in KEY_NAMES]
-    for path, wanted in paths:
+    for path, wanted in private_paths(home):
         try:
             modes.append((str(path), stat.S_IMODE(path.stat().st_mode), wanted))
             if not os.access(path, os.R_OK):
@@ -72,8 +69,9 @@ def _settings_fault(home: Home) -> Fault | None:
     return None
 
 
-def _examine_database(facts: Facts, home: Home) -> Facts:
+def _examine_database(facts: Facts, home: Home, passphrase_file: str | None) -> Facts:
     from cli.governance import read_held_alliance
+    from cli.key_facts import compare_keys, compare_settings
     from node.core.card import parse_card
     from node.store.database import Database, require_revision
     from node.store.search import sqlite_has_fts5
@@ -103,6 +101,7 @@ def _examine_database(facts: Facts, home: Home) -> Facts:
     except LabmeshError as error:
         return replace(facts, database_faults=[error.message])
     roster = held.alliance.roster if held.alliance else None
+    facts = compare_settings(compare_keys(facts, home, card, passphrase_file), home, card)
     return replace(
         facts,
         joined=roster is not None,

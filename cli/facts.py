@@ -70,6 +70,9 @@ class Facts:
     modes: Sequence[tuple[str, int, int]] = ()
     """Path, mode, and the mode it should have at most."""
     missing_keys: Sequence[str] = ()
+    key_faults: Sequence[Fault] | None = None
+    """Where the private keys do not fit the card; None when they were not compared."""
+    keys_protected: bool = False
     settings_fault: Fault | None = None
     database_faults: Sequence[str] | None = None
     disk: tuple[int, int] | None = None
@@ -82,6 +85,9 @@ class Facts:
     """How the member stands in its alliance, where its people must be told."""
     daemon: DaemonFacts | None = None
     daemon_fault: Fault | None = None
+    settings_differences: Sequence[str] = ()
+    """What labmesh.toml says otherwise than the card."""
+    listen_fault: Fault | None = None
     addresses: Sequence[tuple[str, str]] | None = None
     """Own endpoints, each with why it cannot be connected to (empty: it can)."""
     python: str = ""

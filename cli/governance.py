@@ -211,17 +211,19 @@ def _choose(app: App, stack: ExitStack) -> Governance:
                     ) from error
                 time.sleep(LOCK_PAUSE_S)
         else:
-            return _open_offline(app.home, stack)
+            return _open_offline(app, stack)
 
 
-def _open_offline(home: Home, stack: ExitStack) -> OfflineGovernance:
+def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:
+    from cli.passphrase import home_passphrase
     from node.clock import utc_now
     from node.membership import Membership
 
+    home = app.home
     store = home.open_store()
     stack.callback(store.close)
     identity = store.membership.load_identity()
-    keys = home.load_keys(identity.member, identity.alliance)
+    keys = home.load_keys(identity.member, identity.alliance, home_passphrase(home, app.passphrase_file))
     return OfflineGovernance(Membership(store.membership, identity=keys.identity, clock=utc_now), store.logs)
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "roster": "Found the alliance, and say who belongs to it.",
     "join": "Join an alliance, or take newer rosters and cards.",
     "run": "Run the node in the foreground.",
+    "keys": "Show, rotate, revoke and protect this member's keys.",
     "confirm": "Publish although too few peers have answered since the start.",
     "upgrade": "Back up and migrate a home made by an older version.",
     "backup": "Write database and settings into one file.",

@@ -11,8 +11,12 @@ import shlex
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from node.errors import HomeError
+from node.errors import ConfigError, HomeError
+
+if TYPE_CHECKING:
+    from node.home import Home
 
 HOME_VARIABLE = "LABMESH_PASSPHRASE"
 LENGTH_MIN = 8
@@ -83,3 +87,26 @@ def _ask(noun: str, variable: str, *, confirm: bool) -> bytes:
     # The prompt's own words go to stderr, so that --json stays one document.
     answer: str = click.prompt(noun, hide_input=True, confirmation_prompt=confirm, err=True)
     return answer.encode("utf-8", "surrogateescape")
+
+
+def home_passphrase(home: Home, chosen: str | None) -> bytes | None:
+    """What opens the private keys of a home; None where they are not protected.
+
+    `chosen` is the file of --passphrase-file; after it come the environment, the setting passphrase_file, and the prompt.
+
+    Raises:
+        HomeError: they are protected, and there is no passphrase; or a file is open to others.
+    """
+    if not home.key_files().protected():
+        return None
+    file = chosen
+    if file is None and HOME_VARIABLE not in os.environ:
+        file = str(home.path / setting) if (setting := _passphrase_setting(home)) else None
+    return read_passphrase(variable=HOME_VARIABLE, file=file, confirm=False, noun="Passphrase of the private keys")
+
+
+def _passphrase_setting(home: Home) -> str:
+    try:
+        return home.load_settings().passphrase_file
+    except (ConfigError, OSError):
+        return ""  # whoever needs the settings says what is wrong with them

@@ -7,9 +7,11 @@ from node.core.bundle import Bundle
 from node.core.checkpoint import SignedCheckpoint
 from node.core.names import RecordId
 from node.core.proof import TlogProof, format_tlog_proof
+from node.core.succession import vouched_size
 from node.core.witness import accept_cosignatures
 from node.errors import NotFoundError, UnconfirmedError
 from node.store import Store
+from node.store.logs import LogState
 from node.store.records import StoredRecord
 from node.store.tables import STATUS_QUARANTINED
 
@@ -35,7 +37,7 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         raise NotFoundError(f"there is no record {record_id} that this node can prove", hint="type: labmesh list")
     log = store.logs.load_log(stored.log_id)
     size = min(log.head_size, ceiling) if stored.author == member else log.head_size
-    newest = store.checkpoints.choose(log.id, start=0, entries_max=size, ceiling=size)
+    newest = _choose_newest(store, alliance, log, size)
     if newest is None or newest.size <= stored.index:
         raise UnconfirmedError(
             f"too few peers have said what they hold of this log, so entry {stored.index} cannot be published yet",
@@ -46,6 +48,8 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         log.id, index=stored.index, quorum=alliance.roster.quorum, witnesses=witnesses
     )
     first = store.checkpoints.find(log.id, first_size) if first_size and first_size <= newest.size else None
+    if first is not None and vouched_size(alliance.card(stored.author), first) is not None:
+        first = None
     kept = [_counting_only(alliance, stored.author, signed) for signed in (newest, first) if signed is not None]
     names = {stored.author}.union(*(_cosigners(alliance, stored.author, signed) for signed in kept))
     proofs = [_build_proof(store, stored, signed) for signed in kept]
@@ -56,6 +60,15 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         cards={name: format_card(alliance.cards[name]) for name in sorted(names)},
         first_proof=proofs[1] if len(proofs) > 1 else None,
     )
+
+
+def _choose_newest(store: Store, alliance: Alliance, log: LogState, size: int) -> SignedCheckpoint | None:
+    """The newest checkpoint up to `size` that a key of the author vouches for today."""
+    newest = store.checkpoints.choose(log.id, start=0, entries_max=size, ceiling=size)
+    vouched = None if newest is None else vouched_size(alliance.card(log.member), newest)
+    if vouched is None:
+        return newest
+    return store.checkpoints.choose(log.id, start=0, entries_max=vouched, ceiling=vouched)
 
 
 def _counting_only(alliance: Alliance, author: str, signed: SignedCheckpoint) -> SignedCheckpoint:

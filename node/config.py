@@ -49,6 +49,7 @@ class Settings:
     reflection: bool = False
     log_level: str = "info"
     socket_group: str = ""
+    passphrase_file: str = ""
     staging: StagingLimits = field(default_factory=StagingLimits)
     sync: SyncSettings = field(default_factory=SyncSettings)
     remote: RemoteSettings = field(default_factory=RemoteSettings)
@@ -75,6 +76,10 @@ log_level = "info"
 # A Unix group whose members may use the node's socket (mode 0660 instead of 0600). The home must then let the group pass:
 # chgrp GROUP HOME && chmod 710 HOME. Empty for none.
 socket_group = ""
+
+# Where private keys are protected (labmesh keys protect): a file of mode 0600 whose first line is the passphrase. The option
+# --passphrase-file and LABMESH_PASSPHRASE go first; without any, `labmesh run` asks on a terminal and refuses elsewhere.
+passphrase_file = ""
 
 [staging]
 # How much of one peer's log may wait on disk until its checkpoint is verified.
@@ -149,6 +154,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         reflection=_typed(table, "reflection", bool, False),
         log_level=level,
         socket_group=_typed(table, "socket_group", str, ""),
+        passphrase_file=_typed(table, "passphrase_file", str, ""),
         staging=_section(table, "staging", StagingLimits),
         sync=_section(table, "sync", SyncSettings),
         remote=_parse_remote(_typed(table, "remote", dict, {})),

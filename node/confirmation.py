@@ -20,6 +20,7 @@ from time import monotonic
 from node.clock import Clock
 from node.core.alliance import Alliance
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from node.core.succession import revoked_at
 from node.errors import FormatError, MalformedError
 from node.store import Store
 from node.store.logs import LogState
@@ -172,7 +173,7 @@ class Confirmation:
                 self.holds_more(peer, signed)
 
     def parse_told(self, peer: str, note: bytes) -> SignedCheckpoint | None:
-        """The checkpoint that a peer told us of our log, with our own signature alone; None where it holds nothing.
+        """The checkpoint that a peer told us of our log, with our own signature alone; None where it holds nothing of ours.
 
         Raises:
             MalformedError: the note is not a checkpoint of our log.
@@ -187,7 +188,13 @@ class Confirmation:
             signed = parse_checkpoint(note)
         except FormatError as error:
             raise MalformedError(f"{peer} told a checkpoint of our log that is none: {error.message}") from error
-        key = alliance.card(self._member).log_key_at(signed.size, signed.root)
+        card = alliance.card(self._member)
+        if revoked_at(card, signed) is not None:
+            # Its key was revoked before: what a thief made of our log says nothing about this home.
+            log = self._log()
+            is_ours = signed.size <= log.signed_size and self._root_at(log, signed.size) == signed.root
+            return signed if is_ours else None
+        key = card.log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)
         return signed.signed_by(key)
 

@@ -2,7 +2,7 @@
 
 labmesh.toml          settings
 labmesh.sqlite        the store; search.sqlite beside it can be lost
-keys/                 identity, log, witness and tls keys (PKCS#8 PEM, mode 0600)
+keys/                 identity, log, witness and tls keys (PKCS#8 PEM, mode 0600); see node.keyfiles
 labmesh.sock          the daemon's socket, while it runs
 labmesh.lock          held by whoever writes
 """
@@ -13,40 +13,32 @@ import fcntl
 import os
 import shlex
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.clock import milliseconds, utc_now
 from node.config import CONFIG_NAME, Settings, format_settings, load_settings, parse_listen
 from node.core.card import CARD_TYPE, Card, card_content, parse_card, parse_endpoint
-from node.core.certificate import certificate_name, certificate_subject
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, Signer, VerifierKey
 from node.core.names import log_origin, parse_alliance, parse_member, witness_name
 from node.errors import HomeError
+from node.keyfiles import KEY_NAMES, KeyFiles, build_certificate, format_key, require_private
 from node.membership import IdentityKey
 from node.store import DATABASE_NAME, Store, create_store, open_store
 
-KEY_NAMES = ("identity", "log", "witness", "tls")
-CERTIFICATE_LIFETIME = timedelta(days=3650)
 SOCKET_PATH_MAX = 100
-
-PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The private keys of a home, as functions that sign; the TLS key as PEM, which gRPC wants."""
+    """The private keys of a home, as functions that sign; the TLS key as PEM without a passphrase, as gRPC wants it."""
 
     identity: IdentityKey
     log: Signer
@@ -115,21 +107,41 @@ class Home:
         """
         return load_settings(self.config_path)
 
-    def load_keys(self, member: str, alliance: str) -> Keys:
+    def key_files(self, passphrase: bytes | None = None) -> KeyFiles:
+        """The files of the private keys."""
+        return KeyFiles(self.path / "keys", passphrase)
+
+    def load_keys(self, member: str, alliance: str, passphrase: bytes | None = None) -> Keys:
         """The private keys.
 
         Raises:
-            HomeError: a key is missing, unreadable, or readable by others.
+            HomeError: a key is missing, unreadable, readable by others, or under another passphrase.
         """
-        identity, log, witness = (self._load_ed25519(name) for name in KEY_NAMES[:3])
+        files = self.key_files(passphrase)
+        identity, log, witness = (files.load_ed25519(files.path(name)) for name in KEY_NAMES[:3])
         log_key = VerifierKey(log_origin(alliance, member), TYPE_LOG, log.public_key().public_bytes_raw())
         witness_key = VerifierKey(witness_name(alliance, member), TYPE_WITNESS, witness.public_key().public_bytes_raw())
         return Keys(
             IdentityKey(identity.public_key().public_bytes_raw(), identity.sign),
             Signer(log_key, log.sign),
             Signer(witness_key, witness.sign),
-            self._read_key("tls"),
+            format_key(files.load_tls(files.path("tls"))),
         )
+
+    def require_private(self) -> None:
+        """Refuse a home that other accounts may look into. A group may pass through to the socket (mode 0710).
+
+        Raises:
+            HomeError: they may.
+        """
+        for path, mode in self.private_paths():
+            if path.exists():
+                require_private(path, mode)
+
+    def private_paths(self) -> list[tuple[Path, int]]:
+        """What must be closed to others, each with the most permissive mode it may have."""
+        keys = [(path, 0o600) for path in self.key_files().present()]
+        return [(self.path, 0o710), (self.path / "keys", 0o700), (self.database_path, 0o600), *keys]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -159,29 +171,21 @@ class Home:
         self.require()
         return open_store(self.path)
 
-    def _load_ed25519(self, name: str) -> Ed25519PrivateKey:
-        try:
-            key = serialization.load_pem_private_key(self._read_key(name), password=None)
-        except (ValueError, TypeError) as error:
-            raise HomeError(f"{self.key_path(name)} is not a private key in PEM", hint="restore it from a backup") from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise HomeError(f"{self.key_path(name)} is not an Ed25519 key", hint="restore it from a backup")
-        return key
-
-    def _read_key(self, name: str) -> bytes:
-        path = self.key_path(name)
-        try:
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                raise HomeError(f"{path} can be read by others", hint=f"type: chmod 600 {shlex.quote(str(path))}")
-            return path.read_bytes()
-        except OSError as error:
-            raise HomeError(f"{path} cannot be read: {error.strerror}", hint="restore it from a backup") from error
-
 
 def create_home(
-    path: Path, *, member: str, alliance: str, name: str, region: str, address: str, listen: str | None = None
+    path: Path,
+    *,
+    member: str,
+    alliance: str,
+    name: str,
+    region: str,
+    address: str,
+    listen: str | None = None,
+    passphrase: bytes | None = None,
 ) -> Card:
     """Make a home: keys, certificate, first card, database and settings. It appears whole, or not at all.
+
+    With a passphrase the private keys are protected by it.
 
     Raises:
         HomeError: something is there already.
@@ -199,7 +203,7 @@ def create_home(
     there = path.is_dir()
     draft = Path(tempfile.mkdtemp(prefix=".init-", dir=path if there else path.parent))
     try:
-        card = _fill(Home(draft), member, alliance, name, region, address)
+        card = _fill(Home(draft), member, alliance, name, region, address, passphrase)
         settings = format_settings(name=name, region=region, address=address, listen=listen)
         (draft / CONFIG_NAME).write_text(settings, encoding="utf-8")
         load_settings(draft / CONFIG_NAME)
@@ -218,13 +222,14 @@ def move_in(draft: Path, path: Path) -> None:
     path.chmod(0o700)
 
 
-def _fill(home: Home, member: str, alliance: str, name: str, region: str, address: str) -> Card:
+def _fill(home: Home, member: str, alliance: str, name: str, region: str, address: str, passphrase: bytes | None) -> Card:
     (home.path / "keys").mkdir(mode=0o700)
+    files = home.key_files(passphrase)
     for key_name in KEY_NAMES[:3]:
-        _write_key(home.key_path(key_name), Ed25519PrivateKey.generate())
+        files.write(files.path(key_name), Ed25519PrivateKey.generate())
     tls_key = ec.generate_private_key(ec.SECP256R1())
-    _write_key(home.key_path("tls"), tls_key)
-    keys, now = home.load_keys(member, alliance), utc_now()
+    files.write(files.path("tls"), tls_key)
+    keys, now = home.load_keys(member, alliance, passphrase), utc_now()
     card = Card(
         alliance=alliance,
         member=member,
@@ -250,30 +255,3 @@ def _fill(home: Home, member: str, alliance: str, name: str, region: str, addres
     finally:
         store.close()
     return card
-
-
-def build_certificate(key: ec.EllipticCurvePrivateKey, alliance: str, member: str, now: datetime) -> bytes:
-    """A self-signed certificate (DER) for TLS between nodes. A day's grace before `now` allows for slow clocks."""
-    dns_name = certificate_name(alliance, member)
-    subject = certificate_subject(key.public_key())
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + CERTIFICATE_LIFETIME)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns_name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    )
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-def _write_key(path: Path, key: PrivateKey) -> None:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())

@@ -17,7 +17,7 @@ import orjson
 from node.clock import Clock, milliseconds
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.entry import SALT_SIZE, committer
-from node.core.keys import Signer
+from node.core.keys import Signer, VerifierKey
 from node.core.kinds import Kinds
 from node.core.mirror import AcceptedOpening
 from node.core.record import EVERYONE, Record, seal_record, statement_of
@@ -77,6 +77,32 @@ class Ledger:
     def subscribe(self, notify: Callable[[LogState], None]) -> None:
         """Call `notify` after each append, in the thread that appended."""
         self._subscribers.append(notify)
+
+    def change_key(self, retire: Callable[[LogState], tuple[Signer, int]]) -> None:
+        """Put another log key in the place of the current one, while nothing is appended.
+
+        Args:
+            retire: given the log as it stands, saves what must be on disk before the new key signs; returns the new key
+                and the size up to which checkpoints stay as they are. Those beyond are signed again by the new key.
+        """
+        with self._lock:
+            self._signer, above = retire(self._log)
+            self._renew(above)
+
+    @property
+    def log_key(self) -> VerifierKey:
+        """The key that signs now."""
+        return self._signer.key
+
+    def settled_key(self) -> VerifierKey:
+        """The key that signs when a change of it, if one is under way, is done."""
+        with self._lock:
+            return self._signer.key
+
+    def renew_checkpoints(self, above: int) -> None:
+        """Sign the checkpoints beyond size `above` again, which a former key had signed; sizes and roots stay."""
+        with self._lock:
+            self._renew(above)
 
     def begin_push(self, options: PushOptions) -> PushCall:
         """Begin a push; its records are checked by `PushCall.add`.
@@ -193,6 +219,15 @@ class Ledger:
         held = self._store.checkpoints.find(log.id, seen) if seen > contained else None
         if held is not None:
             raise SplitViewError(log.origin, size=seen, held_note=bytes(held), offered_note=bytes(signed))
+
+    def _renew(self, above: int) -> None:
+        head = self._log.head
+        if head is not None and head.size > above:
+            self._store.checkpoints.renew(self._log, above=above, sign=self._sign)
+            self._log = self._store.logs.load_log(self._log.id)
+
+    def _sign(self, checkpoint: Checkpoint) -> SignedCheckpoint:
+        return sign_checkpoint(checkpoint, self._signer)
 
     def _judge(self, call: PushCall) -> tuple[list[Record], int]:
         """The records to append, in the order given, and how many are there already."""

@@ -13,7 +13,7 @@ from hashlib import sha256
 from types import MappingProxyType
 
 from node.clock import Clock
-from node.core.alliance import Alliance, SignedCard, format_card, format_roster, found_alliance, load_alliance
+from node.core.alliance import Alliance, format_card, format_roster, found_alliance, load_alliance
 from node.core.amendment import (
     ROSTER_LIFETIME,
     AddMembers,
@@ -22,16 +22,20 @@ from node.core.amendment import (
     build_successor,
     require_sound,
 )
-from node.core.card import CARD_TYPE, card_content, parse_card
+from node.core.card import CARD_TYPE, Card, card_content, parse_card
 from node.core.conflict import Conflict, find_card_conflict, find_roster_conflict
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import Sign
 from node.core.proposal import Proposal, Review, format_proposal, parse_proposal, require_may_sign, review_proposal
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
+from node.core.succession import SignedCard, require_successor
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore, SignedVersion
 
 __all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Update")
+
+Objection = Callable[[Card, Card], str | None]
+"""Why the second card may not take the place of the first, as far as this node knows; None when it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,13 @@ class Update:
 class Membership:
     """The current alliance, and the only way to change it. Any thread may call."""
 
-    def __init__(self, store: MembershipStore, *, identity: IdentityKey, clock: Clock) -> None:
-        """Load and verify what the store holds."""
+    def __init__(
+        self, store: MembershipStore, *, identity: IdentityKey, clock: Clock, objection: Objection | None = None
+    ) -> None:
+        """Load and verify what the store holds; `objection` judges the cards that others send from then on."""
         node = store.load_identity()
         self.member, self.alliance_name = node.member, node.alliance
-        self._store, self._identity, self._clock = store, identity, clock
+        self._store, self._identity, self._clock, self._objection = store, identity, clock, objection
         self._lock = threading.RLock()
         self._subscribers: list[Callable[[], None]] = []
         self._alliance = store.load_alliance()
@@ -244,7 +250,7 @@ class Membership:
             conflicts: list[Conflict] = []
             for accept, find_conflict, raws in (
                 (Alliance.accept_roster, find_roster_conflict, rosters),
-                (Alliance.accept_card, find_card_conflict, cards),
+                (self._accept_card, find_card_conflict, cards),
             ):
                 for raw in raws:
                     try:
@@ -279,28 +285,55 @@ class Membership:
     def reissue_card(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> bool:
         """Sign the next card when the settings say something new; returns whether they did."""
         with self._lock:
-            envelope, card = self._own_card
+            card = self._own_card[1]
             if (card.name, card.region, card.endpoints) == (name, region, endpoints):
                 return False
-            successor = replace(
-                card,
-                name=name,
-                region=region,
-                endpoints=endpoints,
-                seq=card.seq + 1,
-                previous=envelope.hash,
-                issued=self._clock().replace(microsecond=0),
-            )
-            raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
             try:
-                parsed = parse_card(raw)
+                self.issue_card(lambda held: replace(held, name=name, region=region, endpoints=endpoints))
             except FormatError as error:
                 raise ConfigError(f"the settings cannot stand in a card: {error.message}") from error
-            self._store.save_card(successor.member, successor.seq, raw, CARD_TYPE)
-            self._own_card = parsed
-            if self._alliance is not None:
-                self._adopt(self._alliance.accept_card(raw))
             return True
+
+    def issue_card(self, change: Callable[[Card], Card], *, saved: Callable[[Card], None] | None = None) -> Card:
+        """Sign the next card of this member; `saved` is called when it is on disk, before anybody is told.
+
+        Raises:
+            FormatError: the changed card is none, or may not follow the held one.
+            GovernanceError: it names a key of another member.
+            StoreError: the database refused; the held card stays.
+        """
+        with self._lock:
+            envelope, card = self._own_card
+            now = self._clock().replace(microsecond=0)
+            successor = replace(change(card), seq=card.seq + 1, previous=envelope.hash, issued=now)
+            raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
+            parsed = parse_card(raw)
+            require_successor(self._own_card, parsed[1])
+            alliance = None if self._alliance is None else self._alliance.accept_card(raw)
+            self._store.save_card(successor.member, successor.seq, raw, CARD_TYPE)
+            if saved is not None:
+                saved(parsed[1])
+            if alliance is None:
+                self._own_card = parsed
+            else:
+                self._adopt(alliance)
+            return parsed[1]
+
+    def _accept_card(self, alliance: Alliance, raw: bytes) -> Alliance:
+        """Take a card from outside, unless it takes back what this node has seen.
+
+        Raises:
+            FormatError: not a card, or one that breaks the rules for its successor.
+            SignatureError: not signed by the identity key in the roster.
+            GovernanceError: refused by the alliance's rules, or by what this node knows.
+        """
+        accepted = alliance.accept_card(raw)
+        if self._objection is None or accepted is alliance:
+            return accepted
+        member = parse_card(raw)[1].member
+        if member in alliance.cards and (reason := self._objection(alliance.card(member), accepted.card(member))):
+            raise GovernanceError(reason)
+        return accepted
 
     def _import_newer(
         self, held: Alliance, rosters: list[bytes], cards: Iterable[bytes], fingerprint: str | None
@@ -311,7 +344,7 @@ class Membership:
         if fingerprint is not None and not alliance.knows_fingerprint(fingerprint):
             raise GovernanceError(f"no roster of {alliance.name} has the fingerprint {fingerprint}")
         for raw in cards:
-            alliance = alliance.accept_card(raw)
+            alliance = self._accept_card(alliance, raw)
         return self._adopt(alliance) if alliance is not held else held
 
     def _settle(self, review: Review) -> Ballot:

@@ -35,7 +35,7 @@ def test_each_command_in_the_readme_exists(command: str) -> None:
 )
 def test_each_option_in_the_readme_exists(command: str, options: str) -> None:
     words = command.split()
-    words = words if words[0] in ("roster", "client") else words[:1]
+    words = words if words[0] in ("roster", "client", "keys") else words[:1]
     shown = CliRunner().invoke(labmesh, [*words, "--help"]).output
     for option in re.findall(r"--[a-z-]+", options):
         assert option in shown, f"labmesh {command} has no {option}"

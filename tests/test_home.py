@@ -23,7 +23,8 @@ from node.core.certificate import certificate_name, parse_certificate, require_n
 from node.core.keys import format_base64
 from node.core.names import log_origin, witness_name
 from node.errors import ConfigError, FormatError, HomeError, LabmeshError
-from node.home import KEY_NAMES, SOCKET_PATH_MAX, Home, build_certificate, create_home
+from node.home import SOCKET_PATH_MAX, Home, create_home
+from node.keyfiles import KEY_NAMES, build_certificate, is_protected
 from node.membership import Membership
 
 ALLIANCE = "quality.jinan.example"
@@ -139,9 +140,7 @@ class TestCreating:
             create(tmp_path / "home", **changes)
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize(
-        "step", ["_write_key", "build_certificate", "create_store", "parse_card", "format_settings", "load_settings"]
-    )
+    @pytest.mark.parametrize("step", ["build_certificate", "create_store", "parse_card", "format_settings", "load_settings"])
     def test_a_half_made_home_never_appears(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         real: Callable[..., Any] = getattr(home_module, step)
 
@@ -221,8 +220,45 @@ class TestOpening:
                 serialization.BestAvailableEncryption(b"secret"),
             )
         )
-        with pytest.raises(HomeError, match="is not a private key in PEM"):
+        with pytest.raises(HomeError, match="is protected by a passphrase") as refusal:
             home.load_keys("jinan", ALLIANCE)
+        assert "LABMESH_PASSPHRASE" in refusal.value.hint
+        with pytest.raises(HomeError, match=r"the passphrase does not open .*log\.pem"):
+            home.load_keys("jinan", ALLIANCE, b"Secret")
+        # The other keys have none: what opens one key does no harm to another.
+        assert home.load_keys("jinan", ALLIANCE, b"secret").log.sign(b"x")
+
+    def test_a_protected_home(self, tmp_path: Path) -> None:
+        card = create(tmp_path / "home", passphrase="口令 correct horse".encode())
+        home = Home(tmp_path / "home")
+        for name in KEY_NAMES:
+            raw = home.key_path(name).read_bytes()
+            assert is_protected(raw)
+            serialization.load_pem_private_key(raw, "口令 correct horse".encode())
+        keys = home.load_keys("jinan", ALLIANCE, "口令 correct horse".encode())
+        assert keys.log.key == card.log_key
+        assert not is_protected(keys.tls_key_pem)
+        assert home.key_files().protected()
+
+    @pytest.mark.parametrize(
+        ("name", "mode", "mended"), [(".", 0o755, "700"), ("keys", 0o750, "700"), ("labmesh.sqlite", 0o644, "600"),
+                                     ("keys/tls.pem", 0o640, "600"), ("keys/log.next.pem", 0o604, "600")]
+    )  # fmt: skip
+    def test_a_home_that_others_can_look_into(self, home: Home, name: str, mode: int, mended: str) -> None:
+        home.require_private()
+        path = home.path / name
+        if not path.exists():
+            path.touch()
+        path.chmod(mode)
+        with pytest.raises(HomeError, match="can be read by others") as refusal:
+            home.require_private()
+        assert refusal.value.hint == f"type: chmod {mended} {home.path / name}"
+        subprocess.run(refusal.value.hint.removeprefix("type: ").split(), check=True)
+        home.require_private()
+
+    def test_a_group_may_pass_through_to_the_socket(self, home: Home) -> None:
+        home.path.chmod(0o710)
+        home.require_private()
 
 
 LOCKING = """

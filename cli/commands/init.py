@@ -18,8 +18,18 @@ from node.errors import ConfigError, FormatError
 @option("--region", metavar="R", required=True, type=TEXT, help="Where the member is, such as CN-37 or 山东济南.")
 @option("--address", metavar="HOST:PORT", required=True, type=TEXT, help="Where other members reach this node.")
 @option("--listen", metavar="HOST:PORT", type=TEXT, help="Where this node listens; all interfaces unless given.")
+@option("--protect-keys", is_flag=True, help="Put the private keys under a passphrase, which is asked for.")
 @pass_app
-def command(app: App, member: str, alliance: str, name: str, region: str, address: str, listen: str | None) -> None:
+def command(
+    app: App,
+    member: str,
+    alliance: str,
+    name: str,
+    region: str,
+    address: str,
+    listen: str | None,
+    protect_keys: bool,
+) -> None:
     """Make this node's home: keys, certificate, database, settings.
 
     MEMBER is this member's id in the alliance: 1 to 31 of a-z, 0-9 and '-'. Nothing that exists is overwritten.
@@ -32,7 +42,14 @@ def command(app: App, member: str, alliance: str, name: str, region: str, addres
 
     try:
         card = create_home(
-            app.home_path, member=member, alliance=alliance, name=name, region=region, address=address, listen=listen
+            app.home_path,
+            member=member,
+            alliance=alliance,
+            name=name,
+            region=region,
+            address=address,
+            listen=listen,
+            passphrase=_new_passphrase(app) if protect_keys else None,
         )
     except (FormatError, ConfigError) as error:
         raise UsageFault(error.message, hint=error.hint or "type: labmesh init --help") from error
@@ -58,4 +75,12 @@ def command(app: App, member: str, alliance: str, name: str, region: str, addres
         "To join one, write the card to a file, send it to a member of the council, and join with the file that comes back:",
         f"  {labmesh} card -o {card.member}.card",
         f"  {labmesh} join FILE",
+    )
+
+
+def _new_passphrase(app: App) -> bytes:
+    from cli.passphrase import HOME_VARIABLE, read_passphrase
+
+    return read_passphrase(
+        variable=HOME_VARIABLE, file=app.passphrase_file, confirm=True, noun="New passphrase of the private keys"
     )

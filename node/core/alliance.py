@@ -13,10 +13,10 @@ from node.core.card import Card, parse_card, verify_card
 from node.core.dsse import Envelope, format_envelope
 from node.core.names import log_origin
 from node.core.roster import Roster, parse_roster, verify_chain, verify_first, verify_next
-from node.errors import FormatError, GovernanceError, NotFoundError
+from node.core.succession import SignedCard, require_successor, require_unused_keys
+from node.errors import GovernanceError, NotFoundError
 
 SignedRoster = tuple[Envelope, Roster]
-SignedCard = tuple[Envelope, Card]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Alliance:
         Raises:
             FormatError: not a card, or one that breaks the rules for its successor.
             SignatureError: not signed by the identity key in the roster.
-            GovernanceError: another alliance, an unknown member, or a second card of one `seq`.
+            GovernanceError: another alliance, an unknown member, a second card of one `seq`, or another member's key.
         """
         envelope, card = parse_card(raw)
         if card.alliance != self.name:
@@ -125,6 +125,7 @@ class Alliance:
             if card.seq < held[1].seq or envelope.hash == held[0].hash:
                 return self
             require_successor(held, card)
+        require_unused_keys(self.cards, self.active_members(), card)
         return replace(self, cards=MappingProxyType({**self.cards, card.member: (envelope, card)}))
 
 
@@ -137,26 +138,6 @@ def signing_keys(card: Card) -> frozenset[bytes]:
     """Public keys, current and former, that sign a member's checkpoints and cosignatures."""
     former = (former.key for former in card.former_log_keys)
     return frozenset(key.public_key for key in (card.log_key, *former, *card.witness_keys()))
-
-
-def require_successor(held: SignedCard, card: Card) -> None:
-    """Refuse a card that may not take the place of the held one.
-
-    Raises:
-        GovernanceError: the same `seq` with other content, or another predecessor.
-        FormatError: former keys were dropped or changed.
-    """
-    envelope, old = held
-    if card.seq == old.seq:
-        raise GovernanceError(f"{card.member} signed two different cards with seq {card.seq}")
-    if card.seq == old.seq + 1 and card.previous != envelope.hash:
-        raise GovernanceError(f"the card of {card.member} with seq {card.seq} does not follow the held one")
-    if card.former_log_keys[: len(old.former_log_keys)] != old.former_log_keys:
-        raise FormatError(f"the card of {card.member} changes its former log keys")
-    if card.log_key != old.log_key and old.log_key not in [former.key for former in card.former_log_keys]:
-        raise FormatError(f"the card of {card.member} drops a log key without saying up to which size it held")
-    if card.former_witness_keys[: len(old.former_witness_keys)] != old.former_witness_keys:
-        raise FormatError(f"the card of {card.member} changes its former witness keys")
 
 
 def found_alliance(raw: bytes) -> Alliance:

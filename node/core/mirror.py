@@ -43,6 +43,7 @@ from node.errors import (
     MalformedError,
     ProofError,
     RollbackError,
+    SignatureError,
     SplitViewError,
     StagingLimitError,
 )
@@ -123,6 +124,7 @@ class Mirror:
         self.staged_bytes = staged_bytes
         self.target: SignedCheckpoint | None = None
         self._late = 0
+        self._contradicted: int | None = None
         self._reader, self._kinds = reader, kinds
         self._limits = limits or StagingLimits()
         self._commit = committer(card.origin)
@@ -165,6 +167,13 @@ class Mirror:
         if staged.size != self.head_size:
             raise FormatError(f"{self.card.origin}: a restart at {staged.size}, but {self.head_size} are verified")
         self.staged, self.staged_bytes = staged, 0
+        self._contradicted = None
+
+    def compare_former_roots(self, root_at: Callable[[int], bytes]) -> None:
+        """Note where what was staged earlier differs from the roots at which the card ends former keys."""
+        for former in self.card.former_log_keys:
+            if self.head_size < former.size <= self.staged.size and root_at(former.size) != former.root:
+                self._contradicted = former.size
 
     def accept_page(
         self,
@@ -192,7 +201,7 @@ class Mirror:
         size_bytes = sum(len(opening.record) for opening in page.openings if opening.index >= verified)
         if self.staged_bytes + size_bytes > self._limits.bytes:
             raise StagingLimitError(f"{self.card.origin}: more than {self._limits.bytes} bytes wait unverified")
-        frontier, tiles = self.staged.extend(commitments)
+        frontier, tiles = self._extend(commitments)
         self.staged, self.staged_bytes = frontier, self.staged_bytes + size_bytes
         return AcceptedPage(page.start, commitments, openings, frontier, tiles, size_bytes, page.cursor)
 
@@ -202,14 +211,31 @@ class Mirror:
         Raises:
             MalformedError: entries are still missing.
             ProofError: the root is another one.
+            SignatureError: it is the signed one, but the log does not pass through a root that the card names.
         """
         target = self.target
         if target is None or not self.complete:
             raise MalformedError(f"{self.card.origin}: the log ended before the announced checkpoint")
         if self.staged.root() != target.root:
             raise ProofError(f"{self.card.origin}: the entries received do not have the root signed for {target.size}")
+        if self._contradicted is not None:
+            at = self._contradicted
+            raise SignatureError(f"{self.card.origin}: the card ends a key at size {at} with another root than the log has")
         self.head, self.staged_bytes = target, 0
         return target
+
+    def _extend(self, commitments: list[bytes]) -> tuple[Frontier, list[bytes]]:
+        """The tree after a page; on the way it is compared with the roots at which former keys ended."""
+        frontier, tiles, done = self.staged, list[bytes](), 0
+        start = frontier.size
+        for former in self.card.former_log_keys:
+            if start < former.size <= start + len(commitments):
+                frontier, full = frontier.extend(commitments[done : former.size - start])
+                tiles, done = tiles + full, former.size - start
+                if frontier.root() != former.root:
+                    self._contradicted = former.size
+        frontier, full = frontier.extend(commitments[done:])
+        return frontier, tiles + full
 
     def _require_extension(self, signed: SignedCheckpoint) -> None:
         origin, held = self.card.origin, self.head

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from node.clients import Clients
@@ -19,10 +20,13 @@ from node.cutoff import find_other_histories
 from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
 from node.disclosure import Disclosure
-from node.errors import SplitViewError, StoreError
+from node.disowning import build_objection
+from node.errors import LabmeshError, SplitViewError, StoreError
 from node.home import Home, Keys
+from node.keyfiles import KeyFiles
 from node.ledger import Ledger
 from node.membership import Membership
+from node.rotation import KeyRotation, RotationParts
 from node.rpc.calls.parts import NodeServiceParts
 from node.rpc.client import GrpcPeerClient
 from node.rpc.heads import Heads
@@ -39,11 +43,17 @@ from node.sync.follower import FollowerParts
 from node.sync.peer import PeerClient
 from node.sync.peers import Alarms, Cosigner, Peers
 from node.sync.recovery import Recovery, RecoveryParts
+from node.sync.spread import CardSpread
 
 logger = logging.getLogger(__name__)
 
 INDEX_PAUSE_S = 0.05
 INDEX_DELAY_S = 0.1
+TLS_LOOK_S = 3600.0
+LOG_KEY_LOST = (
+    "this member's card names a log key that this home does not hold, so nothing is signed: the home is older than its "
+    "card; restore newer keys, or type: labmesh keys rotate log"
+)
 SOFTWARE_VERSION_UNKNOWN = "0+unknown"
 
 
@@ -51,13 +61,22 @@ class Daemon:
     """Everything of one running node, wired together."""
 
     def __init__(
-        self, home: Home, settings: Settings, store: Store, keys: Keys, *, clock: Clock, loop: asyncio.AbstractEventLoop
+        self,
+        home: Home,
+        settings: Settings,
+        store: Store,
+        keys: Keys,
+        *,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        passphrase: bytes | None = None,
     ) -> None:
         """Build; nothing runs yet."""
         self.kinds = kinds = Kinds(load_schemas())
         self.settings, self.store, self.keys = settings, store, keys
         self.loop, self.clock = loop, clock
-        self.membership = Membership(store.membership, identity=keys.identity, clock=clock)
+        objection = build_objection(store, lambda: self.membership.alliance)
+        self.membership = Membership(store.membership, identity=keys.identity, clock=clock, objection=objection)
         self.membership.reissue_card(name=settings.name, region=settings.region, endpoints=settings.address)
         self.ledger = Ledger(
             store,
@@ -66,7 +85,7 @@ class Daemon:
             kinds=kinds,
             clock=clock,
             members=self._audience_members,
-            may_sign=lambda: self.confirmation.confirmed,
+            may_sign=lambda: self.confirmation.confirmed and self._holds_log_key(),
         )
         self.confirmation = Confirmation(
             store,
@@ -81,6 +100,9 @@ class Daemon:
         )
         self.clients = Clients(store.clients, kinds=kinds, clock=clock)
         self.remote = RemoteService(settings.remote, home.path, self.clients, now=clock)
+        self.tls_work = asyncio.Event()
+        self.spread = CardSpread(self._on_loop(self.tls_work.set))
+        self.rotation = self._build_rotation(home.key_files(passphrase))
         self.heads = Heads(loop)
         self.alarms = Alarms()
         self.trusted = TrustedCertificates(
@@ -123,6 +145,7 @@ class Daemon:
             on_head=self._notice_head,
             on_split_view=self._notice_split_view,
             on_alarm=self.alarms.raise_sentence,
+            on_card_held=self.spread.note,
         )
         self.peers = Peers(parts)
         self.cosigner = Cosigner(parts, self.peers)
@@ -134,7 +157,7 @@ class Daemon:
         """Serve peers and the socket."""
         await self._judge_histories()
         credentials = server_credentials(
-            self.trusted, key_pem=self.keys.tls_key_pem, own_card=lambda: self.membership.own_card[1]
+            self.trusted, key_pem=lambda: self.rotation.tls_key_pem, own_card=lambda: self.membership.own_card[1]
         )
         servers: Servers | None = None
         status = StatusParts(
@@ -173,6 +196,18 @@ class Daemon:
             # First the peers: what has just arrived is passed on before this thread takes its share of the processor.
             await asyncio.sleep(INDEX_DELAY_S)
 
+    async def advance_tls(self) -> None:
+        """End a rotation of the TLS key when every peer has the card that names it, or waited long enough."""
+        while True:
+            self.tls_work.clear()
+            try:
+                await asyncio.to_thread(self.rotation.advance_tls)
+            except LabmeshError as error:
+                self.alarms.raise_sentence(f"the rotation of the TLS key cannot go on: {error.message}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TLS_LOOK_S):
+                    await self.tls_work.wait()
+
     async def revalidate(self) -> None:
         """Judge again what an older version of the software did not understand."""
         after, understood = 0, 0
@@ -203,6 +238,7 @@ class Daemon:
             on_notes=self._take_notes,
             on_news=self.peers.nudge_one,
             on_alarm=self.alarms.raise_sentence,
+            on_card_held=self.spread.note,
         )
 
     def _node_service_parts(self, status: StatusParts) -> NodeServiceParts:
@@ -218,7 +254,21 @@ class Daemon:
             build_status=lambda: build_status(status),
             on_confirm=self._notice_own_head,
             remote_port=self.remote.bound_port,
+            rotation=self.rotation,
         )
+
+    def _build_rotation(self, files: KeyFiles) -> KeyRotation:
+        parts = RotationParts(
+            files=files,
+            store=self.store,
+            membership=self.membership,
+            ledger=self.ledger,
+            exchange=self.exchange,
+            confirmation=self.confirmation,
+            spread=self.spread,
+            clock=self.clock,
+        )
+        return KeyRotation(parts, tls_key_pem=self.keys.tls_key_pem)
 
     async def _take_notes(self, peer: str, notes: list[bytes]) -> None:
         _, splits = await asyncio.to_thread(self.exchange.accept_notes, notes, peer=peer)
@@ -230,7 +280,7 @@ class Daemon:
         return GrpcPeerClient(
             peer,
             peer.endpoints[turn % len(peer.endpoints)],
-            key_pem=self.keys.tls_key_pem,
+            key_pem=self.rotation.tls_key_pem,
             own_card=self.membership.own_card[1],
             deadline_s=self.settings.sync.deadline_s,
         )
@@ -238,6 +288,10 @@ class Daemon:
     def _audience_members(self) -> list[str]:
         alliance = self.membership.alliance
         return alliance.active_members() if alliance else [self.membership.member]
+
+    def _holds_log_key(self) -> bool:
+        """Whether the card still names the log key of this home; peers may hold a newer one than a restored home does."""
+        return self.membership.own_card[1].log_key == self.ledger.log_key
 
     def _on_loop(self, notice: Callable[[], None]) -> Callable[..., None]:
         def call(*_: object) -> None:
@@ -260,6 +314,7 @@ class Daemon:
         self.sweeping.notice()
 
     def _notice_membership(self) -> None:
+        self.tls_work.set()
         logger.info("event=membership_changed version=%d", self.membership.joined.roster.version)
         self.peers.notice_change()
         self.heads.announce()
@@ -269,6 +324,8 @@ class Daemon:
         """Compare the logs held with the heads that the roster names."""
         if (alliance := self.membership.alliance) is None:
             return
+        if await asyncio.to_thread(self.ledger.settled_key) != self.membership.own_card[1].log_key:
+            self.alarms.raise_sentence(LOG_KEY_LOST)
         await asyncio.to_thread(self.store.membership.save_cuts, alliance)
         for sentence in await asyncio.to_thread(lambda: list(find_other_histories(self.store, alliance))):
             self.alarms.raise_sentence(sentence)

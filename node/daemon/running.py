@@ -11,9 +11,11 @@ from pathlib import Path
 
 from node.clock import utc_now
 from node.config import Settings
+from node.core.card import parse_card
 from node.daemon.building import Daemon
 from node.errors import HomeError
 from node.home import Home
+from node.keyfiles import settle_keys
 from node.store import Store
 
 logger = logging.getLogger(__name__)
@@ -21,42 +23,52 @@ logger = logging.getLogger(__name__)
 GRACE_S = 2.0
 
 
-def run(path: Path) -> None:
+def run(path: Path, passphrase: bytes | None = None) -> None:
     """Run the daemon of the home at `path` until SIGTERM or SIGINT; prints `ready` on stdout when it serves.
 
+    Args:
+        path: the home.
+        passphrase: opens the private keys where they are protected.
+
     Raises:
-        HomeError: there is no home, it is of another version, or another daemon uses it.
+        HomeError: there is no home, it is of another version or open to others, its keys cannot be opened, or another
+            daemon uses it.
         ConfigError: the settings are wrong, or an address cannot be had.
     """
     home = Home(path)
     home.require()
+    home.require_private()
     settings = home.load_settings()
     _configure_logging(settings.log_level)
     _configure_garbage_collection()
     with home.lock():
         store = home.open_store()
         try:
-            asyncio.run(_serve(home, settings, store))
+            asyncio.run(_serve(home, settings, store, passphrase))
         finally:
             store.close()
             home.socket_path.unlink(missing_ok=True)
 
 
-async def _serve(home: Home, settings: Settings, store: Store) -> None:
+async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     identity = store.membership.load_identity()
-    keys = home.load_keys(identity.member, identity.alliance)
-    daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop)
+    _settle_keys(home, store, passphrase)
+    keys = home.load_keys(identity.member, identity.alliance, passphrase)
+    daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop, passphrase=passphrase)
     _require_own_keys(daemon)
+    if daemon.rotation.renew_checkpoints():
+        logger.warning("event=checkpoints_renewed")
     servers = await daemon.start_servers(home)
     lasting = [
         asyncio.create_task(daemon.peers.run(), name="peers"),
         asyncio.create_task(daemon.index(), name="index"),
         asyncio.create_task(daemon.sweeping.run(), name="sweep"),
     ]
+    lasting.append(asyncio.create_task(daemon.advance_tls(), name="tls"))
     passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     print("ready", flush=True)
@@ -75,6 +87,14 @@ async def _serve(home: Home, settings: Settings, store: Store) -> None:
             task.cancel()
         await asyncio.gather(*lasting, passing, return_exceptions=True)
         await daemon.cosigner.close()
+
+
+def _settle_keys(home: Home, store: Store, passphrase: bytes | None) -> None:
+    """Finish or undo a change of a key that a crash cut off."""
+    raw = store.membership.load_own_card(store.membership.load_identity().member)
+    if raw is not None:
+        for done in settle_keys(home.key_files(passphrase), parse_card(raw)[1]):
+            logger.warning("event=keys_settled what=%r", done)
 
 
 def _require_own_keys(daemon: Daemon) -> None:

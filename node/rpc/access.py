@@ -55,6 +55,9 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     "RevokeClient": _ADMIN,
     # A stolen token must not be able to make another one that outlives it.
     "AddClient": _NOBODY,
+    # Keys are changed where they lie.
+    "RotateKey": _NOBODY,
+    "RevokeLogKey": _NOBODY,
 }
 """The roles that may call each method on the remote port; a test keeps the table complete."""
 

@@ -185,6 +185,15 @@ class NodeClient:
         """Take a lab system's token back."""
         return self._call(self._stub.RevokeClient, node_pb2.RevokeClientRequest(name=name), CHANGE_DEADLINE_S).client
 
+    def rotate_key(self, role: str) -> tuple[bytes, list[str]]:
+        """Rotate a key; returns the new card's envelope, and for TLS the members that must take it first."""
+        answer = self._call(self._stub.RotateKey, node_pb2.RotateKeyRequest(role=role), CHANGE_DEADLINE_S)
+        return answer.card, list(answer.waiting_for)
+
+    def revoke_log_key(self, size: int) -> bytes:
+        """End the log key at an earlier size; returns the new card's envelope."""
+        return self._call(self._stub.RevokeLogKey, node_pb2.RevokeLogKeyRequest(size=size), CHANGE_DEADLINE_S).card
+
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:
         assert self._channel is not None, "use NodeClient as a context manager"

@@ -52,6 +52,7 @@ class PeerServiceParts:
     on_notes: Callable[[str, list[bytes]], Awaitable[None]]
     on_news: Callable[[str], None]
     on_alarm: Callable[[str], None]
+    on_card_held: Callable[[str, int], None]
 
 
 class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
@@ -67,8 +68,9 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         """Rosters and cards newer than the caller's."""
 
         async def answer() -> peer_pb2.GetRosterResponse:
-            self._require_member(context)
+            caller = self._require_member(context)
             held = {item.member: item.seq for item in request.cards}
+            self._parts.on_card_held(caller, held.get(self._parts.membership.member, 0))
             rosters, cards = await asyncio.to_thread(self._parts.membership.newer_than, request.version, held)
             return peer_pb2.GetRosterResponse(rosters=rosters, cards=cards)
 
@@ -84,6 +86,9 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             parts, notes = self._parts, list(request.notes)
             if len(notes) > NOTES_MAX:
                 raise LimitError(f"{len(notes)} notes in one call; at most {NOTES_MAX} are taken")
+            seq = parts.membership.own_card[1].seq  # before the digest, which changes with it
+            if request.cards_digest == parts.membership.cards_digest():
+                parts.on_card_held(caller, seq)
             held = await asyncio.to_thread(parts.exchange.held_notes)
             digest = parts.exchange.digest(held)
             if notes:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 import grpc
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from node.core.alliance import Alliance
 from node.core.card import Card
 from node.core.certificate import certificate_name
-from node.errors import ConfigError
+from node.errors import ConfigError, HomeError
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,22 @@ logger = logging.getLogger(__name__)
 def certificate_pem(der: bytes) -> bytes:
     """A certificate as PEM."""
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
+@lru_cache(maxsize=16)
+def presented_certificate(key_pem: bytes, certificates: tuple[bytes, ...]) -> bytes:
+    """The certificate (DER) of this key among those in a card; two are there while the key is rotated.
+
+    Raises:
+        HomeError: none is.
+    """
+    public = load_pem_private_key(key_pem, None).public_key()
+    wanted = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    for der in certificates:
+        held = x509.load_der_x509_certificate(der).public_key()
+        if held.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == wanted:
+            return der
+    raise HomeError("the TLS key in this home is not that of its card", hint="restore keys/ from a backup")
 
 
 class TrustedCertificates:
@@ -81,19 +98,23 @@ class TrustedCertificates:
 
 
 def server_credentials(
-    trusted: TrustedCertificates, *, key_pem: bytes, own_card: Callable[[], Card]
+    trusted: TrustedCertificates, *, key_pem: Callable[[], bytes], own_card: Callable[[], Card]
 ) -> grpc.ServerCredentials:
-    """Credentials that ask `trusted` at every handshake and demand a client certificate."""
+    """Credentials that ask `trusted` at every handshake, and `key_pem` for the key, and demand a client certificate."""
 
     def configuration() -> grpc.ServerCertificateConfiguration:
-        chain = certificate_pem(own_card().tls_certificates[0])
-        return grpc.ssl_server_certificate_configuration([(key_pem, chain)], root_certificates=trusted.roots())
+        key = key_pem()
+        chain = certificate_pem(presented_certificate(key, own_card().tls_certificates))
+        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=trusted.roots())
 
-    served = [trusted.state()]
+    def current_state() -> object:
+        return trusted.state(), key_pem()
+
+    served = [current_state()]
 
     def configuration_if_changed() -> grpc.ServerCertificateConfiguration | None:
         # Called at every handshake, before anyone is authenticated: a stranger must not make it cost anything.
-        state = trusted.state()
+        state = current_state()
         if state == served[0]:
             return None
         changed = configuration()
@@ -112,7 +133,7 @@ def channel_credentials(peer: Card, *, key_pem: bytes, own_card: Card) -> grpc.C
     return grpc.ssl_channel_credentials(
         root_certificates=b"".join(certificate_pem(der) for der in peer.tls_certificates),
         private_key=key_pem,
-        certificate_chain=certificate_pem(own_card.tls_certificates[0]),
+        certificate_chain=certificate_pem(presented_certificate(key_pem, own_card.tls_certificates)),
     )
 
 

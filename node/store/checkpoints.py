@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from node.core.checkpoint import Cosignature, SignedCheckpoint, parse_checkpoint
+from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
 from node.store.database import Database
-from node.store.tables import CheckpointRow, CosignatureRow, table_of
+from node.store.logs import LogState
+from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
 
-_CHECKPOINT, _COSIGNATURE = table_of(CheckpointRow), table_of(CosignatureRow)
+_CHECKPOINT, _COSIGNATURE, _LOG = table_of(CheckpointRow), table_of(CosignatureRow), table_of(LogRow)
 
 
 class CheckpointStore:
@@ -65,6 +66,52 @@ class CheckpointStore:
         )
         with self._database.read() as connection:
             return connection.execute(statement).scalar()
+
+    def find_largest_quorum_size(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
+        """Size of the largest checkpoint that `quorum` of the witnesses cosigned; 0 when there is none."""
+        statement = (
+            select(_COSIGNATURE.c.size)
+            .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
+            .group_by(_COSIGNATURE.c.size)
+            .having(func.count() >= quorum)
+            .order_by(_COSIGNATURE.c.size.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar() or 0
+
+    def renew(self, log: LogState, *, above: int, sign: Callable[[Checkpoint], SignedCheckpoint]) -> None:
+        """Sign the checkpoints of the own log beyond size `above` again, with the same sizes and roots.
+
+        Cosignatures stay: they are about size and root, not about the key.
+        """
+        beyond = (_CHECKPOINT.c.log_id == log.id) & (_CHECKPOINT.c.size > above)
+        with self._database.write() as connection:
+            for size, note in connection.execute(select(_CHECKPOINT.c.size, _CHECKPOINT.c.note).where(beyond)).all():
+                renewed = bytes(sign(parse_checkpoint(note).checkpoint))
+                here = (_CHECKPOINT.c.log_id == log.id) & (_CHECKPOINT.c.size == size)
+                connection.execute(update(_CHECKPOINT).where(here).values(note=renewed))
+            head = log.head
+            if head is not None and head.size > above:
+                self._save_head(connection, log.id, sign(head.checkpoint))
+
+    def forget_beyond(self, log_id: int, size: int) -> None:
+        """Delete the checkpoints beyond `size` of a mirrored log, with their cosignatures: their key was revoked there."""
+        with self._database.write() as connection:
+            for table in (_COSIGNATURE, _CHECKPOINT):
+                connection.execute(delete(table).where(table.c.log_id == log_id, table.c.size > size))
+
+    def replace_head(self, log_id: int, signed: SignedCheckpoint, *, now_ms: int) -> None:
+        """Write the verified head of a mirrored log as another key of its author has signed it."""
+        row = {"log_id": log_id, "size": signed.size, "note": bytes(signed), "made_ms": now_ms}
+        with self._database.write() as connection:
+            here = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.size == signed.size)
+            connection.execute(delete(_CHECKPOINT).where(here))
+            connection.execute(insert(_CHECKPOINT), row)
+            self._save_head(connection, log_id, signed)
+
+    def _save_head(self, connection: Connection, log_id: int, signed: SignedCheckpoint) -> None:
+        connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(head_note=bytes(signed)))
 
 
 def _with_cosignatures(connection: Connection, log_id: int, size: int) -> SignedCheckpoint | None:

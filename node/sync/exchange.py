@@ -7,14 +7,16 @@ cosignatures of one witness never lie on different histories. Cosignatures are c
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
 from node.core.alliance import Alliance
+from node.core.card import Card
 from node.core.checkpoint import Cosignature, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer
+from node.core.succession import vouched_size
 from node.core.witness import accept_cosignatures
 from node.errors import FormatError, NotFoundError, SignatureError, SplitViewError
 from node.membership import Membership
@@ -31,7 +33,7 @@ class CheckpointExchange:
         """Use an open store and the witness key."""
         self._store, self._membership, self._confirmation = store, membership, confirmation
         self._witness, self._clock = witness, clock
-        self._lock = threading.Lock()
+        self._lock, self._witness_lock = threading.Lock(), threading.Lock()
         self._notes: dict[str, tuple[int, bytes]] = {}
 
     def held_notes(self) -> list[bytes]:
@@ -75,13 +77,24 @@ class CheckpointExchange:
                 continue
         return saved, splits
 
+    def change_witness(self, retire: Callable[[], Signer]) -> None:
+        """Put another witness key in the place of the current one, while nothing is cosigned."""
+        with self._witness_lock:
+            self._witness = retire()
+
+    def forget_note(self, origin: str) -> None:
+        """Make the note of a log anew: another key has signed its checkpoints."""
+        with self._lock:
+            self._notes.pop(origin, None)
+
     def cosign_head(self, origin: str) -> bool:
         """Cosign the verified head of a peer's log, once; returns whether a cosignature was made."""
         log = self._store.logs.find_log(origin)
         if log is None or log.head is None or log.member == self._membership.member:
             return False
         checkpoint = log.head.checkpoint
-        cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
+        with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
+            cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         return self._save(log, checkpoint.size, {self._membership.member: cosignature}) > 0
 
     def _accept_note(self, alliance: Alliance, signed: SignedCheckpoint) -> int:
@@ -92,15 +105,17 @@ class CheckpointExchange:
         # Of the own log, what lies beyond the signed head is judged when a peer tells it to us as ours (`confirmation`).
         if log is None or signed.size > log.signed_size or signed.size == 0:
             return 0
-        self._require_same_history(log, signed)
+        self._require_same_history(log, signed, alliance.card(author))
         if self._store.checkpoints.find(log.id, signed.size) is None:
             return 0
         return self._save(log, signed.size, accept_cosignatures(alliance, author, signed))
 
-    def _require_same_history(self, log: LogState, signed: SignedCheckpoint) -> None:
+    def _require_same_history(self, log: LogState, signed: SignedCheckpoint, card: Card) -> None:
         held = self._store.checkpoints.find(log.id, signed.size)
         root = held.root if held is not None else self._store.logs.tree(log.id).root(signed.size)
         if root != signed.root:
+            if log.head is not None and vouched_size(card, log.head) is not None:
+                raise SignatureError(f"{log.origin}: the key of the head held here was revoked, so it contradicts nobody")
             note = bytes(held) if held is not None else log.head_note
             raise SplitViewError(log.origin, size=signed.size, held_note=note, offered_note=bytes(signed))
 

@@ -21,12 +21,14 @@ from node.core.card import Card
 from node.core.entry import LogPage
 from node.core.kinds import Kinds
 from node.core.mirror import AcceptedPage, Mirror, StagingLimits
+from node.core.succession import vouched_size
 from node.errors import (
     LabmeshError,
     MalformedError,
     PeerFaultError,
     PeerUnreachableError,
     ProofError,
+    SignatureError,
     SplitViewError,
     StagingLimitError,
 )
@@ -48,6 +50,10 @@ QUEUE_PAGES = 4
 UNKNOWN_FAULT = "a fault of this software; the node's log has one line about it"
 
 
+def _ignore_card(_member: str, _seq: int) -> None:
+    """Nobody asks who holds our card."""
+
+
 @dataclass(frozen=True, slots=True)
 class FollowerParts:
     """What every follower of a node shares."""
@@ -66,6 +72,8 @@ class FollowerParts:
     on_head: Callable[[LogState], None]
     on_split_view: Callable[[SplitViewError], None]
     on_alarm: Callable[[str], None]
+    on_card_held: Callable[[str, int], None] = _ignore_card
+    """Called with a peer and the `seq` of our card that it is known to hold."""
 
 
 class Follower:
@@ -77,7 +85,7 @@ class Follower:
         self._parts = parts
         self._wake, self._nudge = asyncio.Event(), asyncio.Event()
         self._entries_max = parts.limits.entries
-        self._was_connected = False
+        self._was_connected = self._asked_again = False
         self._other_roster = b""
 
     def wake(self) -> None:
@@ -95,6 +103,11 @@ class Follower:
                 await self._follow_with_retries()
                 await self._sleep(DISCONNECT_PAUSE_S)
             except PeerFaultError as error:
+                if isinstance(error, SignatureError) and not self._asked_again:
+                    # It may have changed its log key a moment ago; the next contact brings its card.
+                    self._asked_again = True
+                    logger.info("event=asked_again member=%s error=%r", self.member, error.message)
+                    continue
                 self._note_fault(error)
                 await asyncio.sleep(1.0)
                 await self._sleep(FAULT_PAUSE_S)
@@ -195,6 +208,9 @@ class Follower:
             rosters=rosters,
             card=card,
         )
+        seq = membership.own_card[1].seq  # before the digest: it may change meanwhile, and must not be taken for held
+        if answer.cards_digest == membership.cards_digest():
+            self._parts.on_card_held(self.member, seq)
         self.state.note_contact(self._now_ms())
         self.state.clock_offset_ms = answer.time_ms - (before_ms + self._now_ms()) // 2
         return answer
@@ -273,6 +289,7 @@ class Follower:
             await asyncio.to_thread(session.drop_staged)
             raise
         if visible:
+            self._asked_again = False
             self._parts.on_head(session.log)
 
     def _own_log(self) -> LogState:
@@ -320,6 +337,11 @@ class PullSession:
             staged_bytes=log.staged_bytes,
             limits=parts.limits,
         )
+        self._mirror.compare_former_roots(lambda size: parts.store.logs.tree(log.id).root(size))
+        self._vouched = None if log.head is None else vouched_size(card, log.head)
+        if self._vouched is not None:
+            # The key of the head was revoked. What was verified stays; the author's new key must say it again.
+            parts.store.checkpoints.forget_beyond(log.id, self._vouched)
         # What was announced on an earlier connection may have been a lie; the truth is announced again at once.
         state.verified = state.size = log.head_size
 
@@ -356,11 +378,13 @@ class PullSession:
 
     def _save(self, page: AcceptedPage | None) -> bool:
         logs, member = self._parts.store.logs, self._state.member
+        if self._mirror.complete and self._vouched is not None and self._mirror.staged.size == self._mirror.head_size:
+            return self._renew_head()
         if self._mirror.complete and self._mirror.staged.size > self._mirror.head_size:
             signed = self._mirror.accept_head()
             now_ms = milliseconds(self._parts.clock())
             self.log = logs.accept_head(self.log, page, signed, server=member, now_ms=now_ms)
-            self._state.verified = self.log.head_size
+            self._state.verified, self._vouched = self.log.head_size, None
             at = self._parts.clock().timestamp()
             logger.info("event=verified origin=%s size=%d at=%.6f", self.log.origin, self.log.head_size, at)
             return True
@@ -368,6 +392,15 @@ class PullSession:
             self.log = logs.stage(self.log, page, server=member)
             return any(item.opening.index < self.log.head_size for item in page.openings)
         return False
+
+    def _renew_head(self) -> bool:
+        """Take the head as the author's new key has signed it."""
+        signed = self._mirror.accept_head()
+        now_ms = milliseconds(self._parts.clock())
+        self._parts.store.checkpoints.replace_head(self.log.id, signed, now_ms=now_ms)
+        self.log, self._vouched = self._parts.store.logs.load_log(self.log.id), None
+        logger.info("event=head_signed_again origin=%s size=%d", self.log.origin, signed.size)
+        return True
 
     def _held_commitment(self, index: int) -> bytes | None:
         return self._parts.store.logs.commitment_at(self.log.id, index)

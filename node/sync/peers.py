@@ -82,7 +82,9 @@ class Peers:
             await self._start(member, state, signed[1])
 
     async def _start(self, member: str, state: PeerState, card: Card) -> None:
-        way_in = (card.endpoints, card.tls_certificates, card.log_key)
+        # The own certificates, too: after a rotation a connection with the old one would be refused.
+        own = self._parts.membership.own_card[1].tls_certificates
+        way_in = (card.endpoints, card.tls_certificates, card.log_key, card.former_log_keys, own)
         running = self._running.get(member)
         if running is not None:
             if running[2] == way_in:

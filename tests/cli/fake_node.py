@@ -86,6 +86,12 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def RevokeClient(self, request, context):
         return self._unary("RevokeClient", request, context)
 
+    def RotateKey(self, request, context):
+        return self._unary("RotateKey", request, context)
+
+    def RevokeLogKey(self, request, context):
+        return self._unary("RevokeLogKey", request, context)
+
     def _unary(self, name, request, context):
         self.calls.append(request)
         return self._answer(name, context)

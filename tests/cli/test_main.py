@@ -23,6 +23,7 @@ CONTRACT = [
     "card",
     "roster",
     "join",
+    "keys",
     "run",
     "confirm",
     "upgrade",

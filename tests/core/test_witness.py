@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from node.core.alliance import Alliance
-from node.core.card import FormerWitnessKey
+from node.core.card import FormerWitnessKey, parse_card
 from node.core.checkpoint import Checkpoint, cosign_checkpoint, sign_checkpoint
 from node.core.keys import TYPE_WITNESS, Signer, VerifierKey
 from node.core.note import SignatureLine
 from node.core.roster import Member
 from node.core.witness import accept_cosignatures, count_distinct, verify_witness_line
-from node.errors import SignatureError
+from node.errors import GovernanceError, SignatureError
 from tests.builders import (
     NOW_S,
     START,
@@ -128,12 +128,13 @@ def test_a_member_counts_once_with_its_first_line() -> None:
 
 
 def test_two_names_for_one_key_are_one_witness() -> None:
-    """Two members that share a witness key give two cosignatures and one witness."""
+    """Two members that share a witness key would give two cosignatures and one witness; such a card is not taken."""
     shared = Signer(VerifierKey(YANTAI.witness.key.name, TYPE_WITNESS, QINGDAO.witness.key.public_key), QINGDAO.witness.sign)
-    cards = [sign_card(build_card(lab), lab) for lab in (JINAN, QINGDAO)]
-    alliance = replace(ALLIANCE, cards={})
-    for raw in (*cards, sign_card(build_card(YANTAI, witness_key=shared.key), YANTAI)):
-        alliance = alliance.accept_card(raw)
+    raw = sign_card(build_card(YANTAI, witness_key=shared.key), YANTAI)
+    without = replace(ALLIANCE, cards={lab.member: ALLIANCE.cards[lab.member] for lab in (JINAN, QINGDAO)})
+    with pytest.raises(GovernanceError, match="is a key of qingdao already"):
+        without.accept_card(raw)
+    alliance = replace(ALLIANCE, cards={**without.cards, "yantai": parse_card(raw)})
     accepted = accept_cosignatures(alliance, "jinan", SIGNED.with_lines((line_of(QINGDAO.witness), line_of(shared))))
     assert sorted(accepted) == ["qingdao", "yantai"]
     assert count_distinct(accepted.values()) == 1

@@ -14,7 +14,7 @@ from labmesh.v1 import node_pb2, peer_pb2, peer_pb2_grpc
 from node.clock import utc_now
 from node.core.certificate import certificate_name, certificate_subject
 from node.core.names import log_origin
-from node.home import build_certificate
+from node.keyfiles import build_certificate
 from node.rpc.tls import certificate_pem
 from tests.end_to_end.harness import (
     ALLIANCE,

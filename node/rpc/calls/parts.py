@@ -15,6 +15,7 @@ from node.confirmation import Confirmation
 from node.disclosure import Disclosure
 from node.ledger import Ledger
 from node.membership import Membership
+from node.rotation import KeyRotation
 from node.store import Store
 from node.sync.peer import PeerState
 
@@ -36,6 +37,7 @@ class NodeServiceParts:
     build_status: Callable[[], node_pb2.GetStatusResponse]
     on_confirm: Callable[[], None]
     remote_port: Callable[[], int]
+    rotation: KeyRotation
 
 
 class Calls:

@@ -131,6 +131,16 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.RevokeClientRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeClientResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/labmesh.v1.NodeService/RotateKey',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.RevokeLogKey = channel.unary_unary(
+                '/labmesh.v1.NodeService/RevokeLogKey',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -271,6 +281,20 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """Put a new key in the place of the log, witness or TLS key, and tell it in a new card.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeLogKey(self, request, context):
+        """End the log key at an earlier size, because somebody else may hold it, and go on with a new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -368,6 +392,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.RevokeClient,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeClientRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.RevokeClientResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.RotateKeyRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'RevokeLogKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeLogKey,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -885,6 +919,60 @@ class NodeService:
             '/labmesh.v1.NodeService/RevokeClient',
             labmesh_dot_v1_dot_node__pb2.RevokeClientRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.RevokeClientResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/RotateKey',
+            labmesh_dot_v1_dot_node__pb2.RotateKeyRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeLogKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/RevokeLogKey',
+            labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

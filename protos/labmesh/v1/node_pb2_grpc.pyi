@@ -73,6 +73,10 @@ class NodeServiceStub:
     """The lab systems that have or had a token."""
     RevokeClient: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]
     """Take a token back; running calls of that client end."""
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_node_pb2.RotateKeyRequest, _node_pb2.RotateKeyResponse]
+    """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
+    RevokeLogKey: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeLogKeyRequest, _node_pb2.RevokeLogKeyResponse]
+    """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -119,6 +123,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The lab systems that have or had a token."""
     RevokeClient: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]  # type: ignore[assignment]
     """Take a token back; running calls of that client end."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_node_pb2.RotateKeyRequest, _node_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
+    RevokeLogKey: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeLogKeyRequest, _node_pb2.RevokeLogKeyResponse]  # type: ignore[assignment]
+    """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
@@ -276,5 +284,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RevokeClientResponse, _abc.Awaitable[_node_pb2.RevokeClientResponse]]:
         """Take a token back; running calls of that client end."""
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _node_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RotateKeyResponse, _abc.Awaitable[_node_pb2.RotateKeyResponse]]:
+        """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
+
+    @_abc_1.abstractmethod
+    def RevokeLogKey(
+        self,
+        request: _node_pb2.RevokeLogKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RevokeLogKeyResponse, _abc.Awaitable[_node_pb2.RevokeLogKeyResponse]]:
+        """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

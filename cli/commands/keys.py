@@ -1,0 +1,157 @@
+"""`labmesh keys`: show, rotate, revoke and protect this member's keys."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.app import App, NodeGroup, pass_app
+from cli.output import print_document, print_lines, print_table
+
+if TYPE_CHECKING:
+    from node.core.card import Card
+
+ROLES = click.Choice(["log", "witness", "tls"])
+NEW_VARIABLE = "LABMESH_NEW_PASSPHRASE"
+
+
+@click.group(cls=NodeGroup)
+def command() -> None:
+    """Show, rotate, revoke and protect this member's keys.
+
+    The identity key, which signs cards and rosters, is replaced by the council: labmesh roster rekey.
+    """
+
+
+@command.command()
+@pass_app
+def show(app: App) -> None:
+    """Show the public keys, since when they are used, and the former ones. Needs no node and no passphrase."""
+    from cli.keys_view import build_keys_document, keys_table
+
+    document = build_keys_document(app.home)
+    if app.json:
+        print_document(document)
+        return
+    held = {True: "protected by a passphrase", False: "not protected by a passphrase", None: "cannot be read"}
+    print_lines(
+        f"The keys of {document['member']}, as its card with seq {document['card']['seq']} of "
+        f"{document['card']['issued']} says. The private keys are {held[document['protected']]}.",
+        "",
+    )
+    print_table(["key", "since", "until", "public key"], keys_table(document))
+
+
+@command.command()
+@click.argument("role", type=ROLES, metavar="log|witness|tls")
+@pass_app
+def rotate(app: App, role: str) -> None:
+    """Put a new key in the place of the current one, and tell it to the peers in a new card.
+
+    What the old key signed stays valid. Its private half is deleted as soon as it is not used any more: at once for log
+    and witness, for tls when every active peer has taken the new card, or after 30 days.
+    """
+    with app.node as node:
+        raw, waiting = node.rotate_key(role)
+    _report(app, raw, role, waiting)
+
+
+@command.command()
+@click.argument("role", type=click.Choice(["log"]), metavar="log")
+@click.option("--size", metavar="N", required=True, type=click.IntRange(min=0), help="Size of the last good checkpoint.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_app
+def revoke(app: App, role: str, size: int, yes: bool) -> None:
+    """End the log key at the last good checkpoint, because somebody else may hold it.
+
+    Checkpoints beyond size N that were signed with it count no more, whoever signed them; this node signs its own anew
+    with a new key. N cannot be smaller than what a quorum of the other members has cosigned: nobody can disown what others
+    have seen. It cannot be taken back.
+    """
+    if not yes and not app.json and sys.stdin.isatty():
+        click.confirm(f"End the {role} key at size {size}? It cannot be taken back.", abort=True, err=True)
+    with app.node as node:
+        raw = node.revoke_log_key(size)
+    _report(app, raw, role, [])
+
+
+@command.command()
+@click.option("--new-passphrase-file", metavar="FILE", help=f"The new passphrase; otherwise {NEW_VARIABLE}, or a prompt.")
+@pass_app
+def protect(app: App, new_passphrase_file: str | None) -> None:
+    """Put the private keys under a passphrase, or under another one. The node must be stopped.
+
+    From then on `labmesh run` needs it, and every command that signs without a running node. What lay on the disk before
+    may still be found there: a key that may have been copied should be rotated.
+    """
+    from cli.passphrase import HOME_VARIABLE, home_passphrase, read_passphrase
+
+    app.home.require()
+    with app.home.lock():
+        held = home_passphrase(app.home, app.passphrase_file)
+        variable = HOME_VARIABLE if held is None else NEW_VARIABLE
+        file = new_passphrase_file or (app.passphrase_file if held is None else None)
+        new = read_passphrase(variable=variable, file=file, confirm=True, noun="New passphrase of the private keys")
+        changed = app.home.key_files(held).protect(new)
+    _report_protection(app, True, changed)
+
+
+@command.command()
+@pass_app
+def unprotect(app: App) -> None:
+    """Take the passphrase off the private keys. The node must be stopped."""
+    from cli.passphrase import home_passphrase
+
+    app.home.require()
+    with app.home.lock():
+        changed = app.home.key_files(home_passphrase(app.home, app.passphrase_file)).protect(None)
+    _report_protection(app, False, changed)
+
+
+def _report(app: App, raw: bytes, role: str, waiting: list[str]) -> None:
+    from node.core.card import parse_card
+
+    envelope, card = parse_card(raw)
+    if app.json:
+        from node.core.keys import format_base64
+
+        former: dict[str, Any] | None = None
+        if role == "log":
+            last = card.former_log_keys[-1]
+            former = {"key": str(last.key), "size": last.size, "root": format_base64(last.root)}
+        document = {"role": role, "seq": card.seq, "card": envelope.hash, "former": former, "waiting_for": waiting}
+        print_document(document)
+        return
+    print_lines(*_sentences(card, role, waiting))
+    print_lines("Back up keys/ anew: a backup with former keys cannot speak for this member any more.")
+
+
+def _sentences(card: Card, role: str, waiting: list[str]) -> list[str]:
+    told = f"The card with seq {card.seq} says so; peers hear of it from one another."
+    if role == "log":
+        size = card.former_log_keys[-1].size
+        return [f"The former log key holds up to size {size}; what comes after is signed with the new one.", told]
+    if role == "witness":
+        return [f"The former witness key holds until {card.former_witness_keys[-1].until:%Y-%m-%d %H:%M:%S} UTC.", told]
+    if not waiting:
+        return ["Peers now see the new certificate.", told]
+    names, have = ", ".join(waiting), "has" if len(waiting) == 1 else "have"
+    return [
+        f"The old certificate is presented until {names} {have} the new card, or for 30 days.",
+        "Then the node changes to the new one by itself.",
+        told,
+    ]
+
+
+def _report_protection(app: App, protected: bool, changed: int) -> None:
+    if app.json:
+        print_document({"protected": protected, "changed": changed})
+        return
+    state = "protected by the passphrase" if protected else "not protected by a passphrase"
+    print_lines(
+        f"The private keys are {state}." if changed else f"The private keys are {state} already; nothing was changed."
+    )
+    if protected:
+        print_lines("Keep it apart from the home: nobody can restore it. For a service see config/labmesh.service.")

@@ -1,0 +1,101 @@
+"""How one card may follow another, and which of a member's log keys vouches for a checkpoint.
+
+What a member has said about its former keys can never be taken back: the former lists only grow, a key that is dropped
+stands in them, and none returns. Otherwise a member could disown what it had signed by publishing another card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from node.core.card import Card
+from node.core.checkpoint import SignedCheckpoint, verify_checkpoint
+from node.core.dsse import Envelope
+from node.errors import FormatError, GovernanceError, SignatureError
+
+SignedCard = tuple[Envelope, Card]
+
+
+def require_successor(held: SignedCard, card: Card) -> None:
+    """Refuse a card that may not take the place of the held one.
+
+    Raises:
+        GovernanceError: the same `seq` with other content, or another predecessor.
+        FormatError: former keys were dropped, changed, or put before the key that they followed.
+    """
+    envelope, old = held
+    if card.seq == old.seq:
+        raise GovernanceError(f"{card.member} signed two different cards with seq {card.seq}")
+    if card.seq == old.seq + 1 and card.previous != envelope.hash:
+        raise GovernanceError(f"the card of {card.member} with seq {card.seq} does not follow the held one")
+    _require_log_keys(old, card)
+    _require_witness_keys(old, card)
+
+
+def require_unused_keys(cards: Mapping[str, SignedCard], active: Iterable[str], card: Card) -> None:
+    """Refuse a card whose log or witness key signs for another active member.
+
+    Only the current keys are compared: whoever copies another's new key into its own card, to keep that card out, must
+    not keep out the one after it, too.
+
+    Raises:
+        GovernanceError: it is.
+    """
+    used: dict[bytes, str] = {}
+    for name in active:
+        if name != card.member and name in cards:
+            other = cards[name][1]
+            keys = (other.log_key, *(former.key for former in other.former_log_keys), *other.witness_keys())
+            used.update((key.public_key, name) for key in keys)
+    for role, key in (("log", card.log_key), ("witness", card.witness_key)):
+        if key.public_key in used:
+            raise GovernanceError(
+                f"the {role} key in the card of {card.member} is a key of {used[key.public_key]} already",
+                hint="one of the two has copied it; the member whose key it is can rotate it: labmesh keys rotate",
+            )
+
+
+def vouched_size(card: Card, head: SignedCheckpoint) -> int | None:
+    """None when the card's key for this checkpoint signed it; else the size up to which the card vouches for its signer.
+
+    A checkpoint that was verified may lose its key's word afterwards: when a stolen key is revoked, everything beyond the
+    last good checkpoint must be said again by the new key.
+    """
+    try:
+        verify_checkpoint(head, card.log_key_at(head.size, head.root))
+    except SignatureError:
+        return revoked_at(card, head) or 0
+    return None
+
+
+def revoked_at(card: Card, signed: SignedCheckpoint) -> int | None:
+    """The size at which the key that signed this checkpoint was retired before it; None when no such key signed it."""
+    for former in card.former_log_keys:
+        if (former.size, former.root) == (signed.size, signed.root) or signed.size < former.size:
+            continue
+        try:
+            verify_checkpoint(signed, former.key)
+        except SignatureError:
+            continue
+        return former.size
+    return None
+
+
+def _require_log_keys(old: Card, card: Card) -> None:
+    known = len(old.former_log_keys)
+    if card.former_log_keys[:known] != old.former_log_keys:
+        raise FormatError(f"the card of {card.member} changes its former log keys")
+    added = card.former_log_keys[known:]
+    if card.log_key == old.log_key:
+        if added:
+            raise FormatError(f"the card of {card.member} puts a former log key before the one that it still uses")
+    elif not added or added[0].key != old.log_key:
+        raise FormatError(f"the card of {card.member} drops a log key without saying up to which size it held")
+
+
+def _require_witness_keys(old: Card, card: Card) -> None:
+    known = len(old.former_witness_keys)
+    if card.former_witness_keys[:known] != old.former_witness_keys:
+        raise FormatError(f"the card of {card.member} changes its former witness keys")
+    if card.witness_key != old.witness_key and old.witness_key not in [former.key for former in card.former_witness_keys]:
+        raise FormatError(f"the card of {card.member} drops a witness key without saying until when it held")

@@ -1,0 +1,305 @@
+"""Rotate and revoke this member's keys: another key, a card that says so, and nothing signed by both at once.
+
+The order is always the same: the new key is on disk as `<name>.next.pem`, then the card that names it is saved, then the
+file is renamed and the running node signs with it, then peers are told. A crash in between is healed at the next start
+(`node.keyfiles.settle_keys`).
+
+A TLS key changes in two steps, because a peer that was away knows only the old certificate: first the card lists both and
+the node goes on presenting the old one; when every active peer is known to hold that card, or after 30 days, a card with
+the new one alone follows, and the node presents it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from node.clock import Clock
+from node.confirmation import Confirmation
+from node.core.card import Card, FormerLogKey, FormerWitnessKey, parse_card
+from node.core.keys import Signer, VerifierKey
+from node.disowning import seen_size
+from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedError, UserError
+from node.keyfiles import CERTIFICATE_GRACE, KeyFiles, build_certificate, format_key, is_certificate_of, settle_keys
+from node.ledger import Ledger
+from node.membership import Membership
+from node.store import Store
+from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
+from node.sync.spread import CardSpread
+
+logger = logging.getLogger(__name__)
+
+ROLES = ("log", "witness", "tls")
+TLS_PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class RotationParts:
+    """What changes when a key does."""
+
+    files: KeyFiles
+    store: Store
+    membership: Membership
+    ledger: Ledger
+    exchange: CheckpointExchange
+    confirmation: Confirmation
+    spread: CardSpread
+    clock: Clock
+
+
+class KeyRotation:
+    """Changes the keys of a running node. Any thread may call; one change at a time."""
+
+    def __init__(self, parts: RotationParts, *, tls_key_pem: bytes) -> None:
+        """Begin with the TLS key that is presented now."""
+        self.tls_key_pem = tls_key_pem
+        self._parts = parts
+        self._lock = threading.Lock()
+
+    def rotate(self, role: str) -> Card:
+        """Put a new key in the place of the current one; returns the card that says so.
+
+        Raises:
+            UserError: no such role.
+            UnconfirmedError: this home may be older than what was published.
+            GovernanceError: a rotation of the TLS key is under way, or the card has no room.
+            HomeError: the keys on disk and the card do not fit together.
+        """
+        with self._lock:
+            if role == "log":
+                return self._replace_log_key(None)
+            if role == "witness":
+                return self._replace_witness_key()
+            if role == "tls":
+                return self._begin_tls()
+        raise UserError(f"there is no {role!r} key that can be rotated", hint=f"the roles are {', '.join(ROLES)}")
+
+    def revoke_log(self, size: int) -> Card:
+        """Retire the log key at an earlier size, beyond which it counts no more; returns the card that says so.
+
+        What it signed beyond is signed again by the new key, with the same sizes and roots.
+
+        Raises:
+            GovernanceError: a quorum has seen more than `size`, the log is shorter, or a former key held longer.
+            UnconfirmedError: this home may be older than what was published.
+        """
+        with self._lock:
+            return self._replace_log_key(size)
+
+    def tls_waits_for(self) -> list[str]:
+        """The active members not yet known to hold the card with both certificates; empty when no rotation waits."""
+        membership = self._parts.membership
+        card = membership.own_card[1]
+        if len(card.tls_certificates) < 2 or membership.alliance is None:
+            return []
+        return self._parts.spread.missing(membership.alliance.other_members(membership.member), card.seq)
+
+    def advance_tls(self) -> bool:
+        """Present the new certificate once nobody needs the old one; returns whether that happened now.
+
+        Raises:
+            HomeError: the new key is not there any more.
+        """
+        with self._lock:
+            return self._advance_tls()
+
+    def renew_checkpoints(self) -> bool:
+        """Sign again what a revoked key had signed, if a crash came in between; returns whether there was anything."""
+        card, head = self._parts.membership.own_card[1], self._parts.ledger.log.head
+        if head is None or not card.former_log_keys:
+            return False
+        above = card.former_log_keys[-1].size
+        if head.size <= above or head.note.signatures_of(card.log_key):
+            return False
+        self._parts.ledger.renew_checkpoints(above)
+        return True
+
+    def _replace_log_key(self, size: int | None) -> Card:
+        self._require_confirmed()
+        key, cards = Ed25519PrivateKey.generate(), list[Card]()
+        signer = _named(key, self._parts.membership.own_card[1].log_key)
+        self._prepare("log", key)
+
+        def retire(log: LogState) -> tuple[Signer, int]:
+            former = self._former_log_key(log, size)
+            cards.append(
+                self._issue("log", lambda card: replace(
+                    card, log_key=signer.key, former_log_keys=(*card.former_log_keys, former)
+                ))
+            )  # fmt: skip
+            return signer, former.size
+
+        try:
+            self._parts.ledger.change_key(retire)
+        except BaseException:
+            self._settle()
+            raise
+        self._parts.ledger.sign_head()
+        self._parts.exchange.forget_note(signer.key.name)
+        former = cards[0].former_log_keys[-1]
+        logger.warning("event=log_key_changed seq=%d retired_at=%d", cards[0].seq, former.size)
+        return cards[0]
+
+    def _former_log_key(self, log: LogState, size: int | None) -> FormerLogKey:
+        card, store = self._parts.membership.own_card[1], self._parts.store
+        # What is not signed yet, if anything, is signed with the new key.
+        at = log.signed_size if size is None else size
+        self._require_good(card, log, at)
+        return FormerLogKey(card.log_key, at, store.logs.tree(log.id).root(at))
+
+    def _require_good(self, card: Card, log: LogState, size: int) -> None:
+        """Refuse to end the key where others would refuse the card."""
+        alliance = self._parts.membership.alliance
+        seen = seen_size(self._parts.store, alliance, card.member, log)
+        since = card.former_log_keys[-1].size if card.former_log_keys else 0
+        if size > log.signed_size:
+            raise GovernanceError(f"the log is signed up to size {log.signed_size}, so no key can be retired at size {size}")
+        if size < seen:
+            raise GovernanceError(
+                f"a quorum of the other members has cosigned the log up to size {seen}: what they have seen stays signed",
+                hint=f"name that size or a larger one: labmesh keys revoke log --size {seen}",
+            )
+        if size < since:
+            raise GovernanceError(
+                f"the current log key has been in use since size {since} only",
+                hint=f"name that size or a larger one: labmesh keys revoke log --size {since}",
+            )
+
+    def _replace_witness_key(self) -> Card:
+        self._require_confirmed()
+        key, cards = Ed25519PrivateKey.generate(), list[Card]()
+        signer = _named(key, self._parts.membership.own_card[1].witness_key)
+        self._prepare("witness", key)
+
+        def retire() -> Signer:
+            until = self._parts.clock().replace(microsecond=0)
+
+            def change(card: Card) -> Card:
+                former = (*card.former_witness_keys, FormerWitnessKey(card.witness_key, until))
+                return replace(card, witness_key=signer.key, former_witness_keys=former)
+
+            cards.append(self._issue("witness", change))
+            return signer
+
+        self._parts.exchange.change_witness(retire)
+        logger.warning("event=witness_key_changed seq=%d", cards[0].seq)
+        return cards[0]
+
+    def _begin_tls(self) -> Card:
+        self._require_confirmed()
+        card = self._parts.membership.own_card[1]
+        files = self._parts.files
+        if len(card.tls_certificates) > 1 and files.next_path("tls").exists():
+            waiting = ", ".join(self.tls_waits_for()) or "nobody"
+            raise GovernanceError(
+                f"a rotation of the TLS key is under way; it waits for {waiting}",
+                hint=f"it ends by itself, at the latest on {self._tls_deadline(card.tls_certificates[-1]):%Y-%m-%d}",
+            )
+        presented = self._presented(card)
+        key, now = ec.generate_private_key(ec.SECP256R1()), self._parts.clock()
+        self._prepare("tls", key)
+        coming = build_certificate(key, card.alliance, card.member, now)
+        issued = self._issue("", lambda held: replace(held, tls_certificates=(presented, coming)))
+        logger.warning("event=tls_rotation_begun seq=%d waiting=%s", issued.seq, ",".join(self.tls_waits_for()))
+        self._advance_tls()
+        return self._parts.membership.own_card[1]
+
+    def _advance_tls(self) -> bool:
+        card, files = self._parts.membership.own_card[1], self._parts.files
+        if len(card.tls_certificates) < 2:
+            return False
+        if not self._parts.confirmation.confirmed:
+            return False
+        now = self._parts.clock()
+        if self.tls_waits_for() and now < self._tls_deadline(card.tls_certificates[-1]) and now < self._expiry(card):
+            return False
+        key = files.load_tls(files.next_path("tls"))
+        coming = next((der for der in card.tls_certificates if is_certificate_of(der, key)), None)
+        if coming is None:
+            raise HomeError(
+                f"{files.next_path('tls')} is not the key of a certificate in this member's card",
+                hint="begin the rotation again: labmesh keys rotate tls",
+            )
+        pem = format_key(key)
+
+        def present() -> None:
+            self.tls_key_pem = pem
+
+        issued = self._issue("tls", lambda held: replace(held, tls_certificates=(coming,)), then=present)
+        logger.warning("event=tls_key_changed seq=%d", issued.seq)
+        return True
+
+    def _issue(self, name: str, change: Callable[[Card], Card], then: Callable[[], None] | None = None) -> Card:
+        """Save the card, then put the next key `name` (if any) in its place."""
+
+        def saved(_: Card) -> None:
+            # The card is on disk and names the new key: from here on nothing may stop the change in this process.
+            if name:
+                try:
+                    self._parts.files.promote(name)
+                except OSError as error:
+                    logger.error("event=key_not_renamed name=%s error=%r; the next start does it", name, error.strerror)
+            if then is not None:
+                then()
+
+        try:
+            return self._parts.membership.issue_card(change, saved=saved)
+        except FormatError as error:
+            self._settle()
+            raise GovernanceError(f"the key cannot be changed: {error.message}", hint=error.hint) from error
+        except BaseException:
+            self._settle()
+            raise
+
+    def _prepare(self, name: str, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
+        files = self._parts.files
+        self._settle()
+        if name == "tls":
+            files.drop_next(name)  # of a rotation whose key was lost
+        if files.next_path(name).exists():
+            raise HomeError(f"{files.next_path(name)} is in the way", hint="restart the node; it sorts the keys out")
+        files.write(files.next_path(name), key)
+
+    def _settle(self) -> None:
+        """Take away an unused next key, unless the database holds another card than this process knows of."""
+        membership = self._parts.membership
+        raw = self._parts.store.membership.load_own_card(membership.member)
+        if raw is not None and parse_card(raw)[0].hash == membership.own_card[0].hash:
+            settle_keys(self._parts.files, membership.own_card[1])
+
+    def _require_confirmed(self) -> None:
+        if not self._parts.confirmation.confirmed:
+            raise UnconfirmedError(
+                "this home may be older than what was published, so no card is signed: it could name a wrong size",
+                hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm",
+            )
+
+    def _presented(self, card: Card) -> bytes:
+        files = self._parts.files
+        key = files.load_tls(files.path("tls"))
+        for der in card.tls_certificates:
+            if is_certificate_of(der, key):
+                return der
+        raise HomeError(f"{files.path('tls')} is not the key of a certificate in this member's card")
+
+    def _expiry(self, card: Card) -> datetime:
+        """When the certificate that is presented expires: after that it lets nobody connect, so waiting is of no use."""
+        return x509.load_der_x509_certificate(self._presented(card)).not_valid_after_utc
+
+    def _tls_deadline(self, coming: bytes) -> datetime:
+        begun = x509.load_der_x509_certificate(coming).not_valid_before_utc + CERTIFICATE_GRACE
+        return begun + TLS_PATIENCE
+
+
+def _named(key: Ed25519PrivateKey, former: VerifierKey) -> Signer:
+    """The signer that takes the place of a key, under the same name and for the same role."""
+    public = key.public_key().public_bytes_raw()
+    return Signer(VerifierKey(former.name, former.signature_type, public), key.sign)

@@ -1,0 +1,276 @@
+"""Peers whose mirrors stand before, at or beyond a change of the author's log key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.audit import build_bundle
+from node.core.bundle import format_bundle, parse_bundle
+from node.core.card import Card, FormerLogKey
+from node.core.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
+from node.core.mirror import StagingLimits
+from node.core.names import parse_record_id
+from node.core.verdict import verify_bundle
+from node.disowning import find_disowned
+from node.errors import GovernanceError, SplitViewError, UnconfirmedError
+from node.store.logs import LogState
+from tests.alliance import drafts, visible
+from tests.builders import kinds
+from tests.rotating import RotatingAlliance
+
+
+@pytest.fixture
+def alliance(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    made = RotatingAlliance(tmp_path, 4)
+    yield made
+    made.close()
+
+
+def push(alliance: RotatingAlliance, count: int, prefix: str) -> None:
+    alliance["jinan"].member.push(*drafts(count, prefix))
+
+
+def mirror(alliance: RotatingAlliance, reader: str) -> LogState:
+    return alliance[reader].member.mirror_of("jinan")
+
+
+def card_of(alliance: RotatingAlliance, reader: str) -> Card:
+    return alliance[reader].member.membership.joined.card("jinan")
+
+
+def require_followed(alliance: RotatingAlliance, reader: str) -> None:
+    """The reader holds the author's whole log, under a head that the newest card vouches for."""
+    log, author = mirror(alliance, reader), alliance["jinan"].member.ledger
+    assert log.head is not None and log.head.checkpoint == author.checkpoint
+    verify_checkpoint(log.head, card_of(alliance, reader).log_key_at(log.head.size, log.head.root))
+    assert not alliance[reader].member.alarms and not alliance[reader].member.splits
+
+
+def cosign_by(alliance: RotatingAlliance, *names: str) -> None:
+    """These members cosign what they hold of jinan's log, and everybody hears of it."""
+    jinan = alliance["jinan"].member
+    for name in names:
+        alliance[name].member.exchange.cosign_head(jinan.lab.origin)
+    for teller in names:
+        for name in alliance.members:
+            alliance[name].member.exchange.accept_notes(alliance[teller].member.exchange.held_notes(), peer=teller)
+
+
+@pytest.mark.parametrize("entries_max", [1, 2, 3, 1000])
+@pytest.mark.parametrize("held", [0, 2, 3, 5])
+def test_a_mirror_catches_up_through_rotations(alliance: RotatingAlliance, held: int, entries_max: int) -> None:
+    """From before, at and after the first rotation; by steps that end at it, and by one that leads over both."""
+    limits = {"limits": StagingLimits(entries=entries_max)}
+    for size, prefix in ((2, "A"), (1, "B")):
+        push(alliance, size, prefix)
+        if alliance["jinan"].member.ledger.log.head_size == held:
+            alliance.simulated.catch_up("qingdao", "jinan")
+    alliance["jinan"].rotation.rotate("log")
+    push(alliance, 1, "C")
+    push(alliance, 1, "D")
+    if held == 5:
+        alliance.simulated.catch_up("qingdao", "jinan")
+    alliance["jinan"].rotation.rotate("log")
+    alliance["jinan"].rotation.rotate("log")
+    for prefix in "EFG":
+        push(alliance, 1, prefix)
+    if entries_max == 1:
+        # The author announces checkpoints at pushes only: a step of two entries is the smallest it has at first.
+        limits = {"limits": StagingLimits(entries=2)}
+    state = alliance.simulated.catch_up("qingdao", "jinan", **limits)
+    assert state.state == "connected" and state.verified == 8
+    assert [former.size for former in card_of(alliance, "qingdao").former_log_keys] == [3, 5, 5]
+    require_followed(alliance, "qingdao")
+
+
+def test_a_connected_peer_goes_on_without_a_pause(alliance: RotatingAlliance) -> None:
+    """The announcement by the new key may arrive before the card does; the reader asks again at once."""
+    push(alliance, 2, "A")
+    alliance.simulated.catch_up("qingdao", "jinan")
+
+    async def work() -> Any:
+        import asyncio
+
+        from tests.alliance import wait_until
+
+        async with alliance.simulated.following("qingdao", "jinan") as state:
+            await wait_until(lambda: state.verified == 2 and state.state == "connected")
+            await asyncio.to_thread(alliance["jinan"].rotation.rotate, "log")
+            await asyncio.to_thread(push, alliance, 1, "B")
+            await wait_until(lambda: state.verified == 3)
+            return state.state
+
+    assert alliance.simulated.run(work) == "connected"
+    require_followed(alliance, "qingdao")
+
+
+def test_a_log_that_does_not_pass_through_the_root_that_its_card_names(
+    alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries have the signed root at the end, but not the root at which the card ends the old key."""
+    jinan = alliance["jinan"]
+    push(alliance, 2, "A")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    push(alliance, 3, "B")
+    real = jinan.rotation._former_log_key
+    monkeypatch.setattr(jinan.rotation, "_former_log_key", lambda *state: replace(real(*state), root=bytes(32)))
+    jinan.rotation.rotate("log")
+    push(alliance, 2, "C")
+    before = visible(alliance["qingdao"].member.store)
+    for _ in range(2):  # the second time from what was staged
+        state = alliance.simulated.follow("qingdao", "jinan", lambda state: state.state == "refused")
+        assert state.reason == "SIGNATURE" and "at size 5 with another root" in state.error
+    assert visible(alliance["qingdao"].member.store) == before
+
+
+class TestRevoked:
+    """Jinan ends its key at size 2; four entries beyond were signed with it, and some peers have verified them."""
+
+    @pytest.fixture
+    def revoked(self, alliance: RotatingAlliance) -> RotatingAlliance:
+        push(alliance, 2, "A")
+        for name in ("qingdao", "yantai"):
+            alliance.simulated.catch_up(name, "jinan")
+        cosign_by(alliance, "qingdao", "yantai")
+        push(alliance, 1, "B")
+        push(alliance, 3, "C")
+        alliance.simulated.catch_up("qingdao", "jinan")
+        cosign_by(alliance, "qingdao")
+        alliance["jinan"].rotation.revoke_log(2)
+        return alliance
+
+    def test_the_head_that_a_peer_holds_is_signed_again(self, revoked: RotatingAlliance) -> None:
+        qingdao = revoked["qingdao"].member
+        before = visible(qingdao.store)
+        assert not revoked.tell_card("jinan", "qingdao")
+        assert visible(qingdao.store) == before, "what was verified stays"
+        revoked.simulated.follow("qingdao", "jinan", lambda _: mirror(revoked, "qingdao").head_note != before.logs[0][2])
+        require_followed(revoked, "qingdao")
+        assert visible(qingdao.store).records == before.records
+
+    def test_peers_behind_and_ahead_go_on(self, revoked: RotatingAlliance) -> None:
+        push(revoked, 1, "D")
+        for name in ("qingdao", "yantai", "weifang"):
+            revoked.simulated.catch_up(name, "jinan")
+            require_followed(revoked, name)
+
+    def test_a_peer_proves_no_more_than_the_card_vouches_for(self, revoked: RotatingAlliance) -> None:
+        qingdao = revoked["qingdao"].member
+        revoked.tell_card("jinan", "qingdao")
+
+        def bundle(key: str) -> bytes:
+            record = parse_record_id(f"jinan/result/{key}")
+            joined = qingdao.membership.joined
+            return format_bundle(build_bundle(qingdao.store, joined, record, member="qingdao", ceiling=0))
+
+        fingerprint = qingdao.membership.joined.fingerprint
+        seen = verify_bundle(parse_bundle(bundle("A-000001")), fingerprint=fingerprint, kinds=kinds())
+        assert seen.verified and seen.quorum_met and seen.signed_size == 2
+        with pytest.raises(UnconfirmedError):
+            bundle("C-000000")
+        push(revoked, 1, "D")
+        revoked.simulated.catch_up("qingdao", "jinan")
+        for key in ("A-000000", "B-000000", "C-000002", "D-000000"):
+            verdict = verify_bundle(parse_bundle(bundle(key)), fingerprint=fingerprint, kinds=kinds())
+            assert verdict.verified and verdict.signed_size == 7
+
+    def test_the_author_is_confirmed_by_a_peer_that_holds_the_old_head(self, revoked: RotatingAlliance) -> None:
+        jinan = revoked["jinan"]
+        jinan.member.reopen()
+        jinan._wire()
+        told = revoked["qingdao"].member.exchange.note_for("jinan")
+        assert jinan.member.confirmation.accept_told("qingdao", told)
+        assert jinan.member.confirmation.ceiling == 6 and jinan.member.confirmation.conflict is None
+
+    def test_an_old_note_of_a_third_peer_is_no_split_view(self, revoked: RotatingAlliance) -> None:
+        revoked.tell_card("jinan", "qingdao", "weifang")
+        notes = revoked["qingdao"].member.exchange.held_notes()
+        for name in ("weifang", "jinan"):
+            assert revoked[name].member.exchange.accept_notes(notes, peer="qingdao")[1] == []
+
+
+class TestDisowning:
+    """What a quorum has cosigned stays, whatever the author's card says."""
+
+    @pytest.fixture
+    def seen(self, alliance: RotatingAlliance) -> RotatingAlliance:
+        for prefix in "AB":
+            push(alliance, 2, prefix)
+            for name in ("qingdao", "yantai", "weifang"):
+                alliance.simulated.catch_up(name, "jinan")
+        cosign_by(alliance, "qingdao", "yantai")
+        push(alliance, 2, "C")
+        alliance.simulated.catch_up("qingdao", "jinan")
+        return alliance
+
+    def disown(self, alliance: RotatingAlliance, size: int, root: bytes | None = None) -> list[str]:
+        """A dishonest author signs a card that ends its key at `size`; returns what the peers say."""
+        jinan = alliance["jinan"].member
+        tree = jinan.store.logs.tree(jinan.ledger.log.id)
+        held = jinan.membership.own_card[1]
+        key = replace(jinan.lab, generation=2).log.key
+        former = FormerLogKey(held.log_key, size, tree.root(size) if root is None else root)
+        jinan.membership._objection = None
+        jinan.membership.issue_card(lambda card: replace(card, log_key=key, former_log_keys=(*card.former_log_keys, former)))
+        return alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
+
+    @pytest.mark.parametrize("size", [0, 1, 2, 3])
+    def test_a_card_that_disowns_what_a_quorum_has_seen(self, seen: RotatingAlliance, size: int) -> None:
+        held = {name: card_of(seen, name) for name in ("qingdao", "yantai", "weifang")}
+        before = {name: visible(seen[name].member.store) for name in held}
+        faults = self.disown(seen, size)
+        assert len(faults) == 3
+        assert all(f"ends a log key at size {size}, but a quorum" in fault and "size 4" in fault for fault in faults)
+        assert {name: card_of(seen, name) for name in held} == held
+        assert {name: visible(seen[name].member.store) for name in held} == before
+
+    @pytest.mark.parametrize("size", [4, 5, 6])
+    def test_a_card_that_keeps_it(self, seen: RotatingAlliance, size: int) -> None:
+        assert self.disown(seen, size) == []
+
+    @pytest.mark.parametrize("size", [4, 6])
+    def test_another_root_than_the_verified_one(self, seen: RotatingAlliance, size: int) -> None:
+        """Whoever has verified that far refuses; who has not cannot know, and finds out when it gets there."""
+        faults = self.disown(seen, size, bytes(32))
+        assert len(faults) == (3 if size == 4 else 1)
+        assert all("with another root than its log has there" in fault for fault in faults)
+
+    def test_a_removed_witness_counts_no_more(self, seen: RotatingAlliance) -> None:
+        qingdao = seen["qingdao"].member
+        joined = qingdao.membership.joined
+        former = FormerLogKey(joined.card("jinan").log_key, 2, qingdao.store.logs.tree(mirror(seen, "qingdao").id).root(2))
+        card = replace(joined.card("jinan"), log_key=replace(seen["jinan"].member.lab, generation=2).log.key)
+        card = replace(card, former_log_keys=(former,))
+        assert find_disowned(qingdao.store, joined, joined.card("jinan"), card)
+        for name in ("yantai", "qingdao"):  # both cosigned; without them nobody active has seen anything
+            seen["jinan"].member.membership.remove_member(name)
+        assert find_disowned(qingdao.store, seen["jinan"].member.membership.joined, joined.card("jinan"), card) is None
+
+    def test_the_author_s_own_node_refuses_to_sign_such_a_card(self, seen: RotatingAlliance) -> None:
+        with pytest.raises(GovernanceError, match="cosigned the log up to size 4"):
+            seen["jinan"].rotation.revoke_log(3)
+
+    def test_a_thief_with_the_old_key_convinces_nobody(self, seen: RotatingAlliance) -> None:
+        """After the revocation a checkpoint by the stolen key, larger or of another history, is nobody's."""
+        jinan = seen["jinan"]
+        thief = jinan.signer("log")
+        jinan.rotation.revoke_log(4)
+        seen.tell_card("jinan", "qingdao", "yantai", "weifang")
+        for size, root in ((5, bytes(32)), (9, bytes(32))):
+            note = bytes(sign_checkpoint(Checkpoint(jinan.member.lab.origin, size, root), thief))
+            for name in ("qingdao", "yantai", "weifang"):
+                assert seen[name].member.exchange.accept_notes([note], peer="qingdao") == (0, [])
+
+    def test_two_histories_under_a_valid_key_are_still_a_split_view(self, seen: RotatingAlliance) -> None:
+        jinan = seen["jinan"]
+        thief = jinan.signer("log")
+        jinan.rotation.revoke_log(4)
+        seen.tell_card("jinan", "yantai")
+        note = bytes(sign_checkpoint(Checkpoint(jinan.member.lab.origin, 2, bytes(32)), thief))
+        _, splits = seen["yantai"].member.exchange.accept_notes([note], peer="qingdao")
+        assert [type(split) for split in splits] == [SplitViewError]

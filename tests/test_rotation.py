@@ -1,0 +1,444 @@
+"""Keys that change: one card, one key on disk, and nothing signed by both; also when the power fails in between."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
+from node.core.merkle import EMPTY_ROOT
+from node.core.witness import accept_cosignatures
+from node.errors import GovernanceError, HomeError, StoreError, UnconfirmedError, UserError
+from node.keyfiles import KeyFiles, is_certificate_of, is_protected
+from node.rotation import TLS_PATIENCE, KeyRotation
+from node.store.checkpoints import CheckpointStore
+from node.store.membership import MembershipStore
+from tests.alliance import drafts
+from tests.builders import build_labs, cosign
+from tests.rotating import Rotating, RotatingAlliance
+
+NAMES = {"identity.pem", "log.pem", "witness.pem", "tls.pem"}
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    alliance = RotatingAlliance(tmp_path)
+    yield alliance
+    alliance.close()
+
+
+@pytest.fixture
+def jinan(trio: RotatingAlliance) -> Rotating:
+    return trio["jinan"]
+
+
+def push(node: Rotating, count: int, prefix: str) -> None:
+    node.member.push(*drafts(count, prefix))
+
+
+def cosigned(node: Rotating, size: int, *names: str) -> None:
+    """The checkpoint of this size as if these members had cosigned it."""
+    log, labs = node.member.ledger.log, {lab.member: lab for lab in build_labs(5)}
+    signed = node.member.store.checkpoints.find(log.id, size)
+    assert signed is not None
+    signed = cosign(signed, {labs[name]: 1_800_000_000 for name in names})
+    found = accept_cosignatures(node.member.membership.joined, node.member.name, signed)
+    assert node.member.store.checkpoints.save_cosignatures(log.id, size, found) == len(names)
+
+
+class TestLog:
+    def test_the_next_checkpoint_is_by_the_new_key(self, jinan: Rotating) -> None:
+        push(jinan, 3, "A")
+        before, old, checkpoint = (
+            jinan.files.path("log").read_bytes(),
+            jinan.signer("log").key,
+            jinan.member.ledger.checkpoint,
+        )
+        card = jinan.rotation.rotate("log")
+        assert [(f.key, f.size, f.root) for f in card.former_log_keys] == [(old, 3, checkpoint.root)]
+        assert card.log_key == jinan.signer("log").key != old
+        assert jinan.member.ledger.log.head is not None
+        assert jinan.member.ledger.log.head.note.signatures_of(old), "what stands at the rotation stays as it is"
+        push(jinan, 2, "B")
+        assert jinan.member.ledger.log.head.note.signatures_of(card.log_key)
+        assert [signed.size for signed in jinan.checkpoints()] == [3, 5]
+        jinan.require_sound()
+        assert jinan.names() == NAMES and before not in {path.read_bytes() for path in jinan.files.present()}
+
+    def test_an_empty_log(self, jinan: Rotating) -> None:
+        for _ in range(3):
+            jinan.rotation.rotate("log")
+        card = jinan.member.membership.own_card[1]
+        assert [(f.size, f.root) for f in card.former_log_keys] == [(0, EMPTY_ROOT)] * 3
+        push(jinan, 1, "A")
+        jinan.require_sound()
+
+    def test_a_restart_goes_on(self, jinan: Rotating) -> None:
+        push(jinan, 2, "A")
+        jinan.rotation.rotate("log")
+        push(jinan, 2, "B")
+        assert jinan.restart() == []
+        push(jinan, 1, "C")
+        jinan.require_sound()
+        assert jinan.member.ledger.log.head_size == 5
+
+    def test_a_full_list_is_refused_and_leaves_the_key(self, jinan: Rotating) -> None:
+        for _ in range(100):
+            jinan.rotation.rotate("log")
+        held = jinan.member.membership.own_card
+        with pytest.raises(GovernanceError, match="cannot be changed"):
+            jinan.rotation.rotate("log")
+        assert jinan.member.membership.own_card == held and jinan.names() == NAMES
+        push(jinan, 1, "A")
+        jinan.require_sound()
+
+
+class TestOlderHome:
+    def test_a_home_that_is_older_than_its_card_rotates_to_a_key_of_its_own(self, trio: RotatingAlliance) -> None:
+        """Its key files were restored: the card that peers told names a log key that is gone. What waits is signed anew."""
+        jinan = trio["jinan"]
+        push(jinan, 2, "A")
+        held = {path: path.read_bytes() for path in jinan.files.present()}
+        card = jinan.rotation.rotate("log")
+        push(jinan, 1, "B")
+        for path, raw in held.items():
+            path.write_bytes(raw)
+        lost = card.log_key
+        jinan.member.ledger.change_key(lambda log: (jinan.signer("log"), log.head_size))
+        jinan.member.ledger._may_sign = lambda: jinan.member.membership.own_card[1].log_key == jinan.member.ledger.log_key
+        push(jinan, 1, "C")
+        log = jinan.member.ledger.log
+        assert (log.signed_size, log.head_size) == (3, 4), "nothing is signed with a key that the card does not name"
+        newest = jinan.rotation.rotate("log")
+        assert [(former.key, former.size) for former in newest.former_log_keys][1:] == [(lost, 3)]
+        assert jinan.member.ledger.log.signed_size == 4
+        jinan.require_sound()
+
+
+class TestWitness:
+    def test_what_it_signed_counts_until_the_change(self, trio: RotatingAlliance) -> None:
+        jinan, qingdao = trio["jinan"], trio["qingdao"]
+        push(qingdao, 2, "Q")
+        trio.simulated.catch_up("jinan", "qingdao")
+        jinan.member.exchange.cosign_head(qingdao.member.lab.origin)
+        jinan.member.clock.turn(90)
+        old = jinan.signer("witness")
+        card = jinan.rotation.rotate("witness")
+        assert [former.key for former in card.former_witness_keys] == [old.key]
+        assert card.former_witness_keys[0].until == jinan.member.clock().replace(microsecond=0)
+        alliance = jinan.member.membership.joined
+        note = jinan.member.store.checkpoints.find(jinan.member.mirror_of("qingdao").id, 2)
+        assert note is not None and list(accept_cosignatures(alliance, "qingdao", note)) == ["jinan"]
+        jinan.member.clock.turn(1)
+        # The old key signs no more in this node, and what a thief signs with it later does not count.
+        push(qingdao, 1, "R")
+        trio.simulated.catch_up("jinan", "qingdao")
+        jinan.member.exchange.cosign_head(qingdao.member.lab.origin)
+        newer = jinan.member.store.checkpoints.find(jinan.member.mirror_of("qingdao").id, 3)
+        assert newer is not None
+        counted = accept_cosignatures(alliance, "qingdao", newer)
+        assert counted["jinan"].key == card.witness_key
+        jinan.require_sound()
+
+
+class TestTls:
+    def test_the_old_certificate_stays_until_everybody_has_the_card(self, trio: RotatingAlliance, jinan: Rotating) -> None:
+        old = jinan.rotation.tls_key_pem
+        card = jinan.rotation.rotate("tls")
+        assert [is_certificate_of(der, jinan.files.load_tls(path)) for der, path in zip(
+            card.tls_certificates, (jinan.files.path("tls"), jinan.files.next_path("tls")), strict=True
+        )] == [True, True]  # fmt: skip
+        assert jinan.rotation.tls_waits_for() == ["qingdao", "yantai"]
+        jinan.spread.note("qingdao", card.seq)
+        jinan.spread.note("yantai", card.seq - 1)
+        assert not jinan.rotation.advance_tls() and jinan.rotation.tls_key_pem == old
+        assert jinan.rotation.tls_waits_for() == ["yantai"]
+        jinan.spread.note("yantai", card.seq)
+        assert jinan.rotation.advance_tls() and jinan.rotation.tls_key_pem != old
+        newest = jinan.member.membership.own_card[1]
+        assert newest.tls_certificates == card.tls_certificates[1:] and newest.seq == card.seq + 1
+        assert jinan.names() == NAMES and not jinan.rotation.advance_tls()
+        assert is_certificate_of(newest.tls_certificates[0], jinan.files.load_tls(jinan.files.path("tls")))
+
+    def test_thirty_days_are_enough(self, jinan: Rotating) -> None:
+        card = jinan.rotation.rotate("tls")
+        jinan.member.clock.turn(TLS_PATIENCE.total_seconds() - 60)
+        assert not jinan.rotation.advance_tls()
+        # A card that changes something else meanwhile does not begin the time anew.
+        jinan.member.membership.reissue_card(name="New name", region=card.region, endpoints=card.endpoints)
+        jinan.member.clock.turn(120)
+        assert jinan.rotation.advance_tls()
+
+    def test_a_second_rotation_waits_for_the_first(self, jinan: Rotating) -> None:
+        held = jinan.rotation.rotate("tls")
+        with pytest.raises(GovernanceError, match="waits for qingdao, yantai"):
+            jinan.rotation.rotate("tls")
+        assert jinan.member.membership.own_card[1] == held
+
+    def test_it_goes_on_after_a_restart(self, jinan: Rotating) -> None:
+        card = jinan.rotation.rotate("tls")
+        assert jinan.restart() == [] and "tls.next.pem" in jinan.names()
+        for name in ("qingdao", "yantai"):
+            jinan.spread.note(name, card.seq)
+        assert jinan.rotation.advance_tls() and jinan.names() == NAMES
+
+    def test_a_rotation_whose_key_was_lost_begins_again(self, jinan: Rotating) -> None:
+        lost = jinan.rotation.rotate("tls")
+        jinan.files.next_path("tls").unlink()
+        jinan.member.clock.turn(TLS_PATIENCE.total_seconds() + 60)
+        with pytest.raises(HomeError, match="cannot be read"):
+            jinan.rotation.advance_tls()
+        card = jinan.rotation.rotate("tls")
+        assert card.tls_certificates[0] == lost.tls_certificates[0] and card.tls_certificates[1] != lost.tls_certificates[1]
+
+    def test_alone_there_is_nobody_to_wait_for(self, tmp_path: Path) -> None:
+        alliance = RotatingAlliance(tmp_path, 1)
+        card = alliance["jinan"].rotation.rotate("tls")
+        assert len(card.tls_certificates) == 1 and alliance["jinan"].names() == NAMES
+        alliance.close()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("role", ["log", "witness", "tls"])
+    def test_a_home_that_may_be_old_signs_no_card(self, trio: RotatingAlliance, role: str) -> None:
+        jinan = trio["jinan"]
+        push(jinan, 2, "A")
+        jinan.restart()
+        jinan.member.reopen()  # unconfirmed, as after every start
+        jinan._wire()
+        held, files = jinan.member.membership.own_card, {path: path.read_bytes() for path in jinan.files.present()}
+        with pytest.raises(UnconfirmedError):
+            jinan.rotation.rotate(role)
+        with pytest.raises(UnconfirmedError):
+            jinan.rotation.revoke_log(2)
+        assert jinan.member.membership.own_card == held
+        assert {path: path.read_bytes() for path in jinan.files.present()} == files
+
+    @pytest.mark.parametrize("role", ["", "identity", "LOG"])
+    def test_other_roles(self, jinan: Rotating, role: str) -> None:
+        with pytest.raises(UserError, match=r"no .* key that can be rotated"):
+            jinan.rotation.rotate(role)
+
+    def test_a_key_of_the_database_that_failed_is_taken_away(self, jinan: Rotating, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: Any) -> None:
+            raise StoreError("no space left on device")
+
+        monkeypatch.setattr(MembershipStore, "save_card", refuse)
+        for role in ("log", "witness", "tls"):
+            with pytest.raises(StoreError):
+                jinan.rotation.rotate(role)
+            assert jinan.names() == NAMES
+        monkeypatch.undo()
+        push(jinan, 1, "A")
+        jinan.require_sound()
+
+
+class TestRevoking:
+    def test_what_the_key_signed_beyond_is_signed_again(self, jinan: Rotating) -> None:
+        for prefix in "ABC":
+            push(jinan, 2, prefix)
+        cosigned(jinan, 6, "qingdao")  # one of two that a quorum would need, were it two
+        before = jinan.checkpoints()
+        quorum = jinan.member.membership.joined.roster.quorum
+        assert quorum == 1
+        with pytest.raises(GovernanceError, match="cosigned the log up to size 6") as refusal:
+            jinan.rotation.revoke_log(4)
+        assert "--size 6" in refusal.value.hint and jinan.names() == NAMES
+        jinan.rotation.revoke_log(6)
+        jinan.require_sound()
+        assert [bytes(signed) for signed in jinan.checkpoints()] == [bytes(signed) for signed in before]
+
+    def test_beyond_what_was_seen(self, jinan: Rotating) -> None:
+        for prefix in "ABC":
+            push(jinan, 2, prefix)
+        cosigned(jinan, 2, "qingdao")
+        before, old = jinan.checkpoints(), jinan.signer("log").key
+        card = jinan.rotation.revoke_log(3)  # no checkpoint of its own: any size that was good
+        after = jinan.checkpoints()
+        assert [(signed.size, signed.root) for signed in after] == [(signed.size, signed.root) for signed in before]
+        assert [bool(signed.note.signatures_of(old)) for signed in after] == [True, False, False]
+        assert card.former_log_keys[-1].size == 3
+        jinan.require_sound()
+        log = jinan.member.ledger.log
+        held = jinan.member.store.checkpoints.find(log.id, 2)
+        assert held is not None and len(held.note.signatures) == 2, "cosignatures stay"
+        assert log.head_note == bytes(after[-1])
+
+    @pytest.mark.parametrize(("size", "why"), [(7, "signed up to size 6"), (1, "in use since size 2")])
+    def test_impossible_sizes(self, jinan: Rotating, size: int, why: str) -> None:
+        push(jinan, 2, "A")
+        jinan.rotation.rotate("log")
+        push(jinan, 4, "B")
+        held = jinan.member.membership.own_card
+        with pytest.raises(GovernanceError, match=why):
+            jinan.rotation.revoke_log(size)
+        assert jinan.member.membership.own_card == held and jinan.names() == NAMES
+        jinan.require_sound()
+
+    def test_the_note_that_peers_are_told_is_the_new_one(self, jinan: Rotating) -> None:
+        push(jinan, 4, "A")
+        (told,) = jinan.member.exchange.held_notes()
+        jinan.rotation.revoke_log(0)
+        (renewed,) = jinan.member.exchange.held_notes()
+        assert parse_checkpoint(told).checkpoint == parse_checkpoint(renewed).checkpoint and told != renewed
+
+    def test_what_a_thief_made_of_our_log_says_nothing_about_this_home(self, trio: RotatingAlliance) -> None:
+        """A peer that still holds the thief's longer history must not make this node believe that it was rolled back."""
+        jinan = trio["jinan"]
+        push(jinan, 4, "A")
+        stolen = sign_checkpoint(Checkpoint(jinan.member.lab.origin, 9, bytes(32)), jinan.signer("log"))
+        own = jinan.member.ledger.log.head_note
+        jinan.rotation.revoke_log(2)
+        confirmation = jinan.member.confirmation
+        confirmation.accept_told("qingdao", bytes(stolen))
+        confirmation.accept_told("yantai", own)  # signed with the revoked key too, but by us
+        assert confirmation.confirmed and confirmation.longer is None and confirmation.conflict is None
+
+
+class Crash(BaseException):
+    """The power fails."""
+
+
+STEPS: dict[str, tuple[type[Any], str, bool]] = {
+    "before the key is written": (KeyFiles, "write", False),
+    "after the key is written": (KeyFiles, "write", True),
+    "before the card is saved": (MembershipStore, "save_card", False),
+    "after the card is saved": (MembershipStore, "save_card", True),
+    "after the file is renamed": (KeyFiles, "promote", True),
+    "before peers are told": (MembershipStore, "save_alliance", False),
+    "before checkpoints are renewed": (CheckpointStore, "renew", False),
+}
+CHANGES: dict[str, Callable[[Rotating], object]] = {
+    "log": lambda node: node.rotation.rotate("log"),
+    "witness": lambda node: node.rotation.rotate("witness"),
+    "tls": lambda node: node.rotation.rotate("tls"),
+    "revoke": lambda node: node.rotation.revoke_log(2),
+    "tls switch": lambda node: finish_tls(node),
+}
+
+
+def finish_tls(node: Rotating) -> None:
+    card = node.member.membership.own_card[1]
+    for name in ("qingdao", "yantai"):
+        node.spread.note(name, card.seq)
+    node.rotation.advance_tls()
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    owner, name, afterwards = STEPS[step]
+    real = getattr(owner, name)
+
+    def die(*args: Any, **named: Any) -> None:
+        if afterwards:
+            real(*args, **named)
+        # Nothing runs after a power cut, no clearing up either.
+        monkeypatch.setattr(KeyRotation, "_settle", lambda _: None)
+        raise Crash
+
+    monkeypatch.setattr(owner, name, die)
+
+
+@pytest.mark.parametrize(
+    ("change", "protected"), [*((change, False) for change in CHANGES), ("log", True), ("tls switch", True)]
+)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_at_any_step_is_healed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, change: str, protected: bool
+) -> None:
+    alliance = RotatingAlliance(tmp_path, passphrase=b"correct horse" if protected else None)
+    jinan = alliance["jinan"]
+    push(jinan, 2, "A")
+    push(jinan, 2, "B")
+    if change == "tls switch":
+        jinan.rotation.rotate("tls")
+    held = jinan.member.membership.own_card[1]
+    with monkeypatch.context() as patch:
+        crash_at(patch, step)
+        with suppress(Crash):
+            CHANGES[change](jinan)
+    jinan.restart()
+    saved = jinan.member.membership.own_card[1]
+    assert saved.seq in (held.seq, held.seq + 1)
+    jinan.require_sound()
+    certificates = saved.tls_certificates
+    assert jinan.names() == (NAMES | {"tls.next.pem"} if len(certificates) > 1 else NAMES)
+    assert any(is_certificate_of(der, jinan.files.load_tls(jinan.files.path("tls"))) for der in certificates)
+    assert all(is_protected(path.read_bytes()) == protected for path in jinan.files.present())
+    # And the node goes on: every change can be made now.
+    push(jinan, 1, "C")
+    for role in ("log", "witness"):
+        jinan.rotation.rotate(role)
+    if len(certificates) == 1:
+        jinan.rotation.rotate("tls")
+    finish_tls(jinan)
+    push(jinan, 1, "D")
+    jinan.require_sound()
+    assert jinan.names() == NAMES and len(jinan.member.membership.own_card[1].tls_certificates) == 1
+    alliance.close()
+
+
+def test_a_key_that_was_half_written_is_taken_away(jinan: Rotating) -> None:
+    for name in ("log", "witness", "tls"):
+        path = jinan.files.next_path(name)
+        path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nMC4CAQ")
+        path.chmod(0o600)
+    assert len(jinan.restart()) == 3 and jinan.names() == NAMES
+
+
+life = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.integers(1, 4)),
+        st.tuples(st.sampled_from(["log", "witness", "tls", "restart"]), st.just(0)),
+        st.tuples(st.sampled_from(["revoke", "cosign"]), st.integers(0, 12)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(life)
+def test_any_life_of_a_log(steps: list[tuple[str, int]]) -> None:
+    """However pushes, changes of keys and restarts follow one another: one history, and every checkpoint of it verifies."""
+    with tempfile.TemporaryDirectory() as folder:
+        alliance = RotatingAlliance(Path(folder))
+        jinan = alliance["jinan"]
+        roots: dict[int, bytes] = {}
+        seen = 0
+        for number, (step, count) in enumerate(steps):
+            size = jinan.member.ledger.log.head_size
+            if step == "push":
+                push(jinan, count, f"P{number}")
+            elif step == "restart":
+                jinan.restart()
+            elif step == "cosign" and size and size > seen:
+                cosigned(jinan, size, "qingdao")
+                seen = size
+            elif step == "revoke":
+                try:
+                    jinan.rotation.revoke_log(count)
+                except GovernanceError:
+                    formers = jinan.member.membership.own_card[1].former_log_keys
+                    assert count > size or count < max(seen, formers[-1].size if formers else 0)
+                else:
+                    assert seen <= count <= size
+            elif step in ("log", "witness") or (step == "tls" and not jinan.rotation.tls_waits_for()):
+                jinan.rotation.rotate(step)
+            jinan.require_sound()
+            for signed in jinan.checkpoints():
+                assert roots.setdefault(signed.size, signed.root) == signed.root
+        assert {signed.size for signed in jinan.checkpoints()} == set(roots)
+        alliance.close()
+
+
+def test_the_time_of_a_rotation_is_read_from_the_certificate(jinan: Rotating) -> None:
+    card = jinan.rotation.rotate("tls")
+    deadline = jinan.rotation._tls_deadline(card.tls_certificates[-1])
+    assert abs(deadline - jinan.member.clock() - TLS_PATIENCE) < timedelta(seconds=1)
