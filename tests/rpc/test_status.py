@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labmesh.v1 import node_pb2
-from node.core.amendment import RemoveMember, Renew
+from node.core.amendment import RemoveMember, Renew, ReplaceIdentity
+from node.core.card import CARD_TYPE, card_content
 from node.core.standing import EXPIRY_NOTICE
 from node.membership import ROSTER_LIFETIME
 from node.rpc.status import StatusParts, build_status
 from tests.alliance import SimulatedAlliance, SimulatedMember
-from tests.builders import build_labs
+from tests.builders import build_labs, public_key, sign_content, sign_with
 
 DAY_S = 86400
 
@@ -76,3 +78,17 @@ def test_before_an_alliance_nothing_is_said(tmp_path: Path) -> None:
     alone = SimulatedMember(build_labs(1)[0], tmp_path / "alone")
     assert (list(status_of(alone).alarms), status_of(alone).roster_version) == ([], 0)
     alone.store.close()
+
+
+def test_a_home_whose_identity_key_was_replaced_is_degraded(tmp_path: Path) -> None:
+    """Also when it has taken the card that the new key has signed."""
+    alliance = SimulatedAlliance(tmp_path, 2)
+    envelope, card = alliance["qingdao"].membership.own_card
+    new = replace(card, identity_key=public_key("new"), seq=2, previous=envelope.hash)
+    raw = sign_content(card_content(new), CARD_TYPE, sign_with("new"))
+    alliance["jinan"].membership.amend(ReplaceIdentity("qingdao", raw))
+    alliance["qingdao"].membership.accept_update(*alliance.exported("jinan"))
+    assert alliance["qingdao"].membership.own_card[1] == new
+    told = status(alliance, "qingdao")
+    assert told.state == "degraded"
+    assert "the roster names another identity key for qingdao than this home has" in told.alarms[0]
