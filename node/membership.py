@@ -116,6 +116,11 @@ class Membership:
         """The newest card of this member."""
         return self._own_card
 
+    @property
+    def identity_key(self) -> bytes:
+        """The public identity key that this home has; the roster may name another one."""
+        return self._identity.public_key
+
     def subscribe(self, notify: Callable[[], None]) -> None:
         """Call `notify` after each change, in the thread that changed."""
         self._subscribers.append(notify)

@@ -92,8 +92,7 @@ def _notices(parts: StatusParts) -> list[Notice]:
     membership = parts.membership
     if membership.alliance is None:
         return []
-    key = membership.own_card[1].identity_key
-    return build_notices(membership.alliance, membership.member, key, now=parts.now())
+    return build_notices(membership.alliance, membership.member, membership.identity_key, now=parts.now())
 
 
 def _quarantined_by_member(store: Store) -> dict[str, int]:

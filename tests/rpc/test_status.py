@@ -1,0 +1,94 @@
+"""What `status` says of the roster: degraded when a person is needed, and a warning while there is time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labmesh.v1 import node_pb2
+from node.core.amendment import RemoveMember, Renew, ReplaceIdentity
+from node.core.card import CARD_TYPE, card_content
+from node.core.standing import EXPIRY_NOTICE
+from node.membership import ROSTER_LIFETIME
+from node.rpc.status import StatusParts, build_status
+from tests.alliance import SimulatedAlliance, SimulatedMember
+from tests.builders import build_labs, public_key, sign_content, sign_with
+
+DAY_S = 86400
+
+
+@pytest.fixture
+def alliance(tmp_path: Path) -> SimulatedAlliance:
+    return SimulatedAlliance(tmp_path, 2)
+
+
+def status(alliance: SimulatedAlliance, name: str) -> node_pb2.GetStatusResponse:
+    return status_of(alliance[name])
+
+
+def status_of(member: SimulatedMember) -> node_pb2.GetStatusResponse:
+    return build_status(
+        StatusParts(
+            store=member.store,
+            ledger=member.ledger,
+            membership=member.membership,
+            confirmation=member.confirmation,
+            recovery=member.recovery,
+            peer_states=dict,
+            alarms=list,
+            now=member.clock,
+            port=lambda: 7443,
+            remote=lambda: None,
+            version="0",
+        )
+    )
+
+
+def test_expiry_is_told_from_thirty_days_before(alliance: SimulatedAlliance) -> None:
+    alliance.clock.turn((ROSTER_LIFETIME - EXPIRY_NOTICE).total_seconds() - 1)
+    assert (status(alliance, "jinan").state, list(status(alliance, "jinan").alarms)) == ("ready", [])
+    alliance.clock.turn(2)
+    soon = status(alliance, "jinan")
+    assert (soon.state, list(soon.alarms)) == (
+        "ready",
+        ["the roster expires on 2028-11-19; type: labmesh roster renew"],
+    )
+    alliance.clock.turn(30 * DAY_S)
+    for name, hint in (("jinan", "type: labmesh roster renew"), ("qingdao", "ask a council member (jinan)")):
+        expired = status(alliance, name)
+        assert expired.state == "degraded"
+        assert "nobody new can join" in expired.alarms[0]
+        assert hint in expired.alarms[0]
+    alliance["jinan"].membership.amend(Renew())
+    assert (status(alliance, "jinan").state, list(status(alliance, "jinan").alarms)) == ("ready", [])
+
+
+def test_a_removed_member_is_degraded(alliance: SimulatedAlliance) -> None:
+    alliance["jinan"].membership.amend(RemoveMember("qingdao"))
+    alliance["qingdao"].membership.accept_update(*alliance.exported("jinan"))
+    told = status(alliance, "qingdao")
+    assert told.state == "degraded"
+    assert "qingdao was removed from quality.jinan.example by roster version 3" in told.alarms[0]
+    assert status(alliance, "jinan").state == "ready"
+
+
+def test_before_an_alliance_nothing_is_said(tmp_path: Path) -> None:
+    alone = SimulatedMember(build_labs(1)[0], tmp_path / "alone")
+    assert (list(status_of(alone).alarms), status_of(alone).roster_version) == ([], 0)
+    alone.store.close()
+
+
+def test_a_home_whose_identity_key_was_replaced_is_degraded(tmp_path: Path) -> None:
+    """Also when it has taken the card that the new key has signed."""
+    alliance = SimulatedAlliance(tmp_path, 2)
+    envelope, card = alliance["qingdao"].membership.own_card
+    new = replace(card, identity_key=public_key("new"), seq=2, previous=envelope.hash)
+    raw = sign_content(card_content(new), CARD_TYPE, sign_with("new"))
+    alliance["jinan"].membership.amend(ReplaceIdentity("qingdao", raw))
+    alliance["qingdao"].membership.accept_update(*alliance.exported("jinan"))
+    assert alliance["qingdao"].membership.own_card[1] == new
+    told = status(alliance, "qingdao")
+    assert told.state == "degraded"
+    assert "the roster names another identity key for qingdao than this home has" in told.alarms[0]
