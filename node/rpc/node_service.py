@@ -7,8 +7,17 @@ from node.rpc.calls.alliance import AllianceCalls
 from node.rpc.calls.clients import ClientCalls
 from node.rpc.calls.disclosure import DisclosureCalls
 from node.rpc.calls.records import RecordCalls
+from node.rpc.calls.recovery import RecoveryCalls
 from node.rpc.calls.state import StateCalls
 
 
-class NodeServicer(RecordCalls, AllianceCalls, DisclosureCalls, StateCalls, ClientCalls, node_pb2_grpc.NodeServiceServicer):
+class NodeServicer(
+    RecordCalls,
+    AllianceCalls,
+    DisclosureCalls,
+    StateCalls,
+    ClientCalls,
+    RecoveryCalls,
+    node_pb2_grpc.NodeServiceServicer,
+):
     """Answers whom `node.rpc.access` lets through."""

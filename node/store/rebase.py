@@ -12,13 +12,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, literal, select, update
+import orjson
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, literal, select, update
 
+from node.core.canonical import dumps_canonical
 from node.core.checkpoint import SignedCheckpoint
+from node.core.disclosure import STATEMENT_KINDS, relocate_statement
 from node.core.merkle import TILE_WIDTH, Tree
 from node.core.mirror import AcceptedOpening
 from node.errors import StoreError
 from node.store.database import Database
+from node.store.effects import admit_openings, apply_effects
 from node.store.logs import LogState, LogStore, NewEntry, load_state, move_head, save_state
 from node.store.rows import OPENING_COLUMNS, accepted_tuple, opening_tuple
 from node.store.tables import (
@@ -53,10 +57,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Unpublished:
-    """An entry of the own log that no checkpoint covers, with its opening; `key` is kind and key of the record."""
+    """An entry of the own log that no checkpoint covers, with its opening; `key` is kind and key of the record.
+
+    The commitment is None where the record had to be changed, because it speaks of an entry that has moved.
+    """
 
     index: int
-    commitment: bytes
+    commitment: bytes | None
     key: Key
     salt: bytes
     raw: bytes
@@ -64,11 +71,15 @@ class Unpublished:
 
 
 class Said(NamedTuple):
-    """What a log says of one key already. `published` is false of what was itself unpublished a moment ago."""
+    """What a log says of one key already. `published` is false of what was itself unpublished a moment ago.
+
+    Of a revision that was erased, `raw` is the record that says so.
+    """
 
     revision: int
     raw: bytes
     published: bool
+    erased: bool = False
 
 
 Settle = Callable[[Sequence[Unpublished], Mapping[Key, Sequence[Said]]], Sequence[NewEntry | None]]
@@ -163,7 +174,10 @@ class RebaseStore:
             current, place = _require_same(connection, log), load_state(connection, _LOG.c.id == staging.id)
             if place.staged != staging.staged or (place.staged.size, place.staged.root()) != (signed.size, signed.root):
                 raise StoreError(f"{log.origin}: what is staged does not have the root signed for {signed.size}")
-            aside = _set_aside(connection, current, place.head_size)
+            aside, unswept = (
+                _set_aside(connection, current, place.head_size),
+                _forget_erasures(connection, log.id, place.head_size),
+            )
             for table in (_CHECKPOINT, _COSIGNATURE):
                 connection.execute(delete(table).where(table.c.log_id == log.id, table.c.size > contained))
             # A reader may have seen numbers that this home has forgotten: the new ones are greater than all of them.
@@ -174,7 +188,8 @@ class RebaseStore:
             self._match(connection, moved, aside, place.head_size)
             self._follow(connection, moved, aside, settle)
             _discard(connection, place.origin)
-            return save_state(connection, moved.state)
+            save_state(connection, moved.state)
+            return _take_effect(connection, moved.state, place.head_size, unswept)
 
     def save_openings(self, log: LogState, accepted: Iterable[AcceptedOpening], *, settle: Settle) -> LogState:
         """Write openings of published entries of the own log that had none, as verified against the commitments.
@@ -193,12 +208,15 @@ class RebaseStore:
             found = [item for index, item in wanted.items() if index in missing]
             keys = {(item.record.kind, item.record.key) for item in found if item.record is not None}
             if not _has_keys(connection, current, signed_size, keys):
-                return save_state(connection, self._insert(connection, current, found))
-            aside = _set_aside(connection, current, signed_size)
+                state = save_state(connection, self._insert(connection, current, found))
+                return _take_late_effect(connection, state, found)
+            aside, unswept = _set_aside(connection, current, signed_size), _forget_erasures(connection, log.id, signed_size)
             state = replace(current, head_size=signed_size, head_frontier=frontier, staged=frontier)
             moved = _Moved(self._insert(connection, state, found), signed_size, {})
             self._follow(connection, moved, aside, settle)
-            return save_state(connection, moved.state)
+            save_state(connection, moved.state)
+            state = _take_effect(connection, moved.state, signed_size, unswept)
+            return _take_late_effect(connection, state, found)
 
     def count_unopened(self, log: LogState) -> int:
         """How many published entries of the own log have no opening, though they were not erased."""
@@ -258,17 +276,18 @@ class RebaseStore:
     def _follow(self, connection: Connection, moved: _Moved, aside: LogState, settle: Settle) -> None:
         """Append what was set aside, batch by batch, then forget the place and correct who refers to the entries."""
         while batch := _read_batch(connection, aside):
-            settled = settle(batch, _said(connection, moved, {item.key for item in batch}))
-            entries: list[NewEntry] = []
-            for item, entry in zip(batch, settled, strict=True):
-                if entry is not None:
-                    moved.places[item.index] = moved.state.head_size + len(entries)
-                    entries.append(entry)
+            for run in _split(batch):
+                relocated = [item for item in (_relocate(connection, moved, item, aside) for item in run) if item]
+                settled = settle(relocated, _said(connection, moved, {item.key for item in relocated}))
+                entries: list[NewEntry] = []
+                for item, entry in zip(relocated, settled, strict=True):
+                    if entry is not None:
+                        moved.places[item.index] = moved.state.head_size + len(entries)
+                        entries.append(entry)
+                self._append(connection, moved, entries)
             _forget(connection, [position_of(aside.id, item.index) for item in batch])
-            self._append(connection, moved, entries)
         _discard(connection, aside.origin)
         _correct_pushes(connection, moved, aside.head_size)
-        _correct_erasures(connection, moved, aside.head_size)
 
     def _append(self, connection: Connection, moved: _Moved, entries: Sequence[NewEntry]) -> None:
         state = moved.state
@@ -286,11 +305,11 @@ class RebaseStore:
 
     def _insert(self, connection: Connection, state: LogState, found: Sequence[AcceptedOpening]) -> LogState:
         rows = [accepted_tuple(state.id, state.last_sequence + 1 + i, item) for i, item in enumerate(found)]
-        for row in rows:
+        for row in admit_openings(connection, state.id, rows):
             if not self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, [row], prefix="OR IGNORE"):
                 again = (*row[:3], STATUS_QUARANTINED, *row[4:8], _REPEATED, *row[9:])
                 self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, [again])
-        return replace(state, last_sequence=state.last_sequence + len(rows))
+        return replace(state, last_sequence=state.last_sequence + len(found))
 
 
 Reader = Callable[[int, int], Sequence[bytes]]
@@ -374,7 +393,7 @@ def _forget(connection: Connection, positions: Sequence[int]) -> None:
 
 
 def _read_batch(connection: Connection, aside: LogState) -> list[Unpublished]:
-    # An entry that nobody can open was never published, and says nothing: it is not carried over.
+    # What was erased before anybody saw it is not carried over.
     statement = (
         select(_ENTRY, _OPENING.c.kind, _OPENING.c.key, _OPENING.c.salt, _OPENING.c.record, _OPENING.c.status)
         .join_from(_ENTRY, _OPENING, _OPENING.c.position == _ENTRY.c.position)
@@ -407,6 +426,15 @@ def _said(connection: Connection, moved: _Moved, keys: Collection[Key]) -> dict[
         )
         for name, revision, raw, position in connection.execute(statement):
             found[kind, name].append(Said(revision, raw, index_of(position) < moved.published))
+        gone = (
+            select(_ERASURE.c.key, _ERASURE.c.revision, _OPENING.c.record)
+            .join_from(_ERASURE, _OPENING, _OPENING.c.position == _statement_position(moved.state.id))
+            .where(_ERASURE.c.log_id == moved.state.id, _ERASURE.c.kind == kind, _ERASURE.c.key.in_(names))
+        )
+        for name, revision, raw in connection.execute(gone):
+            found[kind, name].append(Said(revision, raw, published=True, erased=True))
+    for versions in found.values():
+        versions.sort(key=lambda said: said.revision)
     return found
 
 
@@ -460,11 +488,62 @@ def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = i
 
 
-def _correct_erasures(connection: Connection, moved: _Moved, base: int) -> None:
-    """An erasure names the entry that states it: let that follow, too."""
-    statement = select(_ERASURE.c.position, _ERASURE.c.statement_index).where(
-        _ERASURE.c.log_id == moved.state.id, _ERASURE.c.statement_index >= base
-    )
-    for position, index in connection.execute(statement).all():
-        values = {"statement_index": moved.places.get(index, index)}
-        connection.execute(update(_ERASURE).where(_ERASURE.c.position == position).values(values))
+def _forget_erasures(connection: Connection, log_id: int, base: int) -> list[int]:
+    """Forget what entries from `base` on say of erasures: they say it again where they stand then. Returns what to sweep."""
+    here = (_ERASURE.c.log_id == log_id) & (_ERASURE.c.statement_index >= base)
+    unswept = select(_ERASURE.c.position).where(here, ~_ERASURE.c.swept)
+    positions = list(connection.execute(unswept).scalars())
+    connection.execute(delete(_ERASURE).where(here))
+    return positions
+
+
+def _take_effect(connection: Connection, state: LogState, base: int, unswept: Sequence[int]) -> LogState:
+    """Let the grants and erasures from `base` on take effect on what is held now."""
+    apply_effects(connection, state.id, base, state.head_size)
+    connection.execute(update(_ERASURE).where(_ERASURE.c.position.in_(unswept)).values(swept=False))
+    return load_state(connection, _LOG.c.id == state.id)
+
+
+def _take_late_effect(connection: Connection, state: LogState, found: Sequence[AcceptedOpening]) -> LogState:
+    """Let grants and erasures take effect whose openings came late."""
+    for opening, record, _ in found:
+        if record is not None and record.kind in STATEMENT_KINDS:
+            apply_effects(connection, state.id, opening.index, opening.index + 1)
+    return load_state(connection, _LOG.c.id == state.id)
+
+
+def _statement_position(log_id: int) -> ColumnElement[int]:
+    return literal(log_id << INDEX_BITS) + _ERASURE.c.statement_index
+
+
+def _split(batch: Sequence[Unpublished]) -> Iterator[Sequence[Unpublished]]:
+    """Runs of ordinary records, and each statement alone: it may speak of the entry just before it."""
+    start = 0
+    for i, item in enumerate(batch):
+        if item.key[0] in STATEMENT_KINDS:
+            if start < i:
+                yield batch[start:i]
+            yield batch[i : i + 1]
+            start = i + 1
+    if start < len(batch):
+        yield batch[start:]
+
+
+def _relocate(connection: Connection, moved: _Moved, item: Unpublished, aside: LogState) -> Unpublished | None:
+    """A grant or erasure speaks of an entry by its index: let it speak of where that stands now. None where it is gone."""
+    if item.key[0] not in STATEMENT_KINDS:
+        return item
+    content = orjson.loads(item.raw)
+    if content["body"]["index"] < aside.head_size:
+        return item
+    content = relocate_statement(content, moved.places)
+    if content is None:
+        return None
+    target = position_of(moved.state.id, content["body"]["index"])
+    columns = (_OPENING.c.kind, _OPENING.c.key, _OPENING.c.revision)
+    named = connection.execute(select(*columns).where(_OPENING.c.position == target)).one_or_none()
+    if named is None:
+        return None
+    content["body"]["id"] = f"{content['author']}/{named.kind}/{named.key}@{named.revision}"
+    raw = dumps_canonical(content)
+    return replace(item, commitment=None, key=(item.key[0], content["key"]), raw=raw)

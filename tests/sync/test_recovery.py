@@ -432,7 +432,7 @@ class TestCrashes:
             "node.store.rebase._set_aside",
             "node.store.rebase._move_in",
             "node.store.rebase._read_batch",
-            "node.store.rebase._correct_erasures",
+            "node.store.rebase._take_effect",
             "node.store.rebase.save_state",
         ],
     )
