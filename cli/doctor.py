@@ -164,7 +164,7 @@ def _check_state(facts: Facts) -> Iterator[Finding]:
         hint = "wait for a peer (labmesh peers); only if no peer will come and this home is no backup: labmesh confirm"
         yield Finding("state", "warning", "too few peers have said what they hold of this node's log", hint)
     elif state == "recovering":
-        message = "peers hold entries of this node's log that this home lacks; the node takes them back"
+        message = "the node is recovering: peers hold entries of its log that this home lacks, and it takes them back"
         yield Finding("state", "warning", message, "let it run with its peers connected: labmesh peers")
     else:
         level: Level = "error" if state == "degraded" else "warning"

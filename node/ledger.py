@@ -26,8 +26,8 @@ from node.push import Candidate, PushCall, PushOptions, PushOutcome
 from node.recovery import settle
 from node.store import Store
 from node.store.erasures import ErasedRecord
+from node.store.following import Key, Said, Unpublished
 from node.store.logs import LogState, NewEntry
-from node.store.rebase import Key, Said, Unpublished
 
 
 class Ledger:

@@ -18,8 +18,8 @@ from node.core.kinds import Kinds
 from node.core.mirror import AcceptedOpening
 from node.core.record import EVERYONE, RECORD_SIZE_MAX, Record, parse_record, seal_record, statement_of
 from node.errors import InvalidRecordError, ProofError
+from node.store.following import Key, Said, Unpublished
 from node.store.logs import NewEntry
-from node.store.rebase import Key, Said, Unpublished
 
 Commit = Callable[[bytes, bytes], bytes]
 
