@@ -184,6 +184,9 @@ def _check_state(facts: Facts) -> Iterator[Finding]:
     elif state == "unconfirmed":
         hint = "wait for a peer (labmesh peers); only if no peer will come and this home is no backup: labmesh confirm"
         yield Finding("state", "warning", "too few peers have said what they hold of this node's log", hint)
+    elif state == "recovering":
+        message = "the node is recovering: peers hold entries of its log that this home lacks, and it takes them back"
+        yield Finding("state", "warning", message, "let it run with its peers connected: labmesh peers")
     else:
         level: Level = "error" if state == "degraded" else "warning"
         yield Finding("state", level, f"the node is {state}", "see the alarms: labmesh status")

@@ -23,8 +23,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from node.config import CONFIG_NAME
 from node.core.canonical import dumps_canonical
@@ -45,7 +45,7 @@ _KEY_MEMBER = re.compile(r"keys/[a-z0-9][a-z0-9.-]{0,60}\.pem")
 _PLAIN = serialization.NoEncryption()
 
 AskPassphrase = Callable[[], bytes]
-PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +252,10 @@ def _extract(archive: ZipFile, manifest: Manifest, draft: Path) -> None:
 
 def _keys_for_backup(home: Home, passphrase: bytes | None) -> tuple[str, dict[str, bytes]]:
     found = _read_keys(home.path / "keys")
-    if any(b"ENCRYPTED" in raw for raw in found.values()):
-        return KEYS_AS_AT_HOME, found
+    protected = {name: raw for name, raw in found.items() if b"ENCRYPTED" in raw}
+    if protected:
+        # A key that is open at home (of the remote port, which can be made again) does not leave it.
+        return KEYS_AS_AT_HOME, protected
     if not passphrase:
         raise HomeError("the private keys leave the home only under a passphrase")
     return KEYS_WRAPPED, {
@@ -298,10 +300,11 @@ def _require_keys_of(card: Card, keys: dict[str, PrivateKey]) -> None:
 
 
 def _public(key: object) -> bytes:
+    if isinstance(key, Ed25519PublicKey):
+        return key.public_bytes_raw()
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    raw: bytes = key.public_bytes_raw()  # type: ignore[attr-defined]  # Ed25519, the only other kind that `_parse_key` takes
-    return raw
+    return b""  # none that a card names
 
 
 def _read_keys(folder: Path) -> dict[str, bytes]:
@@ -324,7 +327,7 @@ def _parse_key(name: str, raw: bytes, passphrase: bytes | None) -> PrivateKey:
         if protected:
             raise HomeError(f"the passphrase does not open {name}", hint="type it again") from error
         raise HomeError(f"{name} is not a private key in PEM", hint="use another backup") from error
-    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise HomeError(f"{name} is not a key of a Labmesh node", hint="use another backup")
     return key
 

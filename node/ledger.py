@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import orjson
 
@@ -26,8 +26,8 @@ from node.push import Candidate, PushCall, PushOptions, PushOutcome
 from node.recovery import settle
 from node.store import Store
 from node.store.erasures import ErasedRecord
+from node.store.following import Key, Said, Unpublished
 from node.store.logs import LogState, NewEntry
-from node.store.rebase import Key, Said, Unpublished
 
 
 class Ledger:
@@ -193,11 +193,12 @@ class Ledger:
             if staging.head_size < contained:
                 contained = rebase.largest_contained(log, staging)
                 self._require_unseen_beyond(log, contained, signed)
-            self._save(
-                lambda: rebase.take_back(
-                    log, staging, signed, contained=contained, settle=self._settle, now_ms=self._now_ms()
+            with self._store.search.remade() if log.head_size > staging.head_size else nullcontext():
+                self._save(
+                    lambda: rebase.take_back(
+                        log, staging, signed, contained=contained, settle=self._settle, now_ms=self._now_ms()
+                    )
                 )
-            )
         self._notify()
 
     def save_openings(self, openings: Iterable[AcceptedOpening]) -> None:
@@ -208,7 +209,8 @@ class Ledger:
         """
         with self._lock:
             log = self._log
-            self._save(lambda: self._store.rebase.save_openings(log, openings, settle=self._settle))
+            with self._store.search.remade() if log.head_size > log.signed_size else nullcontext():
+                self._save(lambda: self._store.rebase.save_openings(log, openings, settle=self._settle))
         self._notify()
 
     def _settle(self, unpublished: Sequence[Unpublished], said: Mapping[Key, Sequence[Said]]) -> Sequence[NewEntry | None]:

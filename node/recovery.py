@@ -2,7 +2,8 @@
 
 A home that was rolled back went on taking pushes without knowing what it had published before. Each of those records is
 still said exactly once in the end: as it is where its revision is free, as the next revision where the log says something
-else of its key, and not again where the log says the same already.
+else of its key, and not again where the log says the same already. A next revision that names no readers of its own keeps
+those of the revision before it, as every push does.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from node.core.canonical import Json
 from node.core.entry import SALT_SIZE, Opening
 from node.core.kinds import Kinds
 from node.core.mirror import AcceptedOpening
-from node.core.record import RECORD_SIZE_MAX, Record, parse_record, seal_record, statement_of
+from node.core.record import EVERYONE, RECORD_SIZE_MAX, Record, parse_record, seal_record, statement_of
 from node.errors import InvalidRecordError, ProofError
+from node.store.following import Key, Said, Unpublished
 from node.store.logs import NewEntry
-from node.store.rebase import Key, Said, Unpublished
 
 Commit = Callable[[bytes, bytes], bytes]
 
@@ -44,8 +45,8 @@ def settle(
     known = {key: list(versions) for key, versions in said.items()}
     entries: list[NewEntry | None] = []
     for item in unpublished:
-        content = orjson.loads(item.raw)
         versions = known.setdefault(item.key, [])
+        content = _with_readers(orjson.loads(item.raw), versions)
         if _is_said(content, versions):
             entries.append(None)
             continue
@@ -72,19 +73,28 @@ def accept_own_opening(opening: Opening, commitment: bytes, *, author: str, comm
 
 def _is_said(content: Json, versions: Sequence[Said]) -> bool:
     """Whether the newest revision says the same, or a published one is this very push under another number."""
-    if not versions:
-        return False
     statement = statement_of(content)
-    if statement_of(orjson.loads(versions[-1].raw)) == statement:
+    if versions and not versions[-1].erased and statement_of(orjson.loads(versions[-1].raw)) == statement:
         return True
-    published = (orjson.loads(said.raw) for said in versions if said.published)
+    published = (orjson.loads(said.raw) for said in versions if said.published and not said.erased)
     return any(other["published"] == content["published"] and statement_of(other) == statement for other in published)
+
+
+def _with_readers(content: dict[str, Json], versions: Sequence[Said]) -> dict[str, Json]:
+    """The content for no more readers than the revision had that it was pushed without knowledge of.
+
+    A push without an audience means everyone only where there is no older revision; what was sent cannot be taken back.
+    """
+    newest = versions[-1] if versions else None
+    if newest is not None and content["revision"] <= newest.revision and content["audience"] == list(EVERYONE):
+        content["audience"] = orjson.loads(newest.raw)["audience"]
+    return content
 
 
 def _follow(
     item: Unpublished, content: dict[str, Json], newest: int, commit: Commit, draw_salt: Callable[[], bytes]
 ) -> NewEntry:
-    if content["revision"] > newest:
+    if content["revision"] > newest and item.commitment is not None:
         return NewEntry(item.commitment, item.salt, Record(item.raw, content, item.understood))
     record = seal_record(content, revision=newest + 1)._replace(understood=item.understood)
     salt = draw_salt()

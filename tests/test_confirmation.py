@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from node.confirmation import ClockWatch, Confirmation
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.note import SignatureLine
 from node.errors import MalformedError, SignatureError
@@ -207,3 +208,91 @@ class TestGrowth:
         for other in others:
             other.store.close()
         made.close()
+
+
+class TestTelling:
+    def test_other_entries_where_nothing_was_signed_are_no_conflict(self, jinan: SimulatedMember) -> None:
+        """What lies there was pushed after the start, and gives way."""
+        jinan.push(*drafts(4, "C"))
+        other = sign_checkpoint(Checkpoint(JINAN.origin, 5, bytes(32)), JINAN.log)
+        jinan.confirmation.accept_told("qingdao", bytes(other))
+        assert (jinan.confirmation.longer, jinan.confirmation.conflict) == (("qingdao", 5), None)
+        for peer in ("yantai", "weifang", "zibo"):
+            jinan.confirmation.accept_told(peer, b"")
+        assert state(jinan) == (False, 0)
+        assert not jinan.ledger.sign_head()
+
+    def test_a_peer_that_holds_more_does_not_count_until_that_is_here(self, jinan: SimulatedMember) -> None:
+        longer = sign_checkpoint(Checkpoint(JINAN.origin, 5, bytes(32)), JINAN.log)
+        jinan.confirmation.accept_told("qingdao", bytes(longer))
+        jinan.confirmation.accept_told("yantai", b"")
+        jinan.confirmation.accept_told("weifang", b"")
+        assert state(jinan) == (False, 0)
+        # It was restored itself, and now holds what we have.
+        jinan.confirmation.accept_told("qingdao", note(jinan, 3))
+        assert (jinan.confirmation.longer, state(jinan)) == (None, (True, 3))
+
+    def test_reconsidering_forgets_who_is_behind_now(self, jinan: SimulatedMember) -> None:
+        jinan.push(*drafts(1, "C"))
+        root = jinan.ledger.checkpoint.root
+        same = sign_checkpoint(Checkpoint(JINAN.origin, 4, root), JINAN.log)
+        jinan.confirmation._ahead["qingdao"] = same
+        assert not jinan.confirmation.confirmed
+        jinan.confirmation.reconsider()
+        assert jinan.confirmation.longer is None
+
+
+class TestClock:
+    @pytest.fixture
+    def counted(self) -> list[float]:
+        return [0.0]
+
+    @pytest.fixture
+    def watched(self, jinan: SimulatedMember, counted: list[float]) -> Confirmation:
+        """A confirmed node on a machine that may be frozen."""
+        confirmation = Confirmation(
+            jinan.store,
+            member="jinan",
+            log=lambda: jinan.ledger.log,
+            alliance=lambda: jinan.membership.alliance,
+            watch=ClockWatch(jinan.clock, lambda: counted[0]),
+            on_doubt=lambda: counted.append(-1.0),
+        )
+        for peer in ("qingdao", "yantai", "weifang"):
+            confirmation.accept_told(peer, note(jinan, 3))
+        assert confirmation.confirmed
+        return confirmation
+
+    def test_clocks_that_go_together_change_nothing(
+        self, jinan: SimulatedMember, watched: Confirmation, counted: list[float]
+    ) -> None:
+        jinan.clock.turn(86_400)
+        counted[0] += 86_400 - 29
+        assert watched.confirmed and counted[1:] == []
+
+    @pytest.mark.parametrize("seconds", [31.0, -31.0, 1e6])
+    def test_a_time_of_day_that_jumped_asks_the_peers_again(
+        self, jinan: SimulatedMember, watched: Confirmation, counted: list[float], seconds: float
+    ) -> None:
+        jinan.clock.turn(seconds)
+        assert (watched.confirmed, watched.ceiling) == (False, 0)
+        assert counted[1:] == [-1.0]
+        for peer in ("qingdao", "yantai", "weifang"):
+            watched.accept_told(peer, note(jinan, 3))
+        assert (watched.confirmed, watched.ceiling, counted[1:]) == (True, 3, [-1.0])
+
+    def test_a_person_is_asked_again_too(self, jinan: SimulatedMember, watched: Confirmation, counted: list[float]) -> None:
+        watched.override()
+        watched.keep()
+        jinan.clock.turn(60)
+        assert not watched.confirmed
+
+    def test_nothing_is_signed_by_a_machine_that_was_frozen(self, jinan: SimulatedMember, counted: list[float]) -> None:
+        jinan.confirmation._watch = ClockWatch(jinan.clock, lambda: counted[0])
+        for peer in ("qingdao", "yantai", "weifang"):
+            jinan.confirmation.accept_told(peer, note(jinan, 3))
+        jinan.push(*drafts(1, "C"))
+        assert jinan.ledger.log.signed_size == 4
+        jinan.clock.turn(3600)
+        assert not jinan.push(*drafts(1, "D")).signed
+        assert jinan.ledger.log.signed_size == 4

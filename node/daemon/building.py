@@ -152,6 +152,7 @@ class Daemon:
         self.sweeping = Sweeping(store.sweeper, on_swept=self.peers.nudge, on_alarm=self.alarms.raise_sentence)
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self._on_loop(self._notice_membership))
+        self._sign_head()
 
     async def start_servers(self, home: Home) -> Servers:
         """Serve peers and the socket."""
@@ -302,6 +303,13 @@ class Daemon:
     def _nudge_peers(self) -> None:
         self.peers.nudge()
 
+    def _sign_head(self) -> None:
+        """Sign what waits, where nobody has to be asked any more."""
+        try:
+            self.ledger.sign_head()
+        except StoreError as error:
+            logger.error("event=sign_failed error=%r", error.message)
+
     def _notice_own_head(self) -> None:
         self.heads.announce()
         self.work.set()
@@ -318,6 +326,7 @@ class Daemon:
         logger.info("event=membership_changed version=%d", self.membership.joined.roster.version)
         self.peers.notice_change()
         self.heads.announce()
+        self.loop.run_in_executor(None, self._sign_head)
         self._judging = self.loop.create_task(self._judge_histories(), name="judge-histories")
 
     async def _judge_histories(self) -> None:

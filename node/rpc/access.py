@@ -49,6 +49,7 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     "AmendRoster": _ADMIN,
     "SignRoster": _ADMIN,
     "ConfirmLog": _ADMIN,
+    "ListLost": _ADMIN,
     "GrantRecord": _ADMIN,
     "EraseRecord": _ADMIN,
     "ListClients": _ADMIN,

@@ -42,6 +42,7 @@ def outcome_to_wire(outcome: PushOutcome) -> node_pb2.PushResponse:
     checkpoint = outcome.checkpoint
     return node_pb2.PushResponse(
         accepted=outcome.accepted,
+        unsigned=not outcome.signed,
         unchanged=outcome.unchanged,
         rejected=outcome.rejected,
         checkpoint=node_pb2.PushedCheckpoint(origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root),

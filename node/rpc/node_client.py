@@ -162,6 +162,10 @@ class NodeClient:
         """Publish although too few peers have answered; returns the size that is published now."""
         return self._call(self._stub.ConfirmLog, node_pb2.ConfirmLogRequest(), CHANGE_DEADLINE_S).size
 
+    def list_lost(self, *, page_size: int = 0, page_token: str = "") -> node_pb2.ListLostResponse:
+        """One page of the own entries that nobody can open again."""
+        return self._call(self._stub.ListLost, node_pb2.ListLostRequest(page_size=page_size, page_token=page_token))
+
     def grant_record(self, record_id: str, members: Iterable[str]) -> node_pb2.GrantRecordResponse:
         """Open one record of this member to further members."""
         request = node_pb2.GrantRecordRequest(id=record_id, members=members)

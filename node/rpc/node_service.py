@@ -8,10 +8,18 @@ from node.rpc.calls.clients import ClientCalls
 from node.rpc.calls.disclosure import DisclosureCalls
 from node.rpc.calls.keys import KeyCalls
 from node.rpc.calls.records import RecordCalls
+from node.rpc.calls.recovery import RecoveryCalls
 from node.rpc.calls.state import StateCalls
 
 
 class NodeServicer(
-    RecordCalls, AllianceCalls, DisclosureCalls, StateCalls, ClientCalls, KeyCalls, node_pb2_grpc.NodeServiceServicer
+    RecordCalls,
+    AllianceCalls,
+    DisclosureCalls,
+    StateCalls,
+    ClientCalls,
+    KeyCalls,
+    RecoveryCalls,
+    node_pb2_grpc.NodeServiceServicer,
 ):
     """Answers whom `node.rpc.access` lets through."""

@@ -15,6 +15,7 @@ from node.store.membership import MembershipStore
 from node.store.rebase import RebaseStore
 from node.store.records import RecordStore
 from node.store.search import SearchIndex, prepare_search_file
+from node.store.snapshot import require_readable
 from node.store.sweep import Sweeper
 
 DATABASE_NAME = "labmesh.sqlite"
@@ -57,9 +58,11 @@ def open_store(home: Path) -> Store:
     """Open the store in a home.
 
     Raises:
-        HomeError: it is missing, or of another version.
+        HomeError: it is missing, damaged, or of another version.
     """
     path, search_path = home / DATABASE_NAME, home / SEARCH_NAME
+    if path.is_file():
+        require_readable(path)
     require_revision(path)
     prepare_search_file(search_path, path)
     database = Database(path, attach={"search": search_path})

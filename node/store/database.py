@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from node.errors import HomeError, StoreError
 
 SCHEMA_REVISION = "0002"
+RESTORE_HINT = "keep this home as it is, and restore a backup into a new one: labmesh --home DIR restore FILE"
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -167,6 +168,8 @@ def read_revision(path: Path) -> str | None:
     Raises:
         HomeError: the file is not a SQLite database.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        raise HomeError(f"{path} is empty", hint=RESTORE_HINT)
     try:
         with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, timeout=10)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='alembic_version'").fetchone():
@@ -174,7 +177,7 @@ def read_revision(path: Path) -> str | None:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             return str(row[0]) if row else None
     except sqlite3.DatabaseError as error:
-        raise HomeError(f"{path} is not a readable database: {error}", hint="restore it from a backup") from error
+        raise HomeError(f"{path} is not a readable database: {error}", hint=RESTORE_HINT) from error
 
 
 def connect_alone(path: Path) -> sqlite3.Connection:

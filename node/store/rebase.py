@@ -8,22 +8,37 @@ in either can be seen, and neither outlives the recovery: after a crash they are
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from sqlalchemy import Connection, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, delete, func, insert, literal, select
 
 from node.core.checkpoint import SignedCheckpoint
 from node.core.merkle import TILE_WIDTH, Tree
 from node.core.mirror import AcceptedOpening
 from node.errors import StoreError
 from node.store.database import Database
+from node.store.effects import admit_openings
+from node.store.following import (
+    Key,
+    Moved,
+    Said,
+    Unpublished,
+    correct_pushes,
+    forget_erasures,
+    has_keys,
+    read_batch,
+    read_missing,
+    read_said,
+    relocate,
+    split_statements,
+    take_effect,
+    take_late_effect,
+)
 from node.store.logs import LogState, LogStore, NewEntry, load_state, move_head, save_state
+from node.store.places import REPEATED, discard_place, forget_entries, move_in, open_place, reopen_entry, set_aside
 from node.store.rows import OPENING_COLUMNS, accepted_tuple, opening_tuple
 from node.store.tables import (
-    INDEX_BITS,
-    STATUS_NOT_UNDERSTOOD,
     STATUS_QUARANTINED,
     CheckpointRow,
     CosignatureRow,
@@ -39,49 +54,15 @@ from node.store.tables import (
     table_of,
 )
 
-BATCH = 500
 SEQUENCES_A_MS = 1000
-_REPEATED = "another record of this log has the same kind, key and revision"
 
 _LOG, _ENTRY, _TILE, _OPENING = table_of(LogRow), table_of(EntryRow), table_of(TileRow), table_of(OpeningRow)
 _CHECKPOINT, _COSIGNATURE, _CURSOR = table_of(CheckpointRow), table_of(CosignatureRow), table_of(CursorRow)
 _ERASURE, _PUSH = table_of(ErasureRow), table_of(PushRow)
-_ELSEWHERE = _OPENING.alias("elsewhere")
-
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Unpublished:
-    """An entry of the own log that no checkpoint covers, with its opening; `key` is kind and key of the record."""
-
-    index: int
-    commitment: bytes
-    key: Key
-    salt: bytes
-    raw: bytes
-    understood: bool
-
-
-class Said(NamedTuple):
-    """What a log says of one key already. `published` is false of what was itself unpublished a moment ago."""
-
-    revision: int
-    raw: bytes
-    published: bool
 
 
 Settle = Callable[[Sequence[Unpublished], Mapping[Key, Sequence[Said]]], Sequence[NewEntry | None]]
 """Makes entries that follow what is said, in the same order; None for one that needs no entry any more."""
-
-
-@dataclass(slots=True)
-class _Moved:
-    """The transaction's view: the own log, how far it is published, and where each unpublished entry has gone."""
-
-    state: LogState
-    published: int
-    places: dict[int, int]
 
 
 class RebaseStore:
@@ -112,8 +93,8 @@ class RebaseStore:
         size = base.size if base else 0
         frontier = self._logs.tree(log.id).frontier(size)
         with self._database.write() as connection:
-            _discard(connection, _staging(log))
-            place = _open_place(connection, _staging(log))
+            discard_place(connection, _staging(log))
+            place = open_place(connection, _staging(log))
             note = bytes(base) if base else b""
             state = replace(place, head_size=size, head_note=note, head_frontier=frontier, staged=frontier)
             return save_state(connection, state)
@@ -121,7 +102,7 @@ class RebaseStore:
     def discard_staging(self, log: LogState) -> None:
         """Forget what was staged."""
         with self._database.write() as connection:
-            _discard(connection, _staging(log))
+            discard_place(connection, _staging(log))
 
     def signed_sizes(self, log: LogState) -> list[int]:
         """Sizes of every checkpoint held of a log, ascending."""
@@ -163,18 +144,25 @@ class RebaseStore:
             current, place = _require_same(connection, log), load_state(connection, _LOG.c.id == staging.id)
             if place.staged != staging.staged or (place.staged.size, place.staged.root()) != (signed.size, signed.root):
                 raise StoreError(f"{log.origin}: what is staged does not have the root signed for {signed.size}")
-            aside = _set_aside(connection, current, place.head_size)
+            aside, unswept = (
+                set_aside(connection, current, place.head_size),
+                forget_erasures(connection, log.id, place.head_size),
+            )
             for table in (_CHECKPOINT, _COSIGNATURE):
                 connection.execute(delete(table).where(table.c.log_id == log.id, table.c.size > contained))
             # A reader may have seen numbers that this home has forgotten: the new ones are greater than all of them.
             before = max(current.last_sequence, now_ms * SEQUENCES_A_MS)
-            _move_in(connection, current, place, before)
+            move_in(connection, current, place, before)
             state = replace(current, staged=place.staged, last_sequence=before + place.last_sequence)
-            moved = _Moved(move_head(connection, state, signed, now_ms), signed.size, {})
+            moved = Moved(move_head(connection, state, signed, now_ms), signed.size, {})
             self._match(connection, moved, aside, place.head_size)
+            # What was published takes effect first: an erased revision counts, too.
+            save_state(connection, moved.state)
+            moved.state = take_effect(connection, moved.state, place.head_size, [])
             self._follow(connection, moved, aside, settle)
-            _discard(connection, place.origin)
-            return save_state(connection, moved.state)
+            discard_place(connection, place.origin)
+            save_state(connection, moved.state)
+            return take_effect(connection, moved.state, place.head_size, unswept)
 
     def save_openings(self, log: LogState, accepted: Iterable[AcceptedOpening], *, settle: Settle) -> LogState:
         """Write openings of published entries of the own log that had none, as verified against the commitments.
@@ -189,16 +177,19 @@ class RebaseStore:
         frontier = self._logs.tree(log.id).frontier(signed_size)
         with self._database.write() as connection:
             current = _require_same(connection, log)
-            missing = {index for index, _ in _unopened(connection, log.id, wanted, signed_size)}
+            missing = {index for index, _ in read_missing(connection, log.id, wanted, signed_size)}
             found = [item for index, item in wanted.items() if index in missing]
             keys = {(item.record.kind, item.record.key) for item in found if item.record is not None}
-            if not _has_keys(connection, current, signed_size, keys):
-                return save_state(connection, self._insert(connection, current, found))
-            aside = _set_aside(connection, current, signed_size)
+            if not has_keys(connection, current, signed_size, keys):
+                state = save_state(connection, self._insert(connection, current, found))
+                return take_late_effect(connection, state, found)
+            aside, unswept = set_aside(connection, current, signed_size), forget_erasures(connection, log.id, signed_size)
             state = replace(current, head_size=signed_size, head_frontier=frontier, staged=frontier)
-            moved = _Moved(self._insert(connection, state, found), signed_size, {})
+            moved = Moved(self._insert(connection, state, found), signed_size, {})
             self._follow(connection, moved, aside, settle)
-            return save_state(connection, moved.state)
+            save_state(connection, moved.state)
+            state = take_effect(connection, moved.state, signed_size, unswept)
+            return take_late_effect(connection, state, found)
 
     def count_unopened(self, log: LogState) -> int:
         """How many published entries of the own log have no opening, though they were not erased."""
@@ -239,7 +230,7 @@ class RebaseStore:
         tiles = join(own.tiles, staged.tiles, base // TILE_WIDTH)
         return Tree(join(own.entries, staged.entries, base), tiles)
 
-    def _match(self, connection: Connection, moved: _Moved, aside: LogState, base: int) -> None:
+    def _match(self, connection: Connection, moved: Moved, aside: LogState, base: int) -> None:
         """Entries set aside that have come back keep their openings, also those that nobody else has."""
         ours, theirs = _ENTRY.alias("ours"), _ENTRY.alias("theirs")
         here = (ours.c.position >= position_of(aside.id, 0), ours.c.position < position_of(aside.id + 1, 0))
@@ -252,25 +243,26 @@ class RebaseStore:
         for was, now in connection.execute(statement).all():
             moved.places[index_of(was)] = index_of(now)
             if connection.execute(select(_OPENING.c.position).where(_OPENING.c.position == now)).scalar() is None:
-                moved.state = _reopen(connection, moved.state, was, now)
-            _forget(connection, [was])
+                moved.state = reopen_entry(connection, moved.state, was, now)
+            forget_entries(connection, [was])
 
-    def _follow(self, connection: Connection, moved: _Moved, aside: LogState, settle: Settle) -> None:
+    def _follow(self, connection: Connection, moved: Moved, aside: LogState, settle: Settle) -> None:
         """Append what was set aside, batch by batch, then forget the place and correct who refers to the entries."""
-        while batch := _read_batch(connection, aside):
-            settled = settle(batch, _said(connection, moved, {item.key for item in batch}))
-            entries: list[NewEntry] = []
-            for item, entry in zip(batch, settled, strict=True):
-                if entry is not None:
-                    moved.places[item.index] = moved.state.head_size + len(entries)
-                    entries.append(entry)
-            _forget(connection, [position_of(aside.id, item.index) for item in batch])
-            self._append(connection, moved, entries)
-        _discard(connection, aside.origin)
-        _correct_pushes(connection, moved, aside.head_size)
-        _correct_erasures(connection, moved, aside.head_size)
+        while batch := read_batch(connection, aside):
+            for run in split_statements(batch):
+                relocated = [item for item in (relocate(connection, moved, item, aside) for item in run) if item]
+                settled = settle(relocated, read_said(connection, moved, {item.key for item in relocated}))
+                entries: list[NewEntry] = []
+                for item, entry in zip(relocated, settled, strict=True):
+                    if entry is not None:
+                        moved.places[item.index] = moved.state.head_size + len(entries)
+                        entries.append(entry)
+                self._append(connection, moved, entries)
+            forget_entries(connection, [position_of(aside.id, item.index) for item in batch])
+        discard_place(connection, aside.origin)
+        correct_pushes(connection, moved, aside.head_size)
 
-    def _append(self, connection: Connection, moved: _Moved, entries: Sequence[NewEntry]) -> None:
+    def _append(self, connection: Connection, moved: Moved, entries: Sequence[NewEntry]) -> None:
         state = moved.state
         commitments = [entry.commitment for entry in entries]
         frontier, tiles = state.head_frontier.extend(commitments)
@@ -286,11 +278,11 @@ class RebaseStore:
 
     def _insert(self, connection: Connection, state: LogState, found: Sequence[AcceptedOpening]) -> LogState:
         rows = [accepted_tuple(state.id, state.last_sequence + 1 + i, item) for i, item in enumerate(found)]
-        for row in rows:
+        for row in admit_openings(connection, state.id, rows):
             if not self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, [row], prefix="OR IGNORE"):
-                again = (*row[:3], STATUS_QUARANTINED, *row[4:8], _REPEATED, *row[9:])
+                again = (*row[:3], STATUS_QUARANTINED, *row[4:8], REPEATED, *row[9:])
                 self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, [again])
-        return replace(state, last_sequence=state.last_sequence + len(rows))
+        return replace(state, last_sequence=state.last_sequence + len(found))
 
 
 Reader = Callable[[int, int], Sequence[bytes]]
@@ -305,166 +297,3 @@ def _require_same(connection: Connection, log: LogState) -> LogState:
     if (current.head_size, current.head_note) != (log.head_size, log.head_note):
         raise StoreError(f"{log.origin} changed while its head of size {log.head_size} was looked at")
     return current
-
-
-def _open_place(connection: Connection, origin: str) -> LogState:
-    connection.execute(insert(_LOG), LogRow(origin=origin, member="").model_dump(exclude={"id"}))
-    return load_state(connection, _LOG.c.origin == origin)
-
-
-def _discard(connection: Connection, origin: str) -> None:
-    """Empty a place and forget it."""
-    place = connection.execute(select(_LOG.c.id).where(_LOG.c.origin == origin)).scalar()
-    if place is None:
-        return
-    for table in (_ENTRY, _OPENING, _TILE):
-        between = (table.c.position >= position_of(place, 0)) & (table.c.position < position_of(place + 1, 0))
-        connection.execute(delete(table).where(between))
-    connection.execute(delete(_CURSOR).where(_CURSOR.c.log_id == place))
-    connection.execute(delete(_LOG).where(_LOG.c.id == place))
-
-
-def _set_aside(connection: Connection, log: LogState, base: int) -> LogState:
-    """Move everything from index `base` on out of the log; returns the place, whose `head_size` is `base`."""
-    place = replace(_open_place(connection, f"{log.origin} unpublished"), head_size=base)
-    low, high = position_of(log.id, base), position_of(log.id + 1, 0)
-    delta = place.id - log.id << INDEX_BITS
-    here = (_OPENING.c.position >= low) & (_OPENING.c.position < high)
-    connection.execute(update(_OPENING).where(here).values(position=_OPENING.c.position + delta, log_id=place.id))
-    here = (_ENTRY.c.position >= low) & (_ENTRY.c.position < high)
-    connection.execute(update(_ENTRY).where(here).values(position=_ENTRY.c.position + delta))
-    tiles = position_of(log.id, base // TILE_WIDTH)
-    connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < high))
-    return place
-
-
-def _move_in(connection: Connection, log: LogState, place: LogState, before: int) -> None:
-    """Move everything staged into the log; its openings get sequence numbers beyond `before`."""
-    low, high = position_of(place.id, 0), position_of(place.id + 1, 0)
-    delta = log.id - place.id << INDEX_BITS
-    for table in (_ENTRY, _TILE):
-        here = (table.c.position >= low) & (table.c.position < high)
-        connection.execute(update(table).where(here).values(position=table.c.position + delta))
-    here = (_OPENING.c.position >= low) & (_OPENING.c.position < high)
-    # One history never says a revision twice, unless this home did so after an earlier rollback: show the first.
-    repeated = select(literal(1)).where(
-        _ELSEWHERE.c.log_id == log.id,
-        _ELSEWHERE.c.kind == _OPENING.c.kind,
-        _ELSEWHERE.c.key == _OPENING.c.key,
-        _ELSEWHERE.c.revision == _OPENING.c.revision,
-        _ELSEWHERE.c.status < STATUS_QUARANTINED,
-    )
-    quarantine = update(_OPENING).where(here, _OPENING.c.status < STATUS_QUARANTINED, repeated.exists())
-    connection.execute(quarantine.values(status=STATUS_QUARANTINED, fault=_REPEATED))
-    moved = {"position": _OPENING.c.position + delta, "log_id": log.id, "sequence": _OPENING.c.sequence + before}
-    connection.execute(update(_OPENING).where(here).values(moved))
-
-
-def _reopen(connection: Connection, state: LogState, was: int, now: int) -> LogState:
-    """Move one opening to where its entry has come back."""
-    sequence = state.last_sequence + 1
-    values = {"position": now, "log_id": state.id, "sequence": sequence}
-    connection.execute(update(_OPENING).where(_OPENING.c.position == was).values(values))
-    return replace(state, last_sequence=sequence)
-
-
-def _forget(connection: Connection, positions: Sequence[int]) -> None:
-    for table in (_ENTRY, _OPENING):
-        connection.execute(delete(table).where(table.c.position.in_(positions)))
-
-
-def _read_batch(connection: Connection, aside: LogState) -> list[Unpublished]:
-    # An entry that nobody can open was never published, and says nothing: it is not carried over.
-    statement = (
-        select(_ENTRY, _OPENING.c.kind, _OPENING.c.key, _OPENING.c.salt, _OPENING.c.record, _OPENING.c.status)
-        .join_from(_ENTRY, _OPENING, _OPENING.c.position == _ENTRY.c.position)
-        .where(_ENTRY.c.position >= position_of(aside.id, 0), _ENTRY.c.position < position_of(aside.id + 1, 0))
-        .order_by(_ENTRY.c.position)
-        .limit(BATCH)
-    )
-    return [
-        Unpublished(
-            index_of(row.position), row.commitment, (row.kind, row.key), row.salt, row.record,
-            row.status != STATUS_NOT_UNDERSTOOD,
-        )
-        for row in connection.execute(statement)
-    ]  # fmt: skip
-
-
-def _said(connection: Connection, moved: _Moved, keys: Collection[Key]) -> dict[Key, list[Said]]:
-    """What the log says of these keys, the oldest revision first."""
-    found: dict[Key, list[Said]] = {key: [] for key in keys}
-    for kind, names in _by_kind(keys):
-        statement = (
-            select(_OPENING.c.key, _OPENING.c.revision, _OPENING.c.record, _OPENING.c.position)
-            .where(
-                _OPENING.c.log_id == moved.state.id,
-                _OPENING.c.kind == kind,
-                _OPENING.c.key.in_(names),
-                _OPENING.c.status < STATUS_QUARANTINED,
-            )
-            .order_by(_OPENING.c.revision)
-        )
-        for name, revision, raw, position in connection.execute(statement):
-            found[kind, name].append(Said(revision, raw, index_of(position) < moved.published))
-    return found
-
-
-def _by_kind(keys: Collection[Key]) -> Iterator[tuple[str, list[str]]]:
-    for kind in sorted({kind for kind, _ in keys}):
-        names = sorted(name for other, name in keys if other == kind)
-        for i in range(0, len(names), BATCH):
-            yield kind, names[i : i + BATCH]
-
-
-def _has_keys(connection: Connection, log: LogState, start: int, keys: Collection[Key]) -> bool:
-    """Whether an entry from index `start` on says something of one of these keys."""
-    here = (_OPENING.c.log_id == log.id) & (_OPENING.c.position >= position_of(log.id, start))
-    for kind, names in _by_kind(keys):
-        statement = select(_OPENING.c.position).where(here, _OPENING.c.kind == kind, _OPENING.c.key.in_(names)).limit(1)
-        if connection.execute(statement).scalar() is not None:
-            return True
-    return False
-
-
-def _unopened(connection: Connection, log_id: int, indices: Collection[int], size: int) -> Iterator[tuple[int, bytes]]:
-    positions = sorted(position_of(log_id, index) for index in indices if index < size)
-    opened = select(literal(1)).where(_OPENING.c.position == _ENTRY.c.position).exists()
-    erased = select(literal(1)).where(_ERASURE.c.position == _ENTRY.c.position).exists()
-    for i in range(0, len(positions), BATCH):
-        wanted = _ENTRY.c.position.in_(positions[i : i + BATCH])
-        statement = select(_ENTRY.c.position, _ENTRY.c.commitment).where(wanted, ~opened, ~erased)
-        for position, commitment in connection.execute(statement).all():
-            yield index_of(position), commitment
-
-
-def _correct_pushes(connection: Connection, moved: _Moved, base: int) -> None:
-    """Who pushed an entry is known by its position: let that follow the entries."""
-    here = (_PUSH.c.position >= position_of(moved.state.id, base)) & (_PUSH.c.position < position_of(moved.state.id + 1, 0))
-    pushes = connection.execute(select(_PUSH).where(here)).all()
-    connection.execute(delete(_PUSH).where(here))
-    for push in pushes:
-        first = index_of(push.position)
-        places = sorted(moved.places[i] for i in range(first, first + push.entries) if i in moved.places)
-        for start, entries in _runs(places):
-            row = {**push._mapping, "position": position_of(moved.state.id, start), "entries": entries}
-            connection.execute(insert(_PUSH), row)
-
-
-def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First and length of each run of consecutive numbers."""
-    start = 0
-    for i in range(1, len(places) + 1):
-        if i == len(places) or places[i] != places[i - 1] + 1:
-            yield places[start], i - start
-            start = i
-
-
-def _correct_erasures(connection: Connection, moved: _Moved, base: int) -> None:
-    """An erasure names the entry that states it: let that follow, too."""
-    statement = select(_ERASURE.c.position, _ERASURE.c.statement_index).where(
-        _ERASURE.c.log_id == moved.state.id, _ERASURE.c.statement_index >= base
-    )
-    for position, index in connection.execute(statement).all():
-        values = {"statement_index": moved.places.get(index, index)}
-        connection.execute(update(_ERASURE).where(_ERASURE.c.position == position).values(values))

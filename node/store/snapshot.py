@@ -10,9 +10,8 @@ from pathlib import Path
 
 from node.core.merkle import parse_frontier
 from node.errors import FormatError, HomeError
-from node.store.database import SCHEMA_REVISION, read_revision, store_errors
+from node.store.database import RESTORE_HINT, SCHEMA_REVISION, read_revision, store_errors
 
-RESTORE_HINT = "keep this home as it is, and restore a backup into a new one: labmesh --home DIR restore FILE"
 _SMALL_TABLES = ("node", "roster", "card", "log")
 
 

@@ -10,6 +10,7 @@ from alembic.config import Config
 
 from node.errors import HomeError
 from node.store.database import SCHEMA_REVISION, Database, read_revision
+from node.store.snapshot import require_readable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -31,10 +32,11 @@ def upgrade(path: Path, backups: Path, *, migrations: Path = MIGRATIONS, revisio
     """Back the database up into `backups` and migrate it; returns the backup, or None when nothing was to do.
 
     Raises:
-        HomeError: there is no database, or it was made by a newer version.
+        HomeError: there is no database, it is damaged, or it was made by a newer version.
     """
     if not path.is_file():
         raise HomeError(f"there is no database {path}", hint="type: labmesh init")
+    require_readable(path)
     found = read_revision(path)
     if found == revision:
         return None

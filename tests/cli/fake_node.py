@@ -71,6 +71,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def ConfirmLog(self, request, context):
         return self._unary("ConfirmLog", request, context)
 
+    def ListLost(self, request, context):
+        return self._unary("ListLost", request, context)
+
     def GrantRecord(self, request, context):
         return self._unary("GrantRecord", request, context)
 

@@ -153,7 +153,7 @@ class TestVersions:
     def test_a_file_that_is_no_database(self, home: Path) -> None:
         path = home / DATABASE_NAME
         path.write_bytes(b"this is no database" * 100)
-        with pytest.raises(HomeError, match="not a readable database") as caught:
+        with pytest.raises(HomeError, match="is damaged: file is not a database") as caught:
             open_store(home)
         assert "backup" in caught.value.hint
         assert path.read_bytes() == b"this is no database" * 100

@@ -429,10 +429,10 @@ class TestCrashes:
         [
             "node.store.rebase.RebaseStore.open_staging",
             "node.store.logs.LogStore.stage",
-            "node.store.rebase._set_aside",
-            "node.store.rebase._move_in",
-            "node.store.rebase._read_batch",
-            "node.store.rebase._correct_erasures",
+            "node.store.rebase.set_aside",
+            "node.store.rebase.move_in",
+            "node.store.rebase.read_batch",
+            "node.store.rebase.take_effect",
             "node.store.rebase.save_state",
         ],
     )
@@ -495,7 +495,7 @@ class TestCrashes:
         def refuse(*_: object) -> None:
             raise StoreError("the database refused: disk I/O error")
 
-        monkeypatch.setattr("node.store.rebase._correct_pushes", refuse)
+        monkeypatch.setattr("node.store.rebase.correct_pushes", refuse)
         with pytest.raises(StoreError):
             alliance.meet("jinan", "qingdao")
         monkeypatch.undo()

@@ -180,15 +180,20 @@ class PushResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Records appended."""
     unchanged: _builtins.int
     """Records that are already there with the same content."""
     rejected: _builtins.int
     """Records refused. Without `keep_going` one refusal means that nothing was appended."""
+    unsigned: _builtins.bool
+    """The checkpoint is not signed yet: too few peers have told what they hold of this log since the start, or some hold more
+    than this node, which takes that back first. The records are durable, and will be published.
+    """
     @_builtins.property
     def checkpoint(self) -> Global___PushedCheckpoint:
-        """The signed checkpoint that covers everything accepted."""
+        """The checkpoint that covers everything accepted."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___PushError]:
@@ -202,10 +207,11 @@ class PushResponse(_message.Message):
         rejected: _builtins.int = ...,
         checkpoint: Global___PushedCheckpoint | None = ...,
         errors: _abc.Iterable[Global___PushError] | None = ...,
+        unsigned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "checkpoint", b"checkpoint", "errors", b"errors", "rejected", b"rejected", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "checkpoint", b"checkpoint", "errors", b"errors", "rejected", b"rejected", "unchanged", b"unchanged", "unsigned", b"unsigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1762,3 +1768,91 @@ class RevokeLogKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeLogKeyResponse: _TypeAlias = RevokeLogKeyResponse  # noqa: Y015
+
+@_typing.final
+class ListLostRequest(_message.Message):
+    """Which lost entries to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0 for 50, never more than 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLostRequest: _TypeAlias = ListLostRequest  # noqa: Y015
+
+@_typing.final
+class ListLostResponse(_message.Message):
+    """Entries of the own log of which this node holds the commitment alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
+    total: _builtins.int
+    """How many there are in all."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostEntry]:
+        """One page of them, by index."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___LostEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLostResponse: _TypeAlias = ListLostResponse  # noqa: Y015
+
+@_typing.final
+class LostEntry(_message.Message):
+    """An entry that was published, and that no peer reached so far can open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the entry."""
+    commitment: _builtins.bytes
+    """Its commitment, 32 bytes."""
+    checkpoint_size: _builtins.int
+    """Size of the smallest checkpoint held here that covers it."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        commitment: _builtins.bytes = ...,
+        checkpoint_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_size", b"checkpoint_size", "commitment", b"commitment", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostEntry: _TypeAlias = LostEntry  # noqa: Y015

@@ -106,6 +106,11 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogResponse.FromString,
                 _registered_method=True)
+        self.ListLost = channel.unary_unary(
+                '/labmesh.v1.NodeService/ListLost',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.ListLostRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.ListLostResponse.FromString,
+                _registered_method=True)
         self.GrantRecord = channel.unary_unary(
                 '/labmesh.v1.NodeService/GrantRecord',
                 request_serializer=labmesh_dot_v1_dot_node__pb2.GrantRecordRequest.SerializeToString,
@@ -149,7 +154,7 @@ class NodeServiceServicer:
     """
 
     def Push(self, request_iterator, context):
-        """Append records to the node's own log. The answer is sent after everything is signed and durable.
+        """Append records to the node's own log. The answer is sent after everything is durable, and signed unless it says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,6 +246,13 @@ class NodeServiceServicer:
 
     def ConfirmLog(self, request, context):
         """Publish although too few peers have answered since the start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLost(self, request, context):
+        """Published entries of the own log that nobody has opened again after a rollback of this home.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -367,6 +379,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ConfirmLog,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogResponse.SerializeToString,
+            ),
+            'ListLost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLost,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.ListLostRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.ListLostResponse.SerializeToString,
             ),
             'GrantRecord': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantRecord,
@@ -784,6 +801,33 @@ class NodeService:
             '/labmesh.v1.NodeService/ConfirmLog',
             labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.ConfirmLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/ListLost',
+            labmesh_dot_v1_dot_node__pb2.ListLostRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.ListLostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,7 @@ class NodeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     Push: _grpc.StreamUnaryMultiCallable[_node_pb2.PushRequest, _node_pb2.PushResponse]
-    """Append records to the node's own log. The answer is sent after everything is signed and durable."""
+    """Append records to the node's own log. The answer is sent after everything is durable, and signed unless it says so."""
     ListRecords: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListRecordsRequest, _node_pb2.ListRecordsResponse]
     """Newest revisions of the records that this node can read."""
     SearchRecords: _grpc.UnaryUnaryMultiCallable[_node_pb2.SearchRecordsRequest, _node_pb2.SearchRecordsResponse]
@@ -63,6 +63,8 @@ class NodeServiceStub:
     """Add this member's signature to a roster that another council member has proposed."""
     ConfirmLog: _grpc.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]
     """Publish although too few peers have answered since the start."""
+    ListLost: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListLostRequest, _node_pb2.ListLostResponse]
+    """Published entries of the own log that nobody has opened again after a rollback of this home."""
     GrantRecord: _grpc.UnaryUnaryMultiCallable[_node_pb2.GrantRecordRequest, _node_pb2.GrantRecordResponse]
     """Open one record of this member to further members."""
     EraseRecord: _grpc.UnaryUnaryMultiCallable[_node_pb2.EraseRecordRequest, _node_pb2.EraseRecordResponse]
@@ -86,7 +88,7 @@ class NodeServiceAsyncStub(NodeServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Push: _aio.StreamUnaryMultiCallable[_node_pb2.PushRequest, _node_pb2.PushResponse]  # type: ignore[assignment]
-    """Append records to the node's own log. The answer is sent after everything is signed and durable."""
+    """Append records to the node's own log. The answer is sent after everything is durable, and signed unless it says so."""
     ListRecords: _aio.UnaryUnaryMultiCallable[_node_pb2.ListRecordsRequest, _node_pb2.ListRecordsResponse]  # type: ignore[assignment]
     """Newest revisions of the records that this node can read."""
     SearchRecords: _aio.UnaryUnaryMultiCallable[_node_pb2.SearchRecordsRequest, _node_pb2.SearchRecordsResponse]  # type: ignore[assignment]
@@ -113,6 +115,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Add this member's signature to a roster that another council member has proposed."""
     ConfirmLog: _aio.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]  # type: ignore[assignment]
     """Publish although too few peers have answered since the start."""
+    ListLost: _aio.UnaryUnaryMultiCallable[_node_pb2.ListLostRequest, _node_pb2.ListLostResponse]  # type: ignore[assignment]
+    """Published entries of the own log that nobody has opened again after a rollback of this home."""
     GrantRecord: _aio.UnaryUnaryMultiCallable[_node_pb2.GrantRecordRequest, _node_pb2.GrantRecordResponse]  # type: ignore[assignment]
     """Open one record of this member to further members."""
     EraseRecord: _aio.UnaryUnaryMultiCallable[_node_pb2.EraseRecordRequest, _node_pb2.EraseRecordResponse]  # type: ignore[assignment]
@@ -139,7 +143,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_node_pb2.PushRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.PushResponse, _abc.Awaitable[_node_pb2.PushResponse]]:
-        """Append records to the node's own log. The answer is sent after everything is signed and durable."""
+        """Append records to the node's own log. The answer is sent after everything is durable, and signed unless it says so."""
 
     @_abc_1.abstractmethod
     def ListRecords(
@@ -244,6 +248,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ConfirmLogResponse, _abc.Awaitable[_node_pb2.ConfirmLogResponse]]:
         """Publish although too few peers have answered since the start."""
+
+    @_abc_1.abstractmethod
+    def ListLost(
+        self,
+        request: _node_pb2.ListLostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListLostResponse, _abc.Awaitable[_node_pb2.ListLostResponse]]:
+        """Published entries of the own log that nobody has opened again after a rollback of this home."""
 
     @_abc_1.abstractmethod
     def GrantRecord(
