@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from node.errors import ConflictError, UnauthenticatedError
 from node.store.database import Database
@@ -118,22 +117,6 @@ def note_push(connection: Connection, position: int, entries: int, *, client: st
             )
     row = {"position": position, "entries": entries, "client": client, "pushed_ms": now_ms}
     connection.execute(insert(_PUSH), row)
-
-
-def renumber_pushes(connection: Connection, log_id: int, *, start: int, moved: Mapping[int, int]) -> None:
-    """Let the pushes of the entries from index `start` on follow their entries to other indexes.
-
-    `moved` gives the new index of each old one that is still there; the entries of one push stay together, and in order.
-    """
-    low, high = position_of(log_id, start), position_of(log_id + 1, 0)
-    there = (_PUSH.c.position >= low) & (_PUSH.c.position < high)
-    pushes = [_push(row) for row in connection.execute(select(_PUSH).where(there).order_by(_PUSH.c.position))]
-    connection.execute(delete(_PUSH).where(there))
-    for push in pushes:
-        kept = [moved[index] for index in range(push.index, push.index + push.entries) if index in moved]
-        if kept:
-            row = {"entries": len(kept), "client": push.client, "pushed_ms": push.pushed_ms}
-            connection.execute(insert(_PUSH), {"position": position_of(log_id, kept[0]), **row})
 
 
 def _client(row: Row[tuple[object, ...]]) -> StoredClient:

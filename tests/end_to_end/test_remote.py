@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +148,23 @@ def test_a_stranger_gets_nothing(gate: Gate) -> None:
         assert refusal(lambda: call_empty(channel, "GetStatus")) == STRANGER
     with grpc.insecure_channel(f"localhost:{gate.port}") as channel:
         assert refusal(lambda: call_empty(channel, "GetStatus"))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("name", "taken"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
+def test_old_tls_is_refused(gate: Gate, name: str, taken: bool) -> None:
+    context = ssl.create_default_context(cafile=str(gate.node.home.path / "remote.crt"))
+    context.set_ciphers("DEFAULT@SECLEVEL=0")  # so that this side would still speak the old one
+    context.set_alpn_protocols(["h2"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[name]
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=CALL_S) as plain:
+        if not taken:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                context.wrap_socket(plain, server_hostname="localhost")
+            return
+        with context.wrap_socket(plain, server_hostname="localhost") as secure:
+            assert (secure.version(), secure.selected_alpn_protocol()) == (name.replace("_", "."), "h2")
 
 
 def test_a_lims_pushes_and_the_node_knows_it_was_the_lims(gate: Gate, tmp_path: Path) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from node.core.record import parse_record
 from node.errors import ConflictError, UnauthenticatedError
 from node.store import Store
-from node.store.clients import StoredClient, StoredPush, note_push, renumber_pushes
+from node.store.clients import StoredClient, StoredPush
 from node.store.logs import LogState, NewEntry
-from node.store.tables import position_of
-from tests.alliance import examples
 from tests.builders import kinds, record_bytes
 from tests.store.conftest import OpenStore
-from tests.store.filling import JINAN, NOW_MS, QINGDAO, OwnLog
+from tests.store.filling import NOW_MS, OwnLog
 
 LIMS = StoredClient("lims", "push", ("capability", "result"), b"\x01" * 32, NOW_MS)
 READER = StoredClient("reader", "read", (), b"\x02" * 32, NOW_MS + 1)
@@ -114,57 +110,3 @@ class TestPushes:
             with store.database.read() as connection:
                 assert connection.exec_driver_sql("SELECT count(*) FROM entry").scalar() == 2
                 assert connection.exec_driver_sql("SELECT count(*) FROM opening").scalar() == 2
-
-    def test_pushes_follow_entries_that_move(self, store: Store) -> None:
-        """Entries 3 to 8 of three pushes; 4 is dropped, the others come behind two recovered ones."""
-        mine, other = store.logs.open_log(JINAN.origin, "jinan"), store.logs.open_log(QINGDAO.origin, "qingdao")
-        store.clients.save_new(LIMS)
-        with store.database.write() as connection:
-            for log, first, count, client in (
-                (mine, 0, 3, ""),
-                (mine, 3, 2, "lims"),
-                (mine, 5, 1, ""),
-                (mine, 6, 3, "lims"),
-            ):
-                note_push(connection, position_of(log.id, first), count, client=client, now_ms=NOW_MS + first)
-            note_push(connection, position_of(other.id, 4), 1, client="", now_ms=1)
-            renumber_pushes(connection, mine.id, start=3, moved={3: 5, 6: 6, 7: 7, 8: 8})
-        found = [store.clients.find_push(mine.id, index) for index in range(10)]
-        assert found[:3] == [StoredPush(0, 3, "", NOW_MS)] * 3
-        assert found[3:5] == [None, None]
-        assert found[5:] == [StoredPush(5, 1, "lims", NOW_MS + 3), *[StoredPush(6, 3, "lims", NOW_MS + 6)] * 3, None]
-        assert store.clients.find_push(other.id, 4) == StoredPush(4, 1, "", 1)
-
-
-@examples(25)
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.data())
-def test_whatever_is_dropped_the_others_keep_their_client(tmp_path_factory, sizes: list[int], data: st.DataObject) -> None:
-    """Any prefix stays, any entries behind it are dropped, the rest moves up in order."""
-    from tests.alliance import new_store
-
-    store = new_store(tmp_path_factory.mktemp("moved") / "home")
-    try:
-        total = sum(sizes)
-        start, shift = data.draw(st.integers(0, total)), data.draw(st.integers(0, 3))
-        owners = [number for number, size in enumerate(sizes) for _ in range(size)]
-        # A push that the cut divides keeps its first part; recovery cuts between pushes, where no such push exists.
-        while 0 < start < total and owners[start] == owners[start - 1]:
-            start -= 1
-        kept = [index for index in range(start, total) if data.draw(st.booleans())]
-        moved = {index: start + shift + rank for rank, index in enumerate(kept)}
-        log = store.logs.open_log(JINAN.origin, "jinan")
-        with store.database.write() as connection:
-            first = 0
-            for number, size in enumerate(sizes):
-                note_push(connection, position_of(log.id, first), size, client="", now_ms=number)
-                first += size
-            renumber_pushes(connection, log.id, start=start, moved=moved)
-        for index in range(start):
-            push = store.clients.find_push(log.id, index)
-            assert push is not None and push.pushed_ms == owners[index]
-        for old, new in moved.items():
-            push = store.clients.find_push(log.id, new)
-            assert push is not None and push.pushed_ms == owners[old]
-        assert store.clients.find_push(log.id, start + shift + len(kept)) is None
-    finally:
-        store.close()
