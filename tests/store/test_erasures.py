@@ -16,8 +16,8 @@ from node.core.entry import LogPage
 from node.core.mirror import Mirror
 from node.core.names import parse_record_id
 from node.errors import StoreError
+from node.lab.text import index_terms
 from node.store import SEARCH_NAME, Store, open_store
-from node.store import search as search_module
 from node.store.records import Filter
 from node.store.rows import format_audience, parse_audience, split_audience, widen_audience
 from tests.alliance import examples, list_all
@@ -378,14 +378,14 @@ class TestGone:
     def test_what_was_being_indexed_while_it_was_erased(self, author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
         words = self.fill(author, 5)
         evidence = self.evidence_of(author, "K2", words)
-        real = search_module.index_terms
+        real = index_terms
 
         def erase_meanwhile(texts: Sequence[str]) -> object:
             if author.store.erasures.find(result_id("K2")) is None:
                 author.erase("result/K2")
             return real(texts)
 
-        monkeypatch.setattr(search_module, "index_terms", erase_meanwhile)
+        monkeypatch.setattr("node.store.search.index_terms", erase_meanwhile)
         index_all(author.store)
         assert author.store.sweeper.sweep() is True
         assert traces(author.path, evidence) == []
