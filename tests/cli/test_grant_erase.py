@@ -159,7 +159,9 @@ class TestShow:
         assert "not yet at yantai" in lines
 
     def test_a_granted_record(self, node: FakeNode, node_home: Path) -> None:
-        view = node_pb2.RecordView(record=record_bytes(audience=["qingdao"]), id=ID, status=1, granted=["yantai"])
+        view = node_pb2.RecordView(
+            record=record_bytes(audience=["qingdao"]), id=ID, status=node_pb2.RECORD_STATUS_VISIBLE, granted=["yantai"]
+        )
         node.answers["GetRecord"] = node_pb2.GetRecordResponse(record=view)
         assert run("show", ID, "--json", home=node_home).document["granted"] == ["yantai"]
         lines = run("show", ID, home=node_home).out.splitlines()
