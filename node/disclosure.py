@@ -85,7 +85,7 @@ class Disclosure:
             stored = self._find(record_id)
             own = parse_record(stored.record, author=self._author, kinds=self._kinds).audience
             held = own if own == EVERYONE else tuple(sorted({*own, *stored.granted}))
-            wanted = () if held == EVERYONE else tuple(sorted(set(members) - set(held)))
+            wanted = () if held == EVERYONE else tuple(sorted(set(members) - {*held, self._author}))
             readers = held if not wanted else tuple(sorted({*held, *wanted}))
             named = f"{stored.id}@{stored.revision}"
             outcome.append(GrantOutcome(named, stored.index, wanted, readers))

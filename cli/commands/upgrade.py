@@ -12,7 +12,7 @@ from node.errors import HomeError
 def command(app: App) -> None:
     """Back up and migrate a home made by an older version.
 
-    The node must be stopped. The database as it was stays in backups/ inside the home.
+    The node must be stopped. The database as it was stays in backups/ inside the home; it keeps what is erased later.
     """
     from contextlib import ExitStack
 
@@ -32,5 +32,7 @@ def command(app: App) -> None:
         print_lines("The home is of this version already; nothing was changed.")
     else:
         print_lines(
-            "The home is migrated.", f"The database as it was is {backup}.", app.complete("Start the node: labmesh run")
+            "The home is migrated.",
+            f"The database as it was is {backup}; delete it before long: it keeps what is erased later.",
+            app.complete("Start the node: labmesh run"),
         )

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,8 @@ def _index() -> None:
 def stream_seeds() -> list[Message]:
     log = scene().jinan.ledger.log
     page = page_to_wire(scene().jinan.store.logs.read_page(log, start=HELD, stop=SIZE, reader="qingdao"))
-    late = page_to_wire(scene().jinan.store.logs.read_late_openings(log, before=HELD, after=0, reader="qingdao"))
+    found = scene().jinan.store.late.late_pages(log.id, before=HELD, after=0, upto=log.last_sequence, reader="qingdao")
+    late = page_to_wire(replace(next(found), cursor=log.last_sequence))
     announced = peer_pb2.ReadLogResponse(checkpoint=bytes(scene().checkpoint()))
     return [page, late, announced]
 
