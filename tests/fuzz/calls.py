@@ -35,7 +35,7 @@ from node.rpc.faults import DETAILS_KEY, build_status, error_of_node, error_of_p
 from node.rpc.tls import TrustedCertificates, certificate_pem
 from node.store.records import Filter
 from node.store.search import SearchIndex
-from tests.attacks.calling import caller, node_servicer, peer_servicer
+from tests.attacks.calling import admit, caller, node_servicer, peer_servicer
 from tests.attacks.scene import HELD, JINAN, PROVED, SIZE, YANTAI
 from tests.fuzz.formats import card_seeds, draft_seeds, note_seeds, roster_seeds, texts
 from tests.fuzz.target import Finding, target
@@ -163,9 +163,9 @@ def _index() -> None:
 def stream_seeds() -> list[Message]:
     log = scene().jinan.ledger.log
     page = page_to_wire(scene().jinan.store.logs.read_page(log, start=HELD, stop=SIZE, reader="qingdao"))
-    late = page_to_wire(scene().jinan.store.logs.read_late_openings(log, before=HELD, after=0, reader="qingdao"))
+    late = map(page_to_wire, scene().jinan.store.late.late_pages(log.id, before=HELD, after=0, upto=99, reader="qingdao"))
     announced = peer_pb2.ReadLogResponse(checkpoint=bytes(scene().checkpoint()))
-    return [page, late, announced]
+    return [page, *late, announced]
 
 
 def stream_message(received: peer_pb2.ReadLogResponse) -> None:
@@ -272,6 +272,7 @@ def call_target(method: MethodDescriptor, servicer: Callable[[], Any]) -> None:
         _runner().run(answer(getattr(servicer(), method.name), request))
 
     async def answer(called: Callable[..., Any], request: Message) -> None:
+        await admit()
         given: Any = _stream(request) if method.client_streaming else request
         outcome = called(given, caller(YANTAI.certificate))
         if not method.server_streaming:
