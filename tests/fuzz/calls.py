@@ -36,7 +36,8 @@ from node.rpc.tls import TrustedCertificates, certificate_pem
 from node.store.records import Filter
 from node.store.search import SearchIndex
 from tests.attacks.calling import admit, caller, node_servicer, peer_servicer
-from tests.attacks.scene import HELD, JINAN, PROVED, SIZE, YANTAI
+from tests.attacks.scene import HELD, JINAN, PROVED, QINGDAO, SIZE, YANTAI
+from tests.fuzz.files import proposal_seeds
 from tests.fuzz.formats import card_seeds, draft_seeds, note_seeds, roster_seeds, texts
 from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, sent_text, shipped_kinds, text
@@ -246,6 +247,17 @@ SEEDS: dict[str, Callable[[], list[Message]]] = {
     "AddMembers": lambda: [node_pb2.AddMembersRequest(cards=card_seeds())],
     "ImportAlliance": lambda: [node_pb2.ImportAllianceRequest(rosters=roster_seeds(), cards=card_seeds())],
     "FoundAlliance": lambda: [node_pb2.FoundAllianceRequest(title="T", threshold=1)],
+    "AmendRoster": lambda: [
+        node_pb2.AmendRosterRequest(threshold=3),
+        node_pb2.AmendRosterRequest(quorum=1),
+        node_pb2.AmendRosterRequest(council=node_pb2.Council(members=["jinan", "yantai"], threshold=2)),
+    ],
+    "SignRoster": lambda: [node_pb2.SignRosterRequest(file=raw) for raw in proposal_seeds()],
+    "GrantRecord": lambda: [node_pb2.GrantRecordRequest(id="jinan/result/PRIVATE", members=["yantai"])],
+    "EraseRecord": lambda: [node_pb2.EraseRecordRequest(id="jinan/result/HELD-0", reason="R", preview=True)],
+    "AcknowledgeErasure": lambda: [peer_pb2.AcknowledgeErasureRequest(origin=QINGDAO.origin, indexes=[0, 2**40])],
+    "AddClient": lambda: [node_pb2.AddClientRequest(name="lims", role="push", kinds=["result"])],
+    "RevokeClient": lambda: [node_pb2.RevokeClientRequest(name="lims")],
     "RemoveMember": lambda: [node_pb2.RemoveMemberRequest(member="yantai")],
 }
 """Requests that succeed, or nearly; a call without one is fuzzed from the empty request."""
