@@ -22,7 +22,7 @@ from tests.fuzz.world import scene, text
 
 
 def proposal_seeds() -> list[bytes]:
-    raw = sign_roster(scene().next_roster(title="Next"), COUNCIL[0])
+    raw = sign_roster(scene().next_roster(title="Next"), COUNCIL[1])
     return [format_proposal(Proposal(raw, ())), format_proposal(Proposal(raw, tuple(card_seeds()[:2])))]
 
 
