@@ -12,7 +12,8 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -42,6 +43,8 @@ KEYS_NONE, KEYS_WRAPPED, KEYS_AS_AT_HOME = "none", "wrapped", "as at home"
 MANIFEST_SIZE_MAX = 64 * 1024
 _CHUNK = 1024 * 1024
 _KEY_MEMBER = re.compile(r"keys/[a-z0-9][a-z0-9.-]{0,60}\.pem")
+# KeyError: a member that is not there. NotImplementedError, RuntimeError: compressed or encrypted in ways not used here.
+_DAMAGED = (BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, OverflowError, zlib.error)
 _PLAIN = serialization.NoEncryption()
 
 AskPassphrase = Callable[[], bytes]
@@ -203,7 +206,7 @@ def _add(archive: ZipFile, name: str, content: IO[bytes]) -> dict[str, int | str
 def _open(path: Path) -> ZipFile:
     try:
         return ZipFile(path)
-    except BadZipFile as error:
+    except _DAMAGED as error:
         raise HomeError(f"{path} is not a backup: {error}", hint="it may have been cut off; use another one") from error
 
 
@@ -221,7 +224,7 @@ def _read_manifest(archive: ZipFile, path: Path) -> Manifest:
             int(facts["size"]), str(facts["sha256"])
         if not {DATABASE_NAME, CONFIG_NAME} <= set(manifest.files):
             raise ValueError("the database or the settings are missing")
-    except (KeyError, TypeError, ValueError, AttributeError, BadZipFile, OSError) as error:
+    except (*_DAMAGED, TypeError, AttributeError, OSError) as error:
         raise HomeError(f"{path} is not a backup: {error}", hint="use another file") from error
     return manifest
 
@@ -231,16 +234,15 @@ def _extract(archive: ZipFile, manifest: Manifest, draft: Path) -> None:
     (draft / "keys").mkdir(mode=0o700)
     for name, facts in manifest.files.items():
         digest, left = sha256(), int(facts["size"])
-        try:
-            with archive.open(name) as source, _create(draft / name) as target:
-                while left >= 0 and (chunk := source.read(_CHUNK)):
-                    left -= len(chunk)
-                    digest.update(chunk)
-                    target.write(chunk)
-                target.flush()
-                os.fsync(target.fileno())
-        except (BadZipFile, KeyError, EOFError) as error:
-            raise HomeError(f"the backup is damaged: {name}: {error}", hint="use another backup") from error
+        with _create(draft / name) as target:
+            for chunk in _read_member(archive, name):
+                left -= len(chunk)
+                if left < 0:
+                    break
+                digest.update(chunk)
+                target.write(chunk)
+            target.flush()
+            os.fsync(target.fileno())
         if left or digest.hexdigest() != facts["sha256"]:
             raise HomeError(f"the backup is damaged: {name} is not what the manifest says", hint="use another backup")
     database = draft / DATABASE_NAME
@@ -248,6 +250,16 @@ def _extract(archive: ZipFile, manifest: Manifest, draft: Path) -> None:
     facts_now = read_facts(database)
     if (facts_now.member, facts_now.alliance, facts_now.revision) != (manifest.member, manifest.alliance, manifest.schema):
         raise HomeError("the backup is damaged: its database is not the one of the manifest", hint="use another backup")
+
+
+def _read_member(archive: ZipFile, name: str) -> Iterator[bytes]:
+    """The content of a member, in pieces; what the library makes of a damaged file has many names."""
+    try:
+        with archive.open(name) as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except (*_DAMAGED, OSError) as error:
+        raise HomeError(f"the backup is damaged: {name}: {error}", hint="use another backup") from error
 
 
 def _keys_for_backup(home: Home, passphrase: bytes | None) -> tuple[str, dict[str, bytes]]:

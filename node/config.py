@@ -145,7 +145,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
             raise ConfigError(f"{name} is missing")
     level = _typed(table, "log_level", str, "info")
     if level not in LOG_LEVELS:
-        raise ConfigError(f"log_level is {level!r}; it may be {', '.join(LOG_LEVELS)}")
+        raise ConfigError(f"log_level is {level!r:.120}; it may be {', '.join(LOG_LEVELS)}")
     return Settings(
         name=_typed(table, "name", str, ""),
         region=_typed(table, "region", str, ""),
@@ -170,7 +170,7 @@ def parse_listen(text: str) -> str:
     try:
         parse_endpoint(text.removesuffix(":0") + ":1" if text.endswith(":0") else text)
     except FormatError as error:
-        raise ConfigError(f"listen is {text!r}, which is not host:port", hint="for example 0.0.0.0:7443") from error
+        raise ConfigError(f"listen is {text!r:.120}, which is not host:port", hint="for example 0.0.0.0:7443") from error
     return text
 
 
@@ -226,13 +226,13 @@ def _section(table: Mapping[str, Any], name: str, model: type[Any]) -> Any:
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], prefix: str) -> None:
     if unknown := sorted(table.keys() - known):
-        raise ConfigError(f"{prefix}{unknown[0]} is not a setting", hint=f"the settings are {', '.join(sorted(known))}")
+        raise ConfigError(f"{prefix}{unknown[0]:.120} is not a setting", hint=f"the settings are {', '.join(sorted(known))}")
 
 
 def _typed(table: Mapping[str, Any], name: str, wanted: type, default: Any) -> Any:
     value = table.get(name, default)
     if type(value) is not wanted:
-        raise ConfigError(f"{name} is {value!r}, but must be of type {wanted.__name__}")
+        raise ConfigError(f"{name} is {value!r:.120}, but must be of type {wanted.__name__}")
     return value
 
 

@@ -202,6 +202,12 @@ class TestFile:
             load_settings(path)
         assert str(path) in caught.value.message
 
+    @pytest.mark.parametrize("name", ["listen", "log_level", "reflection", "x" * 5000])
+    def test_a_fault_quotes_no_more_than_a_person_can_read(self, name: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse_settings({**tomllib.loads(WRITTEN), name: "\t" * 5000})
+        assert name[:100] in caught.value.message and len(caught.value.message) < 1000
+
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="there is no") as caught:
             load_settings(tmp_path / "labmesh.toml")

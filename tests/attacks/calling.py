@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 
+from node.clients import Clients
 from node.errors import LabmeshError
+from node.rpc.access import SocketAccess
 from node.rpc.calls.parts import NodeServiceParts
 from node.rpc.faults import DETAILS_KEY, error_of_node
 from node.rpc.node_service import NodeServicer
@@ -72,13 +74,24 @@ def peer_servicer(member: SimulatedMember) -> PeerServicer:
 
 def node_servicer(member: SimulatedMember) -> NodeServicer:
     """What a member answers its own lab."""
-    return NodeServicer(_build_parts(NodeServiceParts, member, {"peer_states": dict}))
+    clients = Clients(member.store.clients, kinds=member.kinds, clock=member.clock)
+    return NodeServicer(_build_parts(NodeServiceParts, member, {"peer_states": dict, "clients": clients}))
+
+
+async def admit() -> None:
+    """Make the calls of this task those of whoever may open the socket, as the server's interceptor does."""
+
+    async def no_handler(_: Any) -> None:
+        return None
+
+    await SocketAccess().intercept_service(no_handler, cast(Any, None))
 
 
 def call(work: Any) -> Any:
     """Await one call, or read a whole stream."""
 
     async def inside() -> Any:
+        await admit()
         if isinstance(work, AsyncIterator):
             return [message async for message in work]
         return await work

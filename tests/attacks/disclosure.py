@@ -130,8 +130,7 @@ def restricted_openings_asked_for_at_every_peer(scene: Scene):
     for server in (scene.jinan, scene.yantai):
         log = server.mirror_of("jinan")
         page = server.store.logs.read_page(log, start=0, stop=log.head_size, reader="qingdao")
-        size, last = log.head_size, log.last_sequence
-        late = server.store.late.late_pages(log.id, before=size, after=0, upto=last, reader="qingdao")
+        late = server.store.late.late_pages(log.id, before=log.head_size, after=0, upto=log.last_sequence, reader="qingdao")
         sent = b"".join(opening.record for part in (page, *late) for opening in part.openings)
         assert b"NEW-1" in sent and b"FOR-YANTAI" not in sent and b"PRIVATE" not in sent
     assert b"FOR-YANTAI" not in scene.reader.stored_bytes() and b"PRIVATE" not in scene.reader.stored_bytes()

@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,9 @@ from node.rpc.faults import DETAILS_KEY, build_status, error_of_node, error_of_p
 from node.rpc.tls import TrustedCertificates, certificate_pem
 from node.store.records import Filter
 from node.store.search import SearchIndex
-from tests.attacks.calling import caller, node_servicer, peer_servicer
-from tests.attacks.scene import HELD, JINAN, PROVED, SIZE, YANTAI
+from tests.attacks.calling import admit, caller, node_servicer, peer_servicer
+from tests.attacks.scene import HELD, JINAN, PROVED, QINGDAO, SIZE, YANTAI
+from tests.fuzz.files import proposal_seeds
 from tests.fuzz.formats import card_seeds, draft_seeds, note_seeds, roster_seeds, texts
 from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, sent_text, shipped_kinds, text
@@ -164,10 +164,9 @@ def _index() -> None:
 def stream_seeds() -> list[Message]:
     log = scene().jinan.ledger.log
     page = page_to_wire(scene().jinan.store.logs.read_page(log, start=HELD, stop=SIZE, reader="qingdao"))
-    found = scene().jinan.store.late.late_pages(log.id, before=HELD, after=0, upto=log.last_sequence, reader="qingdao")
-    late = page_to_wire(replace(next(found), cursor=log.last_sequence))
+    late = map(page_to_wire, scene().jinan.store.late.late_pages(log.id, before=HELD, after=0, upto=99, reader="qingdao"))
     announced = peer_pb2.ReadLogResponse(checkpoint=bytes(scene().checkpoint()))
-    return [page, late, announced]
+    return [page, *late, announced]
 
 
 def stream_message(received: peer_pb2.ReadLogResponse) -> None:
@@ -248,6 +247,17 @@ SEEDS: dict[str, Callable[[], list[Message]]] = {
     "AddMembers": lambda: [node_pb2.AddMembersRequest(cards=card_seeds())],
     "ImportAlliance": lambda: [node_pb2.ImportAllianceRequest(rosters=roster_seeds(), cards=card_seeds())],
     "FoundAlliance": lambda: [node_pb2.FoundAllianceRequest(title="T", threshold=1)],
+    "AmendRoster": lambda: [
+        node_pb2.AmendRosterRequest(threshold=3),
+        node_pb2.AmendRosterRequest(quorum=1),
+        node_pb2.AmendRosterRequest(council=node_pb2.Council(members=["jinan", "yantai"], threshold=2)),
+    ],
+    "SignRoster": lambda: [node_pb2.SignRosterRequest(file=raw) for raw in proposal_seeds()],
+    "GrantRecord": lambda: [node_pb2.GrantRecordRequest(id="jinan/result/PRIVATE", members=["yantai"])],
+    "EraseRecord": lambda: [node_pb2.EraseRecordRequest(id="jinan/result/HELD-0", reason="R", preview=True)],
+    "AcknowledgeErasure": lambda: [peer_pb2.AcknowledgeErasureRequest(origin=QINGDAO.origin, indexes=[0, 2**40])],
+    "AddClient": lambda: [node_pb2.AddClientRequest(name="lims", role="push", kinds=["result"])],
+    "RevokeClient": lambda: [node_pb2.RevokeClientRequest(name="lims")],
     "RemoveMember": lambda: [node_pb2.RemoveMemberRequest(member="yantai")],
 }
 """Requests that succeed, or nearly; a call without one is fuzzed from the empty request."""
@@ -274,6 +284,7 @@ def call_target(method: MethodDescriptor, servicer: Callable[[], Any]) -> None:
         _runner().run(answer(getattr(servicer(), method.name), request))
 
     async def answer(called: Callable[..., Any], request: Message) -> None:
+        await admit()
         given: Any = _stream(request) if method.client_streaming else request
         outcome = called(given, caller(YANTAI.certificate))
         if not method.server_streaming:

@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -43,6 +44,8 @@ class Fuzzing:
     counts: dict[str, Counts] = field(default_factory=dict)
     found: list[Found] = field(default_factory=list)
     rounds: int = 0
+    thrown: Any = field(default_factory=sha256)
+    """Hash over every input, by which two runs can be compared."""
 
     def run(self, minutes: float) -> None:
         """Go round until the time is over; every target has at least one round. One finding ends a target."""
@@ -74,6 +77,7 @@ class Fuzzing:
         @given(inputs(pool))
         def throw(raw: bytes) -> None:
             failing[0] = raw
+            self.thrown.update(len(raw).to_bytes(4, "big") + raw)
             if judge(item, raw, counts):
                 news[raw] = None
 
@@ -91,6 +95,7 @@ class Fuzzing:
         return {
             "seed": self.seed,
             "rounds": self.rounds,
+            "digest": self.thrown.hexdigest(),
             "inputs": sum(one.inputs for one in self.counts.values()),
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "targets": {

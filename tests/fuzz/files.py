@@ -1,0 +1,79 @@
+"""What people carry between machines: proposals, backups, tokens and the names of clients."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from cli.outcome import UsageFault
+from cli.remote import parse_address
+from node.backup import create_backup, read_manifest, restore_backup
+from node.core.proposal import Proposal, format_proposal, parse_proposal, review_proposal
+from node.core.token import format_token, parse_client_name, parse_token
+from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
+from node.home import Home, create_home
+from tests.alliance import NOON
+from tests.attacks.scene import COUNCIL
+from tests.builders import sign_roster
+from tests.fuzz.formats import card_seeds, texts, written
+from tests.fuzz.target import target
+from tests.fuzz.world import scene, text
+
+
+def proposal_seeds() -> list[bytes]:
+    raw = sign_roster(scene().next_roster(title="Next"), COUNCIL[1])
+    return [format_proposal(Proposal(raw, ())), format_proposal(Proposal(raw, tuple(card_seeds()[:2])))]
+
+
+@target("proposal", FormatError, seeds=proposal_seeds, write=format_proposal)
+def proposal(raw: bytes) -> Proposal:
+    return parse_proposal(raw)
+
+
+@target("what a proposal says", FormatError, GovernanceError, PeerFaultError, seeds=proposal_seeds)
+def proposal_review(raw: bytes) -> None:
+    review_proposal(scene().joined, parse_proposal(raw)).awaited()
+
+
+@lru_cache(maxsize=1)
+def backup_file() -> bytes:
+    """A backup of a new home."""
+    folder = Path(tempfile.mkdtemp(prefix="home-", dir=scene().folder))
+    create_home(folder / "home", member="jinan", alliance="a.example", name="N", region="R", address="h:1", listen="h:1")
+    create_backup(Home(folder / "home"), folder / "backup", keys=True, passphrase=b"correct horse", made=NOON)
+    return (folder / "backup").read_bytes()
+
+
+def backup_seeds() -> list[bytes]:
+    """The backup is larger than an input may be: its beginning and its end, where the directory and the manifest are."""
+    whole = backup_file()
+    return [whole[:4000] + whole[-4000:], whole[-8000:], whole[:8000]]
+
+
+@target("backup", HomeError, seeds=backup_seeds)
+def backup(raw: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=scene().folder) as folder:
+        file = Path(folder, "backup")
+        file.write_bytes(raw)
+        read_manifest(file)
+        restore_backup(file, Path(folder, "home"), keys_from=None, ask_passphrase=lambda: b"correct horse")
+
+
+def token_seeds() -> list[bytes]:
+    return [format_token(bytes(32)).encode()]
+
+
+@target("token", FormatError, seeds=token_seeds, write=written)
+def token(raw: bytes) -> str:
+    return parse_token(text(raw))
+
+
+@target("name of a client", FormatError, seeds=texts("lims", "a-1"), write=written)
+def client_name(raw: bytes) -> str:
+    return parse_client_name(text(raw))
+
+
+@target("remote address", UsageFault, ConfigError, seeds=texts("lab.example:7444"), write=written)
+def remote_address(raw: bytes) -> str:
+    return parse_address(text(raw))
