@@ -73,6 +73,10 @@ class NodeServiceStub:
     """The lab systems that have or had a token."""
     RevokeClient: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]
     """Take a token back; running calls of that client end."""
+    ListEvidence: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListEvidenceRequest, _node_pb2.ListEvidenceResponse]
+    """What this node can prove against members of the alliance."""
+    ExportEvidence: _grpc.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]
+    """One piece of it, as a file."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -119,6 +123,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The lab systems that have or had a token."""
     RevokeClient: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]  # type: ignore[assignment]
     """Take a token back; running calls of that client end."""
+    ListEvidence: _aio.UnaryUnaryMultiCallable[_node_pb2.ListEvidenceRequest, _node_pb2.ListEvidenceResponse]  # type: ignore[assignment]
+    """What this node can prove against members of the alliance."""
+    ExportEvidence: _aio.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]  # type: ignore[assignment]
+    """One piece of it, as a file."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
@@ -276,5 +284,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RevokeClientResponse, _abc.Awaitable[_node_pb2.RevokeClientResponse]]:
         """Take a token back; running calls of that client end."""
+
+    @_abc_1.abstractmethod
+    def ListEvidence(
+        self,
+        request: _node_pb2.ListEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListEvidenceResponse, _abc.Awaitable[_node_pb2.ListEvidenceResponse]]:
+        """What this node can prove against members of the alliance."""
+
+    @_abc_1.abstractmethod
+    def ExportEvidence(
+        self,
+        request: _node_pb2.ExportEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.ExportEvidenceResponse], _abc.AsyncIterator[_node_pb2.ExportEvidenceResponse]]:
+        """One piece of it, as a file."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
