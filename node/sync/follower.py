@@ -333,6 +333,7 @@ class Follower:
         logger.warning("event=peer_fault member=%s reason=%s error=%r", self.member, error.reason, error.message)
         if isinstance(error, SplitViewError):
             self._parts.on_split_view(error)
+            self._is_accused()
 
     def _now_ms(self) -> int:
         return milliseconds(self._parts.clock())
@@ -396,7 +397,9 @@ class PullSession:
         try:
             signed = self._mirror.accept_announcement(note)
         except (RollbackError, SplitViewError):
-            exchange.accept_notes([note], peer=self._state.member)  # its signature is good: it may be evidence
+            _, splits = exchange.accept_notes([note], peer=self._state.member)  # its signature is good: it may be evidence
+            if splits:
+                raise splits[0] from None
             raise
         exchange.note_announced(signed)
         return signed
