@@ -203,6 +203,8 @@ def _check_peers(facts: Facts) -> Iterator[Finding]:
         level: Level = "error" if peer.state in ("refused", "quarantined") else "warning"
         reason = f": {peer.error}" if peer.error else ""
         hint = f"see labmesh peers; is the node of {peer.member} running, and may this machine reach its address?"
+        if peer.state == "quarantined":
+            hint = "type: labmesh evidence list   and give the file to the council: labmesh evidence export ID -o FILE"
         yield Finding("peers", level, f"{peer.member} is {peer.state}{reason}", hint)
     for peer in facts.daemon.peers:
         if peer.quarantined:

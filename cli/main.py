@@ -38,6 +38,7 @@ COMMANDS = {
     "client": "Let lab systems on other machines use this node.",
     "prove": "Write the bundle that proves one record offline.",
     "verify": "Verify bundles offline; needs no node.",
+    "evidence": "Show, export and check proof that a member signed two things that cannot both be honest.",
 }
 """Every command with its short help, in the order of `labmesh --help`; a test compares it with the commands themselves."""
 

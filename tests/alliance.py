@@ -29,7 +29,8 @@ from node.core.entry import LogPage
 from node.core.kinds import Kinds
 from node.core.mirror import StagingLimits
 from node.disclosure import Disclosure
-from node.errors import PeerUnreachableError, SplitViewError
+from node.errors import FormatError, PeerFaultError, PeerUnreachableError, SplitViewError, VerificationError
+from node.evidence import EvidenceKeeper
 from node.ledger import Ledger
 from node.membership import IdentityKey, Membership
 from node.push import PushOptions, PushOutcome
@@ -194,8 +195,15 @@ class SimulatedMember:
         self.confirmation = Confirmation(
             store, member=self.name, log=lambda: self.ledger.log, alliance=lambda: self.membership.alliance
         )
+        self.evidence = EvidenceKeeper(store, member=self.name, alliance=lambda: self.membership.alliance, clock=clock)
+        self.membership.subscribe(self.evidence.refresh)
         self.exchange = CheckpointExchange(
-            store, membership=self.membership, confirmation=self.confirmation, witness=self.lab.witness, clock=clock
+            store,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            evidence=self.evidence,
+            witness=self.lab.witness,
+            clock=clock,
         )
         self.recovery = Recovery(
             RecoveryParts(
@@ -267,15 +275,17 @@ class SimulatedPeerClient:
         cards_digest: bytes,
         rosters: Sequence[bytes] = (),
         card: bytes = b"",
+        evidence_ids: Sequence[str] = (),
     ) -> Exchange:
         """As PeerService.ExchangeCheckpoints."""
         self._reach()
         server = self._server
-        server.membership.accept_update(rosters, [card] if card else [])
+        update = server.membership.accept_update(rosters, [card] if card else [])
+        server.evidence.accept_conflicts(update.conflicts)
         held = server.exchange.held_notes()
         own = server.exchange.digest(held)
         if notes:
-            server.splits += server.exchange.accept_notes(notes, peer=self._caller)[1]
+            server.splits += server.exchange.accept_notes(notes, peer=self._caller, version=roster_version)[1]
         answer = Exchange(
             digest=own,
             notes=held if own != digest and not notes else [],
@@ -284,8 +294,18 @@ class SimulatedPeerClient:
             caller_note=server.exchange.note_for(self._caller),
             time_ms=milliseconds(server.clock()),
             roster_hash=bytes.fromhex(server.membership.joined.fingerprint),
+            evidence=[raw for _, raw in server.evidence.untold(self._caller, evidence_ids)],
         )
         return self._tampering.exchange(answer)
+
+    async def report_evidence(self, evidence: bytes) -> bool:
+        """As PeerService.ReportEvidence."""
+        self._reach()
+        self._alliance.reported.append((self._caller, self._server.name))
+        try:
+            return self._server.evidence.accept(evidence, peer=self._caller)
+        except (FormatError, VerificationError) as error:
+            raise PeerFaultError(error.message) from error
 
     async def read_log(
         self, origin: str, *, start: int, after: int, follow: bool, entries_max: int
@@ -342,6 +362,7 @@ class SimulatedAlliance:
         self.tampering = Tampering()
         self.unreachable: set[str] = set()
         self.reads: list[ReadCall] = []
+        self.reported: list[tuple[str, str]] = []
         self.closed = 0
         first, *others = self.members.values()
         first.membership.found("Jinan Quality Alliance")
@@ -481,7 +502,12 @@ class SimulatedAlliance:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(peers.notice_change)
 
+        def notice_evidence() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(peers.notice_evidence)
+
         member.membership.subscribe(notice_change)
+        member.evidence.subscribe(notice_evidence)
         return peers, cosigner, asyncio.create_task(peers.run())
 
 

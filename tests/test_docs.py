@@ -17,7 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DESIGN = (ROOT / "node" / "DESIGN.md").read_text(encoding="utf-8")
 
-USED = sorted(set(re.findall(r"labmesh ([a-z]+(?: (?:create|add|remove|show|export|list|revoke))?)\b", README)) - {"and"})
+USED = sorted(
+    set(re.findall(r"labmesh ([a-z]+(?: (?:create|add|remove|show|export|list|revoke|verify))?)\b", README)) - {"and"}
+)
 
 
 def test_the_readme_uses_commands() -> None:
@@ -35,7 +37,7 @@ def test_each_command_in_the_readme_exists(command: str) -> None:
 )
 def test_each_option_in_the_readme_exists(command: str, options: str) -> None:
     words = command.split()
-    words = words if words[0] in ("roster", "client", "keys") else words[:1]
+    words = words if words[0] in ("roster", "client", "evidence", "keys") else words[:1]
     shown = CliRunner().invoke(labmesh, [*words, "--help"]).output
     for option in re.findall(r"--[a-z-]+", options):
         assert option in shown, f"labmesh {command} has no {option}"

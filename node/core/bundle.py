@@ -1,18 +1,15 @@
 """Bundles: one file that proves one record to someone who has no node, no network and one fingerprint.
 
-This module knows the file: which members it has and how they are packed. What they prove is `verdict`'s business.
-The ZIP is written and read in one form only: stored members, exact names, each once, sorted.
+This module knows the file: which members it has. How they are packed is `archive`'s business, what they prove `verdict`'s.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import struct
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from node.core.archive import format_archive, parse_archive
 from node.errors import FormatError
 
 BUNDLE_SIZE_MAX = 3 * 1024 * 1024 * 1024
@@ -37,10 +34,6 @@ What is in it, and how to check it with other tools:
 _ROSTER = re.compile(r"roster/([1-9][0-9]{0,5})\.json", re.ASCII)
 _CARD = re.compile(r"cards/([a-z0-9][a-z0-9-]{0,30})\.json", re.ASCII)
 _BLOB = re.compile(r"blobs/([0-9a-f]{64})", re.ASCII)
-# Signature, (version, flags, method, time, date), CRC-32, stored and plain size, lengths of name and extra field.
-_LOCAL_HEADER = struct.Struct("<4s10xIIIHH")
-_END_RECORD_SIZE = 22
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +56,7 @@ def format_bundle(bundle: Bundle) -> bytes:
     members |= {f"blobs/{name}": raw for name, raw in bundle.blobs.items()}
     if bundle.first_proof is not None:
         members["first.tlog-proof"] = bundle.first_proof
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), members[name])
-    return buffer.getvalue()
+    return format_archive(members)
 
 
 def parse_bundle(raw: bytes) -> Bundle:
@@ -76,7 +65,7 @@ def parse_bundle(raw: bytes) -> Bundle:
     Raises:
         FormatError: not a bundle: another ZIP, a damaged one, or one with missing, doubled or unknown members.
     """
-    members = _read_members(raw)
+    members = parse_archive(raw, noun="bundle", size_max=BUNDLE_SIZE_MAX, member_size_max=_member_size_max)
     members.pop("README.txt", None)
     rosters: dict[int, bytes] = {}
     cards: dict[str, bytes] = {}
@@ -97,47 +86,5 @@ def parse_bundle(raw: bytes) -> Bundle:
     return Bundle(record, proof, tuple(rosters[i] for i in sorted(rosters)), cards, first_proof, blobs)
 
 
-def _read_members(raw: bytes) -> dict[str, bytes]:
-    if len(raw) > BUNDLE_SIZE_MAX:
-        raise FormatError(f"a file of {len(raw)} bytes is not a bundle")
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            if names != sorted(set(names)):
-                raise FormatError("the bundle's members are not sorted, or one stands twice")
-            for entry in entries:
-                _require_stored(entry)
-            # Entries that overlap would let a small file fill the memory; not every Python's zipfile sees it.
-            if sum(entry.file_size for entry in entries) > len(raw):
-                raise FormatError("the bundle's members overlap")
-            _require_nothing_between(raw, archive)
-            return {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
-        raise FormatError(f"not a bundle, or damaged: {error}") from error
-
-
-def _require_nothing_between(raw: bytes, archive: zipfile.ZipFile) -> None:
-    """Refuse bytes before, between and behind the members: another reader could find other members in them."""
-    at = 0
-    for entry in archive.infolist():
-        header = raw[at : at + _LOCAL_HEADER.size]
-        if entry.header_offset != at or len(header) != _LOCAL_HEADER.size or entry.flag_bits & 8:
-            raise FormatError("the bundle has bytes that belong to no member")
-        signature, crc, stored, size, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        name = raw[at + _LOCAL_HEADER.size :][:name_length]
-        claimed = (b"PK\x03\x04", entry.CRC, entry.file_size, entry.file_size, entry.filename.encode())
-        if (signature, crc, stored, size, name) != claimed:
-            raise FormatError(f"the member {entry.filename[:80]!r} says different things in two places")
-        at += _LOCAL_HEADER.size + name_length + extra_length + size
-    end = len(raw) - _END_RECORD_SIZE
-    if archive.start_dir != at or archive.comment or raw[max(0, end) :][:4] != b"PK\x05\x06":
-        raise FormatError("the bundle has bytes that belong to no member")
-
-
-def _require_stored(entry: zipfile.ZipInfo) -> None:
-    limit = BUNDLE_SIZE_MAX if entry.filename.startswith("blobs/") else MEMBER_SIZE_MAX
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
-        raise FormatError(f"the member {entry.filename[:80]!r} is not stored plainly")
-    if entry.file_size > limit:
-        raise FormatError(f"the member {entry.filename[:80]!r} has {entry.file_size} bytes; at most {limit} are taken")
+def _member_size_max(name: str) -> int:
+    return BUNDLE_SIZE_MAX if name.startswith("blobs/") else MEMBER_SIZE_MAX

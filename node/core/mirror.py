@@ -37,6 +37,7 @@ from node.core.entry import (
 from node.core.kinds import Kinds
 from node.core.merkle import Frontier
 from node.core.record import RECORD_SIZE_MAX, Record, may_read, parse_record
+from node.core.roster import Head
 from node.errors import (
     FormatError,
     InvalidRecordError,
@@ -106,6 +107,7 @@ class Mirror:
         staged: Frontier | None = None,
         staged_bytes: int = 0,
         limits: StagingLimits | None = None,
+        surviving: Head | None = None,
     ) -> None:
         """Begin with what the store holds.
 
@@ -117,6 +119,7 @@ class Mirror:
             staged: the tree over everything stored, verified or not.
             staged_bytes: bytes of the openings beyond the head.
             limits: how much may wait unverified.
+            surviving: the size and root that the log must have after a fork, as the roster says.
         """
         self.card = card
         self.head = head
@@ -127,6 +130,7 @@ class Mirror:
         self._contradicted: int | None = None
         self._reader, self._kinds = reader, kinds
         self._limits = limits or StagingLimits()
+        self._surviving = surviving
         self._commit = committer(card.origin)
 
     @property
@@ -201,6 +205,7 @@ class Mirror:
         size_bytes = sum(len(opening.record) for opening in page.openings if opening.index >= verified)
         if self.staged_bytes + size_bytes > self._limits.bytes:
             raise StagingLimitError(f"{self.card.origin}: more than {self._limits.bytes} bytes wait unverified")
+        self._require_survival(commitments)
         frontier, tiles = self._extend(commitments)
         self.staged, self.staged_bytes = frontier, self.staged_bytes + size_bytes
         return AcceptedPage(page.start, commitments, openings, frontier, tiles, size_bytes, page.cursor)
@@ -248,6 +253,14 @@ class Mirror:
                 f"{origin}: {signed.size} entries were announced, {self.head_size} are verified, and at most "
                 f"{self._limits.entries} may wait unverified"
             )
+
+    def _require_survival(self, commitments: list[bytes]) -> None:
+        """Refuse the history that the council did not choose."""
+        head = self._surviving
+        if head is None or not self.staged.size < head.size <= self.staged.size + len(commitments):
+            return
+        if self.staged.extend(commitments[: head.size - self.staged.size])[0].root() != head.root:
+            raise ProofError(f"{self.card.origin}: not the history that the roster lets survive, up to size {head.size}")
 
     def _require_continuation(self, page: LogPage) -> list[bytes]:
         origin, target = self.card.origin, self.target

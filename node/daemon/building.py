@@ -22,6 +22,7 @@ from node.daemon.sweeping import Sweeping
 from node.disclosure import Disclosure
 from node.disowning import build_objection
 from node.errors import LabmeshError, SplitViewError, StoreError
+from node.evidence import EvidenceKeeper
 from node.home import Home, Keys
 from node.keyfiles import KeyFiles
 from node.ledger import Ledger
@@ -95,8 +96,16 @@ class Daemon:
             watch=ClockWatch(clock),
             on_doubt=self._on_loop(self._nudge_peers),
         )
+        self.evidence = EvidenceKeeper(
+            store, member=self.membership.member, alliance=lambda: self.membership.alliance, clock=clock
+        )
         self.exchange = CheckpointExchange(
-            store, membership=self.membership, confirmation=self.confirmation, witness=keys.witness, clock=clock
+            store,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            evidence=self.evidence,
+            witness=keys.witness,
+            clock=clock,
         )
         self.clients = Clients(store.clients, kinds=kinds, clock=clock)
         self.remote = RemoteService(settings.remote, home.path, self.clients, now=clock)
@@ -151,8 +160,10 @@ class Daemon:
         self.cosigner = Cosigner(parts, self.peers)
         self.sweeping = Sweeping(store.sweeper, on_swept=self.peers.nudge, on_alarm=self.alarms.raise_sentence)
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
+        self.membership.subscribe(self.evidence.refresh)
         self.membership.subscribe(self._on_loop(self._notice_membership))
         self._sign_head()
+        self.evidence.subscribe(self._on_loop(self.peers.notice_evidence))
 
     async def start_servers(self, home: Home) -> Servers:
         """Serve peers and the socket."""
@@ -168,7 +179,8 @@ class Daemon:
             confirmation=self.confirmation,
             recovery=self.recovery,
             peer_states=lambda: self.peers.states,
-            alarms=self.alarms.sentences,
+            alarms=lambda: [*self.evidence.alarms(), *self.alarms.sentences()],
+            split_views=self.evidence.split_views,
             now=self.clock,
             port=lambda: servers.port if servers else 0,
             remote=self.remote.status,
@@ -217,6 +229,8 @@ class Daemon:
         if understood:
             logger.info("event=revalidated understood=%d", understood)
             self.work.set()
+        # A crash may have come between a page that contradicts its log and the evidence of it.
+        await asyncio.to_thread(self.evidence.search_all)
 
     def _index_batch(self) -> bool:
         try:
@@ -250,6 +264,7 @@ class Daemon:
             confirmation=self.confirmation,
             disclosure=self.disclosure,
             clients=self.clients,
+            evidence=self.evidence,
             clock=self.clock,
             peer_states=lambda: self.peers.states,
             build_status=lambda: build_status(status),
@@ -271,8 +286,8 @@ class Daemon:
         )
         return KeyRotation(parts, tls_key_pem=self.keys.tls_key_pem)
 
-    async def _take_notes(self, peer: str, notes: list[bytes]) -> None:
-        _, splits = await asyncio.to_thread(self.exchange.accept_notes, notes, peer=peer)
+    async def _take_notes(self, peer: str, notes: list[bytes], version: int) -> None:
+        _, splits = await asyncio.to_thread(self.exchange.accept_notes, notes, peer=peer, version=version)
         for split in splits:
             self._notice_split_view(split)
 
@@ -340,7 +355,7 @@ class Daemon:
             self.alarms.raise_sentence(sentence)
 
     def _notice_split_view(self, error: SplitViewError) -> None:
-        self.alarms.raise_split_view(error)
+        logger.error("event=split_view origin=%s size=%d", error.origin, error.size)
 
 
 def software_version() -> str:

@@ -52,6 +52,8 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     "ListLost": _ADMIN,
     "GrantRecord": _ADMIN,
     "EraseRecord": _ADMIN,
+    "ListEvidence": _ADMIN,
+    "ExportEvidence": _ADMIN,
     "ListClients": _ADMIN,
     "RevokeClient": _ADMIN,
     # A stolen token must not be able to make another one that outlives it.

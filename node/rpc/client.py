@@ -62,6 +62,7 @@ class GrpcPeerClient:
         cards_digest: bytes,
         rosters: Sequence[bytes] = (),
         card: bytes = b"",
+        evidence_ids: Sequence[str] = (),
     ) -> Exchange:
         """Tell what we hold, hear what the peer holds; `rosters` and `card` are what it lacked in its last answer."""
         request = peer_pb2.ExchangeCheckpointsRequest(
@@ -71,6 +72,7 @@ class GrpcPeerClient:
             cards_digest=cards_digest,
             rosters=rosters,
             card=card,
+            evidence_ids=evidence_ids,
         )
         try:
             answer = await self._stub.ExchangeCheckpoints(request, timeout=self._deadline_s)
@@ -85,7 +87,18 @@ class GrpcPeerClient:
             answer.caller_note,
             answer.time_ms,
             answer.roster_hash,
+            evidence=list(answer.evidence),
         )
+
+    async def report_evidence(self, evidence: bytes) -> bool:
+        """Tell one piece of evidence; returns whether the peer needs not be told again."""
+        request = peer_pb2.ReportEvidenceRequest(evidence=evidence)
+        try:
+            answer = await self._stub.ReportEvidence(request, timeout=self._deadline_s)
+        except grpc.RpcError as error:
+            raise error_of_peer(error, self._member) from error
+        self._require_message(answer)
+        return answer.taken
 
     async def read_log(
         self, origin: str, *, start: int, after: int, follow: bool, entries_max: int

@@ -198,6 +198,19 @@ class NodeClient:
         """End the log key at an earlier size; returns the new card's envelope."""
         return self._call(self._stub.RevokeLogKey, node_pb2.RevokeLogKeyRequest(size=size), CHANGE_DEADLINE_S).card
 
+    def list_evidence(self) -> list[node_pb2.EvidenceView]:
+        """What the node can prove against members, the oldest first."""
+        return list(self._call(self._stub.ListEvidence, node_pb2.ListEvidenceRequest()).evidence)
+
+    def export_evidence(self, evidence_id: str) -> bytes:
+        """One piece of evidence, as the bytes of a file."""
+        try:
+            request = node_pb2.ExportEvidenceRequest(id=evidence_id)
+            pieces = self._stub.ExportEvidence(request, timeout=CHANGE_DEADLINE_S)
+            return b"".join(piece.chunk for piece in pieces)
+        except grpc.RpcError as error:
+            raise self._translate(error) from error
+
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:
         assert self._channel is not None, "use NodeClient as a context manager"

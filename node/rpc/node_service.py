@@ -6,6 +6,7 @@ from labmesh.v1 import node_pb2_grpc
 from node.rpc.calls.alliance import AllianceCalls
 from node.rpc.calls.clients import ClientCalls
 from node.rpc.calls.disclosure import DisclosureCalls
+from node.rpc.calls.evidence import EvidenceCalls
 from node.rpc.calls.keys import KeyCalls
 from node.rpc.calls.records import RecordCalls
 from node.rpc.calls.recovery import RecoveryCalls
@@ -16,6 +17,7 @@ class NodeServicer(
     RecordCalls,
     AllianceCalls,
     DisclosureCalls,
+    EvidenceCalls,
     StateCalls,
     ClientCalls,
     KeyCalls,

@@ -49,7 +49,7 @@ class PeerServiceParts:
     heads: Heads
     clock: Clock
     on_call: Callable[[str], None]
-    on_notes: Callable[[str, list[bytes]], Awaitable[None]]
+    on_notes: Callable[[str, list[bytes], int], Awaitable[None]]
     on_news: Callable[[str], None]
     on_alarm: Callable[[str], None]
     on_card_held: Callable[[str, int], None]
@@ -63,6 +63,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         self._parts = parts
         self._streams: dict[str, int] = {}
         self._telling: set[str] = set()
+        self._reporting: set[str] = set()
 
     async def GetRoster(self, request: peer_pb2.GetRosterRequest, context: Context) -> peer_pb2.GetRosterResponse:
         """Rosters and cards newer than the caller's."""
@@ -91,10 +92,13 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 parts.on_card_held(caller, seq)
             held = await asyncio.to_thread(parts.exchange.held_notes)
             digest = parts.exchange.digest(held)
+            if len(request.evidence_ids) > NOTES_MAX:
+                raise LimitError(f"{len(request.evidence_ids)} ids in one call; at most {NOTES_MAX} are taken")
             if notes:
-                await self._take_notes(caller, notes)
+                await self._take_notes(caller, notes, request.roster_version)
             if request.rosters or request.card:
                 await self._take_membership(caller, request)
+            evidence = await asyncio.to_thread(parts.exchange.evidence.untold, caller, list(request.evidence_ids))
             if request.roster_version > parts.membership.joined.roster.version:
                 parts.on_news(caller)
             return peer_pb2.ExchangeCheckpointsResponse(
@@ -105,6 +109,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 caller_note=await asyncio.to_thread(parts.exchange.note_for, caller),
                 time_ms=milliseconds(parts.clock()),
                 roster_hash=bytes.fromhex(parts.membership.joined.fingerprint),
+                evidence=[raw for _, raw in evidence],
             )
 
         return await answered(answer(), context)
@@ -139,15 +144,34 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         update = await asyncio.to_thread(self._parts.membership.accept_update, list(request.rosters), cards)
         for fault in update.faults:
             self._parts.on_alarm(f"{caller} told a roster or card that cannot be taken: {fault}")
+        await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)
 
-    async def _take_notes(self, caller: str, notes: list[bytes]) -> None:
+    async def _take_notes(self, caller: str, notes: list[bytes], version: int) -> None:
         if caller in self._telling:
             raise LimitError(f"{caller} is telling its checkpoints already; one call at a time")
         self._telling.add(caller)
         try:
-            await self._parts.on_notes(caller, notes)
+            await self._parts.on_notes(caller, notes, version)
         finally:
             self._telling.discard(caller)
+
+    async def ReportEvidence(
+        self, request: peer_pb2.ReportEvidenceRequest, context: Context
+    ) -> peer_pb2.ReportEvidenceResponse:
+        """Judge one piece of evidence; one at a time for each caller, because judging costs more than sending."""
+
+        async def answer() -> peer_pb2.ReportEvidenceResponse:
+            caller = self._require_member(context)
+            if caller in self._reporting:
+                raise LimitError(f"{caller} is reporting evidence already; one piece at a time")
+            self._reporting.add(caller)
+            try:
+                accept = self._parts.exchange.evidence.accept
+                return peer_pb2.ReportEvidenceResponse(taken=await asyncio.to_thread(accept, request.evidence, peer=caller))
+            finally:
+                self._reporting.discard(caller)
+
+        return await answered(answer(), context)
 
     async def ReadLog(self, request: peer_pb2.ReadLogRequest, context: Context) -> AsyncIterator[peer_pb2.ReadLogResponse]:
         """A log from an index on, then live."""

@@ -28,6 +28,7 @@ class StatusParts:
     recovery: Recovery
     peer_states: Callable[[], dict[str, PeerState]]
     alarms: Callable[[], list[str]]
+    split_views: Callable[[], list[str]]
     now: Callable[[], datetime]
     port: Callable[[], int]
     remote: Callable[[], node_pb2.RemoteStatus | None]
@@ -61,7 +62,8 @@ def _state(parts: StatusParts) -> str:
     confirmation = parts.confirmation
     if confirmation.longer is not None:
         return "recovering"
-    if confirmation.conflict is not None or any(notice.level == "error" for notice in _notices(parts)):
+    needs_person = any(notice.level == "error" for notice in _notices(parts))
+    if confirmation.conflict is not None or needs_person or parts.split_views():
         return "degraded"
     return "ready" if confirmation.confirmed else "unconfirmed"
 

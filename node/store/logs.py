@@ -46,6 +46,8 @@ from node.store.tables import (
 _LOG, _ENTRY, _TILE, _OPENING = table_of(LogRow), table_of(EntryRow), table_of(TileRow), table_of(OpeningRow)
 _CURSOR, _CHECKPOINT = table_of(CursorRow), table_of(CheckpointRow)
 
+FAULT_CONTRADICTION = "another record of this log has the same kind, key and revision"
+
 
 @dataclass(frozen=True, slots=True)
 class LogState:
@@ -85,8 +87,9 @@ class LogStore:
     """Reads and writes logs; every write is one transaction."""
 
     def __init__(self, database: Database) -> None:
-        """Use an open database."""
+        """Use an open database. `contradicted` are the logs in which a contradiction was stored and not yet looked at."""
         self._database = database
+        self.contradicted: set[int] = set()
 
     def open_log(self, origin: str, member: str) -> LogState:
         """The log with this origin; an empty one is made when there is none."""
@@ -296,9 +299,10 @@ class LogStore:
         positions = [row[0] for row in rows]
         statement = select(_OPENING.c.position).where(_OPENING.c.position.in_(positions))
         present = set(connection.execute(statement).scalars())
-        fault = "another record of this log has the same kind, key and revision"
+        fault = FAULT_CONTRADICTION
         again = [(*row[:3], STATUS_QUARANTINED, *row[4:8], fault, *row[9:]) for row in rows if row[0] not in present]
         self._database.insert_rows(connection, _OPENING, OPENING_COLUMNS, again)
+        self.contradicted.update(row[1] for row in again)
 
     def _save_cursor(self, connection: Connection, log_id: int, server: str, sequence: int) -> None:
         # Also a smaller one: a server that was restored counts on from where its backup was made.

@@ -2,6 +2,9 @@
 
 A node cosigns a peer's checkpoint only as its verified head, which never moves but to a proven extension; so two
 cosignatures of one witness never lie on different histories. Cosignatures are collected by whoever holds the checkpoint.
+
+Every checkpoint that is told or announced is held against what is known of its log. A smaller one must be the root that our
+tree has at its size; a larger one is remembered until our log reaches it. What cannot be one history becomes evidence.
 """
 
 from __future__ import annotations
@@ -13,34 +16,46 @@ from hashlib import sha256
 from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
 from node.core.alliance import Alliance
-from node.core.card import Card
 from node.core.checkpoint import Cosignature, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer
-from node.core.succession import vouched_size
+from node.core.merkle import Tree
+from node.core.roster import Head
 from node.core.witness import accept_cosignatures
 from node.errors import FormatError, NotFoundError, SignatureError, SplitViewError
+from node.evidence import EvidenceKeeper
 from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
+
+UNREACHED_MAX = 8
 
 
 class CheckpointExchange:
     """Which checkpoints this node holds, and what it makes of those it is told. Any thread may call."""
 
     def __init__(
-        self, store: Store, *, membership: Membership, confirmation: Confirmation, witness: Signer, clock: Clock
+        self,
+        store: Store,
+        *,
+        membership: Membership,
+        confirmation: Confirmation,
+        evidence: EvidenceKeeper,
+        witness: Signer,
+        clock: Clock,
     ) -> None:
         """Use an open store and the witness key."""
+        self.evidence = evidence
         self._store, self._membership, self._confirmation = store, membership, confirmation
         self._witness, self._clock = witness, clock
         self._lock, self._witness_lock = threading.Lock(), threading.Lock()
-        self._notes: dict[str, tuple[int, bytes]] = {}
+        self._notes: dict[str, tuple[int, int, bytes]] = {}
+        self._unreached: dict[str, tuple[Head | None, dict[int, SignedCheckpoint]]] = {}
 
     def held_notes(self) -> list[bytes]:
         """The newest checkpoint of every log that may be told, with its cosignatures, by origin."""
         notes = []
         for log in self._store.logs.load_logs():
-            size = self._tellable_size(log)
+            size = self._tellable_size(log) if self.survives(log) else 0
             if size and (note := self._note(log, size)):
                 notes.append(note)
         return notes
@@ -57,11 +72,19 @@ class CheckpointExchange:
         log = self._store.logs.find_log(alliance.card(member).origin)
         return log.head_note if log is not None else b""
 
-    def accept_notes(self, notes: Iterable[bytes], *, peer: str) -> tuple[int, list[SplitViewError]]:
+    def accept_notes(
+        self, notes: Iterable[bytes], *, peer: str, version: int | None = None
+    ) -> tuple[int, list[SplitViewError]]:
         """Take cosignatures on checkpoints that are held here, and notice split views.
 
-        Returns how many cosignatures were new, and the split views found. Notes that do not verify are left out: the peer
-        may know a newer roster or card than this node.
+        Returns how many cosignatures were new, and the split views found, of which evidence is kept then. Notes that do not
+        verify are left out: the peer may know a newer roster or card than this node.
+
+        Args:
+            notes: checkpoints, one of each log.
+            peer: who told them.
+            version: the newest roster that the peer holds. One who has not heard yet which history of a log survives may
+                still tell the other: that is no news.
         """
         alliance, saved, splits = self._membership.joined, 0, []
         seen: set[str] = set()
@@ -70,7 +93,9 @@ class CheckpointExchange:
                 signed = parse_checkpoint(raw)
                 if signed.origin not in seen:  # one note a log is all that an honest peer tells
                     seen.add(signed.origin)
-                    saved += self._accept_note(alliance, signed)
+                    author = alliance.author_of(signed.origin)
+                    if version is None or version >= _head_version(alliance, author):
+                        saved += self._accept_note(alliance, author, signed)
             except SplitViewError as error:
                 splits.append(error)
             except (FormatError, SignatureError, NotFoundError):
@@ -87,37 +112,111 @@ class CheckpointExchange:
         with self._lock:
             self._notes.pop(origin, None)
 
+    def note_announced(self, signed: SignedCheckpoint) -> None:
+        """Remember a checkpoint that verifies, but that our log has not reached: a few of each log.
+
+        Raises:
+            SplitViewError: another root was signed for this size.
+        """
+        author = self._membership.joined.author_of(signed.origin)
+        with self._lock:
+            known = self._unreached_of(signed.origin, author)
+            other = known.get(signed.size)
+            if other is None:
+                while len(known) >= UNREACHED_MAX:
+                    del known[next(iter(known))]
+                known[signed.size] = signed
+        if other is not None and other.root != signed.root:
+            self._refuse(author, other, signed)
+
+    def review_announced(self, log: LogState) -> None:
+        """Hold what was announced or told before against a log that has grown.
+
+        Raises:
+            SplitViewError: the verified log does not contain a checkpoint that its author signed.
+        """
+        with self._lock:
+            known = self._unreached_of(log.origin, log.member)
+            reached = [known.pop(size) for size in sorted(known) if size <= log.head_size]
+        head = log.head
+        for signed in reached:
+            if head is not None and (signed.size, signed.root) != (head.size, head.root):
+                self._require_same_history(log, signed)
+
+    def _unreached_of(self, origin: str, author: str) -> dict[int, SignedCheckpoint]:
+        """What is remembered of a log, since the roster last said which history of it survives."""
+        head = self.surviving_head(author)
+        since, known = self._unreached.get(origin, (head, {}))
+        if since != head:
+            known = {}
+        self._unreached[origin] = (head, known)
+        return known
+
+    def survives(self, log: LogState) -> bool:
+        """Whether what is held of a log is the history that the roster lets survive, as far as it says."""
+        head = self.surviving_head(log.member)
+        if head is None or log.head_size < head.size or log.member == self._membership.member:
+            return True
+        return self._store.logs.tree(log.id).root(head.size) == head.root
+
+    def surviving_head(self, member: str) -> Head | None:
+        """What the roster says of a member's log after a fork or a removal."""
+        alliance = self._membership.alliance
+        line = alliance.roster.members.get(member) if alliance else None
+        return None if line is None else line.head
+
     def cosign_head(self, origin: str) -> bool:
-        """Cosign the verified head of a peer's log, once; returns whether a cosignature was made."""
+        """Cosign the verified head of a peer's log, once; returns whether a cosignature was made.
+
+        Nothing is cosigned for a member that has signed two histories.
+        """
         log = self._store.logs.find_log(origin)
         if log is None or log.head is None or log.member == self._membership.member:
+            return False
+        if self.evidence.split_view_of(log.member) is not None or not self.survives(log):
             return False
         checkpoint = log.head.checkpoint
         with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
             cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         return self._save(log, checkpoint.size, {self._membership.member: cosignature}) > 0
 
-    def _accept_note(self, alliance: Alliance, signed: SignedCheckpoint) -> int:
-        author = alliance.author_of(signed.origin)
+    def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint) -> int:
         key = alliance.card(author).log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)
         log = self._store.logs.find_log(signed.origin)
         # Of the own log, what lies beyond the signed head is judged when a peer tells it to us as ours (`confirmation`).
-        if log is None or signed.size > log.signed_size or signed.size == 0:
+        if signed.size == 0:
             return 0
-        self._require_same_history(log, signed, alliance.card(author))
-        if self._store.checkpoints.find(log.id, signed.size) is None:
+        if log is None or signed.size > log.signed_size:
+            if author != self._membership.member:
+                self.note_announced(signed.signed_by(key))
+            return 0
+        if not self._require_same_history(log, signed) or self._store.checkpoints.find(log.id, signed.size) is None:
             return 0
         return self._save(log, signed.size, accept_cosignatures(alliance, author, signed))
 
-    def _require_same_history(self, log: LogState, signed: SignedCheckpoint, card: Card) -> None:
+    def _require_same_history(self, log: LogState, signed: SignedCheckpoint) -> bool:
+        """Whether our log contains a checkpoint.
+
+        Raises:
+            SplitViewError: it does not, and that is news.
+        """
         held = self._store.checkpoints.find(log.id, signed.size)
-        root = held.root if held is not None else self._store.logs.tree(log.id).root(signed.size)
-        if root != signed.root:
-            if log.head is not None and vouched_size(card, log.head) is not None:
-                raise SignatureError(f"{log.origin}: the key of the head held here was revoked, so it contradicts nobody")
-            note = bytes(held) if held is not None else log.head_note
-            raise SplitViewError(log.origin, size=signed.size, held_note=note, offered_note=bytes(signed))
+        tree = self._store.logs.tree(log.id)
+        if (held.root if held is not None else tree.root(signed.size)) == signed.root:
+            return True
+        # The newest that may be told; for the own log nothing beyond it may leave this node, not even as evidence.
+        size = self._tellable_size(log)
+        larger = held or self._store.checkpoints.choose(log.id, start=size, entries_max=0, ceiling=size)
+        if larger is not None and signed.size <= larger.size <= size and self.survives(log):
+            self._refuse(log.member, larger, signed, tree)
+        return False
+
+    def _refuse(self, author: str, held: SignedCheckpoint, offered: SignedCheckpoint, tree: Tree | None = None) -> None:
+        """Keep the evidence; raise where the author's misconduct is proved now and was not before."""
+        if self.evidence.split_view_of(author) is None and self.evidence.accept_split_view(author, held, offered, tree):
+            size = min(held.size, offered.size)
+            raise SplitViewError(offered.origin, size=size, held_note=bytes(held), offered_note=bytes(offered))
 
     def _save(self, log: LogState, size: int, cosignatures: dict[str, Cosignature]) -> int:
         if not cosignatures:
@@ -131,16 +230,28 @@ class CheckpointExchange:
     def _note(self, log: LogState, size: int) -> bytes | None:
         with self._lock:
             cached = self._notes.get(log.origin)
-        if cached is not None and cached[0] == size:
-            return cached[1]
+        if cached is not None and cached[:2] == (log.id, size):
+            return cached[2]
         signed = self._store.checkpoints.choose(log.id, start=0, entries_max=size, ceiling=size)
         if signed is None:
             return None
         note = bytes(signed)
         with self._lock:
-            self._notes[log.origin] = (size, note)
+            self._notes[log.origin] = (log.id, size, note)
         return note
 
     def _tellable_size(self, log: LogState) -> int:
         own = log.member == self._membership.member
         return min(log.head_size, self._confirmation.ceiling) if own else log.head_size
+
+
+def _head_version(alliance: Alliance, member: str) -> int:
+    """The roster version that gave a member the head it has now; 0 when it has none."""
+    head, version = alliance.roster.members[member].head, 0
+    if head is None:
+        return 0
+    for _, roster in reversed(alliance.rosters):
+        if member not in roster.members or roster.members[member].head != head:
+            break
+        version = roster.version
+    return version

@@ -18,6 +18,7 @@ from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
 from node.core.alliance import format_card
 from node.core.card import Card
+from node.core.checkpoint import SignedCheckpoint
 from node.core.entry import LogPage
 from node.core.kinds import Kinds
 from node.core.mirror import AcceptedPage, Mirror, StagingLimits
@@ -28,6 +29,7 @@ from node.errors import (
     PeerFaultError,
     PeerUnreachableError,
     ProofError,
+    RollbackError,
     SignatureError,
     SplitViewError,
     StagingLimitError,
@@ -36,6 +38,7 @@ from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.erasures import acknowledge_erasures
+from node.sync.evidence import EvidenceTalk, open_surviving
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.recovery import Recovery
@@ -83,10 +86,11 @@ class Follower:
         """Follow `member`; what happens is noted in `state`."""
         self.member, self.state = member, state
         self._parts = parts
-        self._wake, self._nudge = asyncio.Event(), asyncio.Event()
+        self._wake, self._nudge, self._evidence_came = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._entries_max = parts.limits.entries
         self._was_connected = self._asked_again = False
         self._other_roster = b""
+        self._evidence = EvidenceTalk(parts.exchange.evidence, member, parts.on_alarm)
 
     def wake(self) -> None:
         """Try at once: the peer has just called us, or its card has changed."""
@@ -95,6 +99,10 @@ class Follower:
     def nudge(self) -> None:
         """Tell the peer soon that something changed here."""
         self._nudge.set()
+
+    def notice_evidence(self) -> None:
+        """Evidence has come or was settled."""
+        self._evidence_came.set()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -110,7 +118,8 @@ class Follower:
                     continue
                 self._note_fault(error)
                 await asyncio.sleep(1.0)
-                await self._sleep(FAULT_PAUSE_S)
+                if not self._is_accused():  # contact goes on with one whose log is not followed any more
+                    await self._sleep(FAULT_PAUSE_S)
             except LabmeshError as error:
                 self.state.note_unreachable(error, self._now_ms())
                 logger.error("event=follow_failed member=%s reason=%s error=%r", self.member, error.reason, error.message)
@@ -136,10 +145,14 @@ class Follower:
         """One connection, until it ends. A connection that worked and broke is not a failed attempt."""
         client = self._parts.make_client(self._parts.membership.joined.card(self.member))
         self._was_connected = False
+        self._is_accused()
         try:
             await self._contact(client)
             self._was_connected = True
-            await _run_together(self._keep_contact(client), self._pull(client))
+            self._evidence_came.clear()
+            accused = self._is_accused()
+            pull = () if accused else (self._pull(client),)
+            await _run_together(self._keep_contact(client), self._watch_evidence(accused), *pull)
         except PeerUnreachableError as error:
             self.state.note_unreachable(error, self._now_ms())
             if not self._was_connected:
@@ -158,19 +171,38 @@ class Follower:
             self._nudge.clear()
             await self._contact(client)
 
+    async def _watch_evidence(self, accused: bool) -> None:
+        """End when the member's log is to be followed no more, or again."""
+        while self._is_accused() == accused:
+            await self._evidence_came.wait()
+            self._evidence_came.clear()
+
+    def _is_accused(self) -> bool:
+        """Whether there is proof that the member signed two histories; shown, too."""
+        piece = self._parts.exchange.evidence.split_view_of(self.member)
+        self.state.accuse("" if piece is None else piece.judgement.summary)
+        return piece is not None
+
     async def _contact(self, client: PeerClient) -> None:
-        """Exchange checkpoints; where rosters or cards differ, ask for them."""
+        """Exchange checkpoints; where rosters or cards differ, ask for them; tell evidence.
+
+        What either side finds of a split view, both hold when this ends.
+        """
         parts = self._parts
         notes = await asyncio.to_thread(parts.exchange.held_notes)
         digest = parts.exchange.digest(notes)
         answer = await self._exchange(client, digest)
         rosters, card = await self._reconcile_membership(client, answer)
+        await self._evidence.take(answer.evidence)
         differs = answer.digest != digest
         if differs:
-            await self._take_notes([note for note in answer.notes if note not in set(notes)])
+            told = [note for note in answer.notes if note not in set(notes)]
+            await self._take_notes(told, version=answer.roster_version)
         if differs or rosters or card:
-            await self._exchange(client, digest, notes if differs else [], rosters=rosters, card=card)
+            second = await self._exchange(client, digest, notes if differs else [], rosters=rosters, card=card)
+            await self._evidence.take(second.evidence)
         await acknowledge_erasures(parts.store, client, parts.membership.joined.card(self.member).origin)
+        await self._evidence.tell(client)
         if await parts.recovery.meet(client, self.member, answer.caller_note):
             logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)
             parts.on_head(await asyncio.to_thread(self._own_log))
@@ -207,6 +239,7 @@ class Follower:
             cards_digest=membership.cards_digest(),
             rosters=rosters,
             card=card,
+            evidence_ids=self._parts.exchange.evidence.known_ids(),
         )
         seq = membership.own_card[1].seq  # before the digest: it may change meanwhile, and must not be taken for held
         if answer.cards_digest == membership.cards_digest():
@@ -233,11 +266,12 @@ class Follower:
         update = await asyncio.to_thread(membership.accept_update, rosters, cards)
         for fault in update.faults:
             self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")
+        await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)
         if update.changed:
             logger.info("event=roster_taken member=%s version=%d", self.member, membership.joined.roster.version)
 
-    async def _take_notes(self, notes: list[bytes]) -> None:
-        saved, splits = await asyncio.to_thread(self._parts.exchange.accept_notes, notes, peer=self.member)
+    async def _take_notes(self, notes: list[bytes], *, version: int) -> None:
+        saved, splits = await asyncio.to_thread(self._parts.exchange.accept_notes, notes, peer=self.member, version=version)
         for split in splits:
             self._parts.on_split_view(split)
         if saved:
@@ -247,7 +281,7 @@ class Follower:
         """Read the log to its newest checkpoint, then live."""
         parts = self._parts
         card = parts.membership.joined.card(self.member)
-        log = await asyncio.to_thread(parts.store.logs.open_log, card.origin, self.member)
+        log = await asyncio.to_thread(open_surviving, parts.store, parts.exchange, card.origin, self.member)
         session = PullSession(parts, log, card, self.state)
         at = parts.clock().timestamp()
         logger.info("event=pull_started origin=%s staged=%d at=%.6f", card.origin, log.staged.size, at)
@@ -316,6 +350,7 @@ class Follower:
         logger.warning("event=peer_fault member=%s reason=%s error=%r", self.member, error.reason, error.message)
         if isinstance(error, SplitViewError):
             self._parts.on_split_view(error)
+            self._is_accused()
 
     def _now_ms(self) -> int:
         return milliseconds(self._parts.clock())
@@ -336,6 +371,7 @@ class PullSession:
             staged=log.staged,
             staged_bytes=log.staged_bytes,
             limits=parts.limits,
+            surviving=parts.exchange.surviving_head(log.member),
         )
         self._mirror.compare_former_roots(lambda size: parts.store.logs.tree(log.id).root(size))
         self._vouched = None if log.head is None else vouched_size(card, log.head)
@@ -357,12 +393,14 @@ class PullSession:
             PeerFaultError: it cannot be taken; nothing was saved of it.
             StoreError: the database refused.
         """
+        if self._parts.exchange.evidence.split_view_of(self.log.member) is not None:
+            return False  # found while this message was on its way: the stream is about to end
         page = None
         if isinstance(message, LogPage):
             page = self._mirror.accept_page(message, self._held_commitment, self._granted_to)
         else:
             reached, waiting = self._mirror.target, self.waiting_for_pages
-            signed = self._mirror.accept_announcement(message)
+            signed = self._accept_announcement(message)
             # Each checkpoint of a stream leads further than the last: announcements alone could come without end.
             if waiting or (reached is not None and signed.size <= reached.size):
                 raise MalformedError(f"{signed.origin}: size {signed.size} was announced out of turn")
@@ -376,6 +414,18 @@ class PullSession:
         self.log = self._parts.store.logs.drop_staged(self.log)
         self._mirror.restart(self.log.head_frontier)
 
+    def _accept_announcement(self, note: bytes) -> SignedCheckpoint:
+        exchange = self._parts.exchange
+        try:
+            signed = self._mirror.accept_announcement(note)
+        except (RollbackError, SplitViewError):
+            _, splits = exchange.accept_notes([note], peer=self._state.member)  # its signature is good: it may be evidence
+            if splits:
+                raise splits[0] from None
+            raise
+        exchange.note_announced(signed)
+        return signed
+
     def _save(self, page: AcceptedPage | None) -> bool:
         logs, member = self._parts.store.logs, self._state.member
         if self._mirror.complete and self._vouched is not None and self._mirror.staged.size == self._mirror.head_size:
@@ -387,9 +437,12 @@ class PullSession:
             self._state.verified, self._vouched = self.log.head_size, None
             at = self._parts.clock().timestamp()
             logger.info("event=verified origin=%s size=%d at=%.6f", self.log.origin, self.log.head_size, at)
+            self._parts.exchange.evidence.search_contradictions(self.log)
+            self._parts.exchange.review_announced(self.log)
             return True
         if page is not None:
             self.log = logs.stage(self.log, page, server=member)
+            self._parts.exchange.evidence.search_contradictions(self.log)
             return any(item.opening.index < self.log.head_size for item in page.openings)
         return False
 

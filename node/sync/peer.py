@@ -24,6 +24,7 @@ class Exchange:
     caller_note: bytes
     time_ms: int
     roster_hash: bytes = b""
+    evidence: Sequence[bytes] = ()
 
 
 class PeerClient(Protocol):
@@ -41,8 +42,12 @@ class PeerClient(Protocol):
         cards_digest: bytes,
         rosters: Sequence[bytes] = (),
         card: bytes = b"",
+        evidence_ids: Sequence[str] = (),
     ) -> Exchange:
         """Tell what we hold, hear what the peer holds; `rosters` and `card` are what it lacked in its last answer."""
+
+    async def report_evidence(self, evidence: bytes) -> bool:
+        """Tell one piece of evidence; returns whether the peer needs not be told again."""
 
     def read_log(
         self, origin: str, *, start: int, after: int, follow: bool, entries_max: int
@@ -69,10 +74,12 @@ class PeerState:
     error: str = ""
     reason: str = ""
     clock_offset_ms: int | None = None
+    accusation: str = ""
 
     def note_contact(self, now_ms: int) -> None:
         """The peer answered."""
         self.state, self.error, self.reason = "connected", "", ""
+        self._keep_accusation()
         self.last_contact_ms, self.failing_since_ms = now_ms, 0
 
     def note_unreachable(self, error: LabmeshError, now_ms: int) -> None:
@@ -80,8 +87,21 @@ class PeerState:
         self.failing_since_ms = self.failing_since_ms or now_ms
         self.state = "offline" if now_ms - self.failing_since_ms > OFFLINE_AFTER_MS else "retrying"
         self.error, self.reason = error.message, error.reason
+        self._keep_accusation()
+
+    def accuse(self, accusation: str) -> None:
+        """The peer has signed two histories: that outweighs whether it answers. Empty when it is settled."""
+        if not accusation and self.accusation:
+            self.state, self.error, self.reason = "retrying", "", ""
+        self.accusation = accusation
+        self._keep_accusation()
 
     def note_fault(self, error: LabmeshError) -> None:
         """The peer, or the author of its log, broke a rule."""
         self.state = "quarantined" if isinstance(error, SplitViewError) else "refused"
         self.error, self.reason = error.message, error.reason
+        self._keep_accusation()
+
+    def _keep_accusation(self) -> None:
+        if self.accusation:
+            self.state, self.error, self.reason = "quarantined", self.accusation, SplitViewError.reason

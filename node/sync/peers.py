@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 
 from node.core.card import Card
-from node.errors import LabmeshError, SplitViewError
+from node.errors import LabmeshError
 from node.store.logs import LogState
 from node.sync.follower import Follower, FollowerParts
 from node.sync.peer import ROSTERS_TOLD_MAX, PeerState
@@ -57,6 +57,14 @@ class Peers:
         if member in self._running:
             self._running[member][0].nudge()
 
+    def notice_evidence(self) -> None:
+        """Evidence has come or was settled: stop or begin following, and tell everyone."""
+        for follower, _, _ in self._running.values():
+            follower.notice_evidence()
+        for state in self.states.values():
+            self._show_evidence(state)
+        self.nudge()
+
     def wake(self, member: str) -> None:
         """This peer has just called us, so it can be reached."""
         if member in self._running and self.states[member].state != "connected":
@@ -77,14 +85,17 @@ class Peers:
             if signed is None or not signed[1].endpoints:
                 state.state = "offline"
                 state.error = "its card names no address" if signed else "its card is not known yet"
+                self._show_evidence(state)
                 await self._stop([member])
                 continue
             await self._start(member, state, signed[1])
 
     async def _start(self, member: str, state: PeerState, card: Card) -> None:
-        # The own certificates, too: after a rotation a connection with the old one would be refused.
+        # The own certificates, too: after a rotation a connection with the old one would be refused. And a history that the
+        # roster lets survive is looked at when a follower begins.
         own = self._parts.membership.own_card[1].tls_certificates
-        way_in = (card.endpoints, card.tls_certificates, card.log_key, card.former_log_keys, own)
+        surviving = self._parts.exchange.surviving_head(member)
+        way_in = (card.endpoints, card.tls_certificates, card.log_key, card.former_log_keys, own, surviving)
         running = self._running.get(member)
         if running is not None:
             if running[2] == way_in:
@@ -94,6 +105,10 @@ class Peers:
         task = asyncio.create_task(follower.run(), name=f"follow-{member}")
         task.add_done_callback(_report_end)
         self._running[member] = (follower, task, way_in)
+
+    def _show_evidence(self, state: PeerState) -> None:
+        piece = self._parts.exchange.evidence.split_view_of(state.member)
+        state.accuse("" if piece is None else piece.judgement.summary)
 
     async def _stop(self, members: list[str]) -> None:
         tasks = [self._running.pop(member)[1] for member in members if member in self._running]
@@ -163,14 +178,6 @@ class Alarms:
     def __init__(self) -> None:
         """Begin without alarms."""
         self._sentences: dict[str, str] = {}
-
-    def raise_split_view(self, error: SplitViewError) -> None:
-        """Two histories of one log."""
-        key = f"split {error.origin}"
-        if key in self._sentences:
-            return
-        self._sentences[key] = f"{error.message}; its author has signed both"
-        logger.error("event=split_view origin=%s size=%d", error.origin, error.size)
 
     def raise_sentence(self, sentence: str) -> None:
         """Something that a person should look at; said once."""

@@ -12,6 +12,7 @@ from node.home import Home
 from node.ledger import Ledger
 from node.store import DATABASE_NAME
 from node.store.logs import LogStore
+from node.sync.peer import Exchange
 from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, drafts, visible
 from tests.attacks.scene import HELD, JINAN, QINGDAO, SEEN, SIZE, Scene, dump_tables, signed_by_jinan
 from tests.attacks.surfaces import CALL, MESSAGES, NOTE, PROPERTY, STREAM, TOLD
@@ -22,17 +23,23 @@ FAMILY = "equivocation"
 OTHER = bytes(range(32))
 
 
-@attack(FAMILY, NOTE, "SPLIT_VIEW", "two signed checkpoints of size 3 have different roots")
+def hide_notes(answer: Exchange) -> Exchange:
+    """An answer that tells nothing of the checkpoints that its member has signed."""
+    return replace(answer, notes=[])
+
+
+@attack(FAMILY, NOTE, "SPLIT_VIEW", "signed two different roots for size 3 of its log")
 def another_history_of_the_verified_size(note):
     return signed_by_jinan(HELD, OTHER)
 
 
-@attack(FAMILY, NOTE, "PROOF", "do not have the root signed for 11")
+@attack(FAMILY, NOTE, "SPLIT_VIEW", "signed two different roots for size 11")
 def another_root(note):
+    """The contact before the announcement has told the true one."""
     return signed_by_jinan(SIZE, OTHER)
 
 
-@attack(FAMILY, MESSAGES, "PROOF", "do not have the root signed for 11")
+@attack(FAMILY, MESSAGES, "SPLIT_VIEW", "signed two different roots for size 11")
 def another_history_that_is_longer(messages):
     fork = build_log(JINAN, SIZE)
     return [bytes(fork.checkpoint()), fork.page(HELD, SIZE)]
@@ -40,6 +47,12 @@ def another_history_that_is_longer(messages):
 
 @attack(FAMILY, STREAM, "ROLLBACK", "offered size 2, but size 3 was already verified")
 def a_shrunken_log(peer, scene):
+    true = scene.jinan.store.logs.tree(scene.jinan.ledger.log.id).root(2)
+    peer.announcement = lambda _: signed_by_jinan(2, true)
+
+
+@attack(FAMILY, STREAM, "SPLIT_VIEW", "its checkpoint of size 3 does not contain its checkpoint of size 2")
+def a_shrunken_log_with_other_entries(peer, scene):
     peer.announcement = lambda _: signed_by_jinan(2, OTHER)
 
 
@@ -48,13 +61,13 @@ def an_emptied_log(peer, scene):
     peer.announcement = lambda _: signed_by_jinan(0, EMPTY_ROOT)
 
 
-@attack(FAMILY, TOLD, "SPLIT_VIEW", "size 3 have different roots")
+@attack(FAMILY, TOLD, "SPLIT_VIEW", "two different roots for size 3 .*labmesh evidence export")
 def two_groups_that_meet(scene):
     """yantai was shown another history of the same size, and tells what it holds."""
     return [signed_by_jinan(HELD, OTHER)]
 
 
-@attack(FAMILY, TOLD, "SPLIT_VIEW", "size 2 have different roots")
+@attack(FAMILY, TOLD, "SPLIT_VIEW", "does not contain its checkpoint of size 2.*labmesh evidence export")
 def two_groups_that_meet_after_one_has_gone_on(scene):
     """No checkpoint of size 2 was ever shown here, but the verified entries say what its root must be."""
     return [signed_by_jinan(2, OTHER)]
@@ -120,6 +133,7 @@ def a_fork_in_a_restricted_entry_only(scene: Scene):
 def show(alliance: SimulatedAlliance, log: MemoryLog, openings: list[int]) -> None:
     """Serve a log that its author made by hand."""
     alliance["jinan"].push(*drafts(1, f"BAIT-{log.size}-{len(openings)}"))
+    alliance.tampering.exchange = hide_notes
     alliance.tampering.stream = lambda messages: (
         [bytes(log.checkpoint()), log.page(0, log.size, openings=openings)] if messages else []
     )

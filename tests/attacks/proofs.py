@@ -185,6 +185,6 @@ def bytes_behind_the_bundle(raw, scene):
     return raw + b"\x00"
 
 
-@attack(FAMILY, FILE, "roster", "not a bundle, or damaged|different things|belong to no member")
+@attack(FAMILY, FILE, "roster", "no bundle, or damaged|different things|belong to no member")
 def half_a_bundle(raw, scene: Scene):
     return raw[: len(raw) // 2]

@@ -63,6 +63,10 @@ def dump_tables(store: Store) -> Dump:
     return found
 
 
+EVIDENCE_TABLES = ("evidence", "evidence_told")
+"""What an attack may leave behind: proof of itself."""
+
+
 class Scene:
     """The prepared alliance. `reset` puts the victim back to where it was before the last attack."""
 
@@ -107,8 +111,11 @@ class Scene:
             member = self.alliance[name]
             member.splits.clear()
             member.alarms.clear()
+            member.exchange._unreached.clear()
             if self.kept_by(name) != self._kept[name]:
                 self._restore(member, raw)
+        if self.yantai.evidence.pieces():
+            self._forget_evidence(self.yantai)
         self.alliance.tampering = Tampering()
         self.alliance.clock.now = NOON
         self.alliance.reads.clear()
@@ -186,6 +193,13 @@ class Scene:
         for path in member.path.iterdir():
             path.unlink()
         (member.path / DATABASE_NAME).write_bytes(raw)
+        member.reopen()
+        member.confirmation.override()
+
+    def _forget_evidence(self, member: SimulatedMember) -> None:
+        with member.store.database.write() as connection:
+            for table in EVIDENCE_TABLES:
+                connection.exec_driver_sql(f"DELETE FROM {table}")
         member.reopen()
         member.confirmation.override()
 

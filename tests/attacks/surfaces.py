@@ -11,7 +11,6 @@ from node.core.entry import LogPage
 from node.core.proof import format_tlog_proof, parse_tlog_proof
 from node.errors import LabmeshError
 from node.sync.peer import Exchange, PeerState
-from node.sync.peers import Alarms
 from tests.alliance import Tampering
 from tests.attacks.scene import SIZE, Scene
 from tests.attacks.table import Perform, Refusal, Surface
@@ -35,6 +34,11 @@ def _strike_stream(scene: Scene, perform: Perform) -> Refusal:
 
 def _follow_honestly(scene: Scene) -> None:
     scene.alliance.tampering = Tampering()
+    if scene.reader.evidence.split_view_of("jinan"):
+        # Proof that jinan signed two histories stays, however honest it is now: contact goes on, its log is not followed.
+        state = scene.alliance.follow("qingdao", "jinan", lambda state: state.last_contact_ms)
+        assert (state.state, state.reason, state.verified) == ("quarantined", "SPLIT_VIEW", 0)
+        return
     state = scene.alliance.catch_up("qingdao", "jinan")
     assert (state.state, state.error, state.verified) == ("connected", "", SIZE)
 
@@ -80,10 +84,8 @@ def _strike_told(scene: Scene, perform: Perform) -> Refusal:
     told, reader = perform(scene), scene.reader
     scene.peer.exchange = lambda answer: replace(answer, digest=bytes(32), notes=told)
     scene.alliance.follow("qingdao", "yantai", lambda state: reader.splits)
-    alarms = Alarms()
-    alarms.raise_split_view(reader.splits[0])
     assert reader.splits[0].offered_note == told[0] and reader.splits[0].held_note
-    return Refusal(reader.splits[0].reason, "; ".join(alarms.sentences()))
+    return Refusal(reader.splits[0].reason, "; ".join(reader.evidence.alarms()))
 
 
 TOLD = Surface("told notes", _strike_told, _follow_honestly)

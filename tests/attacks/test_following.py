@@ -91,7 +91,7 @@ class TestStagingBytes:
                 alliance["jinan"].push(*drafts(3, f"B{i}"))
                 alliance.catch_up("qingdao", "jinan", limits=limits)
             alliance["jinan"].push(*drafts(3, "LAST"))
-            alliance.tampering.announcement = lambda _: signed_by_jinan(21, ENTRY)
+            alliance.tampering.page = lambda page: replace(page, commitments=bytes(32) + page.commitments[32:])
             assert alliance.follow("qingdao", "jinan", failed, limits=limits).reason == "PROOF"
             alliance.tampering = Tampering()
             alliance.catch_up("qingdao", "jinan", limits=limits)

@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from node.core.evidence import parse_evidence
+from node.core.misconduct import judge_evidence
 from tests.alliance import visible
 from tests.attacks import clocks, disclosure, equivocation, keys, notes, proofs, rosters, transport
-from tests.attacks.scene import Scene
+from tests.attacks.scene import EVIDENCE_TABLES, VICTIMS, Scene
 from tests.attacks.table import ATTACKS, Attack
 
 FAMILIES = {
@@ -48,6 +50,10 @@ def test_an_attack_is_refused_is_shown_and_saves_nothing(scene: Scene, attack: A
     assert refusal.reason == attack.reason, refusal
     assert re.search(attack.shown, refusal.shown), refusal.shown
     after = scene.saved()
-    assert [name for name in before if after[name] != before[name] and name not in attack.counters] == []
+    allowed = {*attack.counters, *(f"{name}: {table}" for name in VICTIMS for table in EVIDENCE_TABLES)}
+    assert [name for name in before if after[name] != before[name] and name not in allowed] == []
+    for piece in scene.reader.evidence.pieces():
+        _, raw = scene.reader.evidence.export(piece.id)
+        assert judge_evidence(parse_evidence(raw), fingerprint=scene.joined.fingerprint).verified
     assert visible(scene.reader.store) == seen
     attack.surface.recover(scene)

@@ -95,6 +95,14 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def RevokeLogKey(self, request, context):
         return self._unary("RevokeLogKey", request, context)
 
+    def ListEvidence(self, request, context):
+        return self._unary("ListEvidence", request, context)
+
+    def ExportEvidence(self, request, context):
+        raw = self._unary("ExportEvidence", request, context)
+        for i in range(0, len(raw), 1000):
+            yield node_pb2.ExportEvidenceResponse(chunk=raw[i : i + 1000])
+
     def _unary(self, name, request, context):
         self.calls.append(request)
         return self._answer(name, context)

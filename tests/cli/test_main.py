@@ -37,6 +37,7 @@ CONTRACT = [
     "doctor",
     "prove",
     "verify",
+    "evidence",
 ]
 ROSTER_CONTRACT = (
     *("create", "add", "remove", "council", "threshold", "quorum", "rekey", "renew", "sign", "proposal", "show", "export"),

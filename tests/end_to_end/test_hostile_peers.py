@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from labmesh.v1 import node_pb2, peer_pb2
-from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.checkpoint import sign_checkpoint
 from node.core.entry import LogPage, Opening
 from node.rpc.convert import page_to_wire
 from tests.builders import private_key, record_bytes
@@ -122,10 +122,6 @@ def wrong_root(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[
     yield page_to_wire(LogPage(request.start, OTHER_ROOT * 5, []))
 
 
-def split_view(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
-    yield fake.sign(fake.log.size, OTHER_ROOT)
-
-
 def shrunken_log(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
     yield fake.announce(fake.log.size - 1)
 
@@ -230,7 +226,6 @@ def flood_of_openings(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> It
 
 LIES: dict[Play, tuple[str, str]] = {
     wrong_root: ("refused", "PROOF"),
-    split_view: ("quarantined", "SPLIT_VIEW"),
     shrunken_log: ("refused", "ROLLBACK"),
     truncated_page: ("refused", "MALFORMED"),
     page_with_a_gap: ("refused", "MALFORMED"),
@@ -260,19 +255,6 @@ def test_a_lie_is_refused_and_changes_nothing(stage: Stage, lie: Play):
     assert stage.visible() == before
     assert database_size(stage.victim) < FILES_MAX
     stage.require_recovery()
-
-
-def test_a_split_view_raises_an_alarm_whoever_tells_it(stage: Stage):
-    """Weifang passes on what jinan signed behind the victim's back."""
-    stage.require_others_go_on()
-    jinan, size = stage.mesh["jinan"], stage.mesh["jinan"].status().size
-    signer = jinan.load_keys().log
-    note = bytes(sign_checkpoint(Checkpoint(signer.key.name, size, OTHER_ROOT), signer))
-    with stage.mesh.call_as("weifang", "qingdao") as stub:
-        stub.ExchangeCheckpoints(peer_pb2.ExchangeCheckpointsRequest(notes=[note]), timeout=20)
-    wanted = f"{signer.key.name}: two signed checkpoints of size {size}"
-    eventually(lambda: any(wanted in alarm for alarm in stage.victim.status().alarms), "the alarm reaches a person")
-    stage.require_others_go_on()
 
 
 def test_floods_do_not_add_up(stage: Stage):

@@ -38,6 +38,7 @@ def status_of(member: SimulatedMember) -> node_pb2.GetStatusResponse:
             recovery=member.recovery,
             peer_states=dict,
             alarms=list,
+            split_views=list,
             now=member.clock,
             port=lambda: 7443,
             remote=lambda: None,

@@ -237,19 +237,14 @@ class TestCosigner:
 
 
 class TestAlarms:
-    def test_a_split_view_reaches_the_operator(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_each_sentence_is_kept_once(self, caplog: pytest.LogCaptureFixture) -> None:
         alarms = Alarms()
         assert alarms.sentences() == []
-        error = SplitViewError(JINAN.origin, size=7, held_note=b"held", offered_note=b"offered")
-        with caplog.at_level(logging.ERROR):
-            alarms.raise_split_view(error)
-            alarms.raise_split_view(error)
-            alarms.raise_split_view(SplitViewError(YANTAI.origin, size=2, held_note=b"", offered_note=b""))
-        assert alarms.sentences() == [
-            f"{JINAN.origin}: two signed checkpoints of size 7 have different roots; its author has signed both",
-            f"{YANTAI.origin}: two signed checkpoints of size 2 have different roots; its author has signed both",
-        ]
-        assert f"event=split_view origin={JINAN.origin} size=7" in caplog.messages
+        with caplog.at_level(logging.WARNING):
+            for sentence in ("qingdao told nonsense", "qingdao told nonsense", "yantai did, too"):
+                alarms.raise_sentence(sentence)
+        assert alarms.sentences() == ["qingdao told nonsense", "yantai did, too"]
+        assert caplog.messages == [f"event=alarm text={sentence!r}" for sentence in alarms.sentences()]
 
 
 class TestPeerState:
@@ -275,3 +270,21 @@ class TestPeerState:
         assert (state.state, state.error, state.reason) == ("refused", "an empty page", "MALFORMED")
         state.note_fault(SplitViewError("o", size=1, held_note=b"", offered_note=b""))
         assert (state.state, state.reason) == ("quarantined", "SPLIT_VIEW")
+
+    def test_an_accusation_outweighs_whether_the_peer_answers(self) -> None:
+        state = PeerState("jinan")
+        state.note_contact(1000)
+        state.accuse("jinan signed two histories")
+        for note in (
+            lambda: state.note_contact(2000),
+            lambda: state.note_unreachable(PeerUnreachableError("away"), 3000),
+            lambda: state.note_fault(MalformedError("an empty page")),
+            lambda: state.accuse("jinan signed two histories"),
+        ):
+            note()
+            assert (state.state, state.error, state.reason) == ("quarantined", "jinan signed two histories", "SPLIT_VIEW")
+        state.accuse("")
+        assert (state.state, state.error, state.reason) == ("retrying", "", "")
+        state.note_contact(4000)
+        state.accuse("")
+        assert state.state == "connected"

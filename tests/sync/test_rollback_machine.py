@@ -94,6 +94,8 @@ class Rollbacks(RuleBasedStateMachine):
     def is_sound(self) -> None:
         require_sound(self.jinan)
         assert self.jinan.confirmation.conflict is None
+        # An honest member whose disk is thrown about is never accused of two histories.
+        assert all(member.evidence.pieces() == () for member in self.alliance.members.values())
 
     def teardown(self) -> None:
         """In the end everybody has everything, once."""

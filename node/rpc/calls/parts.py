@@ -13,6 +13,7 @@ from node.clients import Clients
 from node.clock import Clock
 from node.confirmation import Confirmation
 from node.disclosure import Disclosure
+from node.evidence import EvidenceKeeper
 from node.ledger import Ledger
 from node.membership import Membership
 from node.rotation import KeyRotation
@@ -32,6 +33,7 @@ class NodeServiceParts:
     confirmation: Confirmation
     clients: Clients
     disclosure: Disclosure
+    evidence: EvidenceKeeper
     clock: Clock
     peer_states: Callable[[], dict[str, PeerState]]
     build_status: Callable[[], node_pb2.GetStatusResponse]

@@ -146,6 +146,16 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.FromString,
                 _registered_method=True)
+        self.ListEvidence = channel.unary_unary(
+                '/labmesh.v1.NodeService/ListEvidence',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.ListEvidenceRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.ListEvidenceResponse.FromString,
+                _registered_method=True)
+        self.ExportEvidence = channel.unary_stream(
+                '/labmesh.v1.NodeService/ExportEvidence',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -307,6 +317,20 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvidence(self, request, context):
+        """What this node can prove against members of the alliance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportEvidence(self, request, context):
+        """One piece of it, as a file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -419,6 +443,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.RevokeLogKey,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.SerializeToString,
+            ),
+            'ListEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvidence,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.ListEvidenceRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.ListEvidenceResponse.SerializeToString,
+            ),
+            'ExportEvidence': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportEvidence,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1017,6 +1051,60 @@ class NodeService:
             '/labmesh.v1.NodeService/RevokeLogKey',
             labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/ListEvidence',
+            labmesh_dot_v1_dot_node__pb2.ListEvidenceRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.ListEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/labmesh.v1.NodeService/ExportEvidence',
+            labmesh_dot_v1_dot_node__pb2.ExportEvidenceRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.ExportEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,10 @@ class NodeServiceStub:
     """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
     RevokeLogKey: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeLogKeyRequest, _node_pb2.RevokeLogKeyResponse]
     """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
+    ListEvidence: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListEvidenceRequest, _node_pb2.ListEvidenceResponse]
+    """What this node can prove against members of the alliance."""
+    ExportEvidence: _grpc.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]
+    """One piece of it, as a file."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -131,6 +135,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
     RevokeLogKey: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeLogKeyRequest, _node_pb2.RevokeLogKeyResponse]  # type: ignore[assignment]
     """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
+    ListEvidence: _aio.UnaryUnaryMultiCallable[_node_pb2.ListEvidenceRequest, _node_pb2.ListEvidenceResponse]  # type: ignore[assignment]
+    """What this node can prove against members of the alliance."""
+    ExportEvidence: _aio.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]  # type: ignore[assignment]
+    """One piece of it, as a file."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
@@ -312,5 +320,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RevokeLogKeyResponse, _abc.Awaitable[_node_pb2.RevokeLogKeyResponse]]:
         """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
+
+    @_abc_1.abstractmethod
+    def ListEvidence(
+        self,
+        request: _node_pb2.ListEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListEvidenceResponse, _abc.Awaitable[_node_pb2.ListEvidenceResponse]]:
+        """What this node can prove against members of the alliance."""
+
+    @_abc_1.abstractmethod
+    def ExportEvidence(
+        self,
+        request: _node_pb2.ExportEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.ExportEvidenceResponse], _abc.AsyncIterator[_node_pb2.ExportEvidenceResponse]]:
+        """One piece of it, as a file."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15labmesh/v1/peer.proto\x12\nlabmesh.v1\"H\n\x10GetRosterRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12#\n\x05\x63\x61rds\x18\x02 \x03(\x0b\x32\x14.labmesh.v1.HeldCard\"\'\n\x08HeldCard\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\r\"3\n\x11GetRosterResponse\x12\x0f\n\x07rosters\x18\x01 \x03(\x0c\x12\r\n\x05\x63\x61rds\x18\x02 \x03(\x0c\"c\n\x0eReadLogRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x13\n\x0b\x65ntries_max\x18\x05 \x01(\x04\"T\n\x0fReadLogResponse\x12\x14\n\ncheckpoint\x18\x01 \x01(\x0cH\x00\x12#\n\x04page\x18\x02 \x01(\x0b\x32\x13.labmesh.v1.LogPageH\x00\x42\x06\n\x04part\"d\n\x07LogPage\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x13\n\x0b\x63ommitments\x18\x02 \x01(\x0c\x12%\n\x08openings\x18\x03 \x03(\x0b\x32\x13.labmesh.v1.Opening\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x04\"H\n\x07Opening\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\x0e\n\x06record\x18\x04 \x01(\x0c\"\x88\x01\n\x1a\x45xchangeCheckpointsRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05notes\x18\x02 \x03(\x0c\x12\x16\n\x0eroster_version\x18\x03 \x01(\r\x12\x14\n\x0c\x63\x61rds_digest\x18\x04 \x01(\x0c\x12\x0f\n\x07rosters\x18\x05 \x03(\x0c\x12\x0c\n\x04\x63\x61rd\x18\x06 \x01(\x0c\"\xa5\x01\n\x1b\x45xchangeCheckpointsResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05notes\x18\x02 \x03(\x0c\x12\x16\n\x0eroster_version\x18\x03 \x01(\r\x12\x14\n\x0c\x63\x61rds_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63\x61ller_note\x18\x05 \x01(\x0c\x12\x0f\n\x07time_ms\x18\x06 \x01(\x03\x12\x13\n\x0broster_hash\x18\n \x01(\x0c\"<\n\x19\x41\x63knowledgeErasureRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0f\n\x07indexes\x18\x02 \x03(\x04\"-\n\x1a\x41\x63knowledgeErasureResponse\x12\x0f\n\x07indexes\x18\x01 \x03(\x04\x32\xea\x02\n\x0bPeerService\x12H\n\tGetRoster\x12\x1c.labmesh.v1.GetRosterRequest\x1a\x1d.labmesh.v1.GetRosterResponse\x12\x44\n\x07ReadLog\x12\x1a.labmesh.v1.ReadLogRequest\x1a\x1b.labmesh.v1.ReadLogResponse0\x01\x12\x66\n\x13\x45xchangeCheckpoints\x12&.labmesh.v1.ExchangeCheckpointsRequest\x1a\'.labmesh.v1.ExchangeCheckpointsResponse\x12\x63\n\x12\x41\x63knowledgeErasure\x12%.labmesh.v1.AcknowledgeErasureRequest\x1a&.labmesh.v1.AcknowledgeErasureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15labmesh/v1/peer.proto\x12\nlabmesh.v1\"H\n\x10GetRosterRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12#\n\x05\x63\x61rds\x18\x02 \x03(\x0b\x32\x14.labmesh.v1.HeldCard\"\'\n\x08HeldCard\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\r\"3\n\x11GetRosterResponse\x12\x0f\n\x07rosters\x18\x01 \x03(\x0c\x12\r\n\x05\x63\x61rds\x18\x02 \x03(\x0c\"c\n\x0eReadLogRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x13\n\x0b\x65ntries_max\x18\x05 \x01(\x04\"T\n\x0fReadLogResponse\x12\x14\n\ncheckpoint\x18\x01 \x01(\x0cH\x00\x12#\n\x04page\x18\x02 \x01(\x0b\x32\x13.labmesh.v1.LogPageH\x00\x42\x06\n\x04part\"d\n\x07LogPage\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x13\n\x0b\x63ommitments\x18\x02 \x01(\x0c\x12%\n\x08openings\x18\x03 \x03(\x0b\x32\x13.labmesh.v1.Opening\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x04\"H\n\x07Opening\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\x0e\n\x06record\x18\x04 \x01(\x0c\"\x9e\x01\n\x1a\x45xchangeCheckpointsRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05notes\x18\x02 \x03(\x0c\x12\x16\n\x0eroster_version\x18\x03 \x01(\r\x12\x14\n\x0c\x63\x61rds_digest\x18\x04 \x01(\x0c\x12\x0f\n\x07rosters\x18\x05 \x03(\x0c\x12\x0c\n\x04\x63\x61rd\x18\x06 \x01(\x0c\x12\x14\n\x0c\x65vidence_ids\x18\x14 \x03(\t\"\xb7\x01\n\x1b\x45xchangeCheckpointsResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05notes\x18\x02 \x03(\x0c\x12\x16\n\x0eroster_version\x18\x03 \x01(\r\x12\x14\n\x0c\x63\x61rds_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63\x61ller_note\x18\x05 \x01(\x0c\x12\x0f\n\x07time_ms\x18\x06 \x01(\x03\x12\x13\n\x0broster_hash\x18\n \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x14 \x03(\x0c\"<\n\x19\x41\x63knowledgeErasureRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0f\n\x07indexes\x18\x02 \x03(\x04\"-\n\x1a\x41\x63knowledgeErasureResponse\x12\x0f\n\x07indexes\x18\x01 \x03(\x04\")\n\x15ReportEvidenceRequest\x12\x10\n\x08\x65vidence\x18\x01 \x01(\x0c\"\'\n\x16ReportEvidenceResponse\x12\r\n\x05taken\x18\x01 \x01(\x08\x32\xc3\x03\n\x0bPeerService\x12H\n\tGetRoster\x12\x1c.labmesh.v1.GetRosterRequest\x1a\x1d.labmesh.v1.GetRosterResponse\x12\x44\n\x07ReadLog\x12\x1a.labmesh.v1.ReadLogRequest\x1a\x1b.labmesh.v1.ReadLogResponse0\x01\x12\x66\n\x13\x45xchangeCheckpoints\x12&.labmesh.v1.ExchangeCheckpointsRequest\x1a\'.labmesh.v1.ExchangeCheckpointsResponse\x12\x63\n\x12\x41\x63knowledgeErasure\x12%.labmesh.v1.AcknowledgeErasureRequest\x1a&.labmesh.v1.AcknowledgeErasureResponse\x12W\n\x0eReportEvidence\x12!.labmesh.v1.ReportEvidenceRequest\x1a\".labmesh.v1.ReportEvidenceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,13 +46,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENING']._serialized_start=494
   _globals['_OPENING']._serialized_end=566
   _globals['_EXCHANGECHECKPOINTSREQUEST']._serialized_start=569
-  _globals['_EXCHANGECHECKPOINTSREQUEST']._serialized_end=705
-  _globals['_EXCHANGECHECKPOINTSRESPONSE']._serialized_start=708
-  _globals['_EXCHANGECHECKPOINTSRESPONSE']._serialized_end=873
-  _globals['_ACKNOWLEDGEERASUREREQUEST']._serialized_start=875
-  _globals['_ACKNOWLEDGEERASUREREQUEST']._serialized_end=935
-  _globals['_ACKNOWLEDGEERASURERESPONSE']._serialized_start=937
-  _globals['_ACKNOWLEDGEERASURERESPONSE']._serialized_end=982
-  _globals['_PEERSERVICE']._serialized_start=985
-  _globals['_PEERSERVICE']._serialized_end=1347
+  _globals['_EXCHANGECHECKPOINTSREQUEST']._serialized_end=727
+  _globals['_EXCHANGECHECKPOINTSRESPONSE']._serialized_start=730
+  _globals['_EXCHANGECHECKPOINTSRESPONSE']._serialized_end=913
+  _globals['_ACKNOWLEDGEERASUREREQUEST']._serialized_start=915
+  _globals['_ACKNOWLEDGEERASUREREQUEST']._serialized_end=975
+  _globals['_ACKNOWLEDGEERASURERESPONSE']._serialized_start=977
+  _globals['_ACKNOWLEDGEERASURERESPONSE']._serialized_end=1022
+  _globals['_REPORTEVIDENCEREQUEST']._serialized_start=1024
+  _globals['_REPORTEVIDENCEREQUEST']._serialized_end=1065
+  _globals['_REPORTEVIDENCERESPONSE']._serialized_start=1067
+  _globals['_REPORTEVIDENCERESPONSE']._serialized_end=1106
+  _globals['_PEERSERVICE']._serialized_start=1109
+  _globals['_PEERSERVICE']._serialized_end=1560
 # @@protoc_insertion_point(module_scope)

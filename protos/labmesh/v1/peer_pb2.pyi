@@ -264,6 +264,7 @@ class ExchangeCheckpointsRequest(_message.Message):
     CARDS_DIGEST_FIELD_NUMBER: _builtins.int
     ROSTERS_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    EVIDENCE_IDS_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
     """SHA-256 over the SHA-256 of each note that the caller holds, the notes sorted by their bytes."""
     roster_version: _builtins.int
@@ -282,6 +283,10 @@ class ExchangeCheckpointsRequest(_message.Message):
         the server cannot dial it.
         """
 
+    @_builtins.property
+    def evidence_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lower-case hex SHA-256 of the evidence that the caller has or has judged already: the server does not tell it again."""
+
     def __init__(
         self,
         *,
@@ -291,10 +296,11 @@ class ExchangeCheckpointsRequest(_message.Message):
         cards_digest: _builtins.bytes = ...,
         rosters: _abc.Iterable[_builtins.bytes] | None = ...,
         card: _builtins.bytes = ...,
+        evidence_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "cards_digest", b"cards_digest", "digest", b"digest", "notes", b"notes", "roster_version", b"roster_version", "rosters", b"rosters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "cards_digest", b"cards_digest", "digest", b"digest", "evidence_ids", b"evidence_ids", "notes", b"notes", "roster_version", b"roster_version", "rosters", b"rosters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +319,7 @@ class ExchangeCheckpointsResponse(_message.Message):
     CALLER_NOTE_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     ROSTER_HASH_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
     """The server's digest, made like the caller's."""
     roster_version: _builtins.int
@@ -333,6 +340,12 @@ class ExchangeCheckpointsResponse(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The server's notes; empty when the digests are equal."""
 
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Evidence that the caller may have and, as far as the server knows, does not have yet, such as what the caller's notes have
+        just proved: at most 8 files. It is told only to those who may read the records in it.
+        """
+
     def __init__(
         self,
         *,
@@ -343,10 +356,11 @@ class ExchangeCheckpointsResponse(_message.Message):
         caller_note: _builtins.bytes = ...,
         time_ms: _builtins.int = ...,
         roster_hash: _builtins.bytes = ...,
+        evidence: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_note", b"caller_note", "cards_digest", b"cards_digest", "digest", b"digest", "notes", b"notes", "roster_hash", b"roster_hash", "roster_version", b"roster_version", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_note", b"caller_note", "cards_digest", b"cards_digest", "digest", b"digest", "evidence", b"evidence", "notes", b"notes", "roster_hash", b"roster_hash", "roster_version", b"roster_version", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -405,3 +419,47 @@ class AcknowledgeErasureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeErasureResponse: _TypeAlias = AcknowledgeErasureResponse  # noqa: Y015
+
+@_typing.final
+class ReportEvidenceRequest(_message.Message):
+    """One piece of evidence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    evidence: _builtins.bytes
+    """A `.labevidence` file, at most 6 MiB."""
+    def __init__(
+        self,
+        *,
+        evidence: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportEvidenceRequest: _TypeAlias = ReportEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class ReportEvidenceResponse(_message.Message):
+    """What the server made of it. Evidence that proves nothing is refused with an error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_FIELD_NUMBER: _builtins.int
+    taken: _builtins.bool
+    """The server has it, or what proves the same: it needs not be told again. Otherwise it lacks the rosters to judge it."""
+    def __init__(
+        self,
+        *,
+        taken: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taken", b"taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportEvidenceResponse: _TypeAlias = ReportEvidenceResponse  # noqa: Y015

@@ -57,6 +57,11 @@ class PeerServiceStub:
                 request_serializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureResponse.FromString,
                 _registered_method=True)
+        self.ReportEvidence = channel.unary_unary(
+                '/labmesh.v1.PeerService/ReportEvidence',
+                request_serializer=labmesh_dot_v1_dot_peer__pb2.ReportEvidenceRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_peer__pb2.ReportEvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -95,6 +100,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportEvidence(self, request, context):
+        """Proof that a member signed two statements that cannot both be honest. It is judged before it is kept, whoever sends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -117,6 +129,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.AcknowledgeErasure,
                     request_deserializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureResponse.SerializeToString,
+            ),
+            'ReportEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportEvidence,
+                    request_deserializer=labmesh_dot_v1_dot_peer__pb2.ReportEvidenceRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_peer__pb2.ReportEvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -230,6 +247,33 @@ class PeerService:
             '/labmesh.v1.PeerService/AcknowledgeErasure',
             labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureRequest.SerializeToString,
             labmesh_dot_v1_dot_peer__pb2.AcknowledgeErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.PeerService/ReportEvidence',
+            labmesh_dot_v1_dot_peer__pb2.ReportEvidenceRequest.SerializeToString,
+            labmesh_dot_v1_dot_peer__pb2.ReportEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,8 @@ class PeerServiceStub:
     """
     AcknowledgeErasure: _grpc.UnaryUnaryMultiCallable[_peer_pb2.AcknowledgeErasureRequest, _peer_pb2.AcknowledgeErasureResponse]
     """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it."""
+    ReportEvidence: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ReportEvidenceRequest, _peer_pb2.ReportEvidenceResponse]
+    """Proof that a member signed two statements that cannot both be honest. It is judged before it is kept, whoever sends it."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -69,6 +71,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """
     AcknowledgeErasure: _aio.UnaryUnaryMultiCallable[_peer_pb2.AcknowledgeErasureRequest, _peer_pb2.AcknowledgeErasureResponse]  # type: ignore[assignment]
     """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it."""
+    ReportEvidence: _aio.UnaryUnaryMultiCallable[_peer_pb2.ReportEvidenceRequest, _peer_pb2.ReportEvidenceResponse]  # type: ignore[assignment]
+    """Proof that a member signed two statements that cannot both be honest. It is judged before it is kept, whoever sends it."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """What nodes of one alliance say to each other, over mutual TLS. The caller is the member whose card holds exactly the
@@ -111,5 +115,13 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.AcknowledgeErasureResponse, _abc.Awaitable[_peer_pb2.AcknowledgeErasureResponse]]:
         """The caller has deleted openings because an erasure in the server's own log says so. Repeated until the server takes it."""
+
+    @_abc_1.abstractmethod
+    def ReportEvidence(
+        self,
+        request: _peer_pb2.ReportEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ReportEvidenceResponse, _abc.Awaitable[_peer_pb2.ReportEvidenceResponse]]:
+        """Proof that a member signed two statements that cannot both be honest. It is judged before it is kept, whoever sends it."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,336 @@
+"""Evidence as this node lives it: judged before it is kept, whoever found it; kept for good; told to every peer once.
+
+One standing piece for each thing said in two ways is enough, so whoever signs two histories cannot fill a disk with them.
+A piece *stands* until the council settles it (`core.misconduct.find_settlement`), or until the member's newest card no
+longer covers one of its two statements, as after the revocation of a stolen key. It is listed even then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+
+from node.clock import Clock, milliseconds
+from node.core.alliance import Alliance
+from node.core.checkpoint import SignedCheckpoint
+from node.core.evidence import (
+    EVIDENCE_SIZE_MAX,
+    Evidence,
+    build_conflict,
+    build_contradiction,
+    build_split_view,
+    format_evidence,
+    parse_evidence,
+    rebase_evidence,
+)
+from node.core.merkle import Tree
+from node.core.misconduct import Judgement, find_settlement, judge_evidence
+from node.core.names import log_origin
+from node.errors import FormatError, GovernanceError, NotFoundError, UserError, VerificationError
+from node.store import Store
+from node.store.evidence import StoredEvidence
+from node.store.logs import LogState
+
+logger = logging.getLogger(__name__)
+
+TOLD_AT_ONCE_MAX = 8
+TOLD_BYTES_MAX = 6 * 1024 * 1024
+STANDING_MAX = 16
+FAILURES_MAX = 10
+PASSED_OVER_MAX = 200
+IDS_MAX = 1000
+PREFIX_MIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEvidence:
+    """A piece that this node holds. `settled` says why it no longer stands; empty while it does.
+
+    The judgement of one that does not stand may be empty but for kind and member.
+    """
+
+    id: str
+    found_ms: int
+    kind: str
+    member: str
+    judgement: Judgement
+    settled: str = ""
+
+    @property
+    def stands(self) -> bool:
+        """Whether nobody has settled it."""
+        return not self.settled
+
+
+class EvidenceKeeper:
+    """Everything this node can prove against members of its alliance. Any thread may call."""
+
+    def __init__(self, store: Store, *, member: str, alliance: Callable[[], Alliance | None], clock: Clock) -> None:
+        """Judge again what the store holds."""
+        self._store, self._member, self._alliance, self._clock = store, member, alliance, clock
+        self._lock = threading.RLock()
+        self._subscribers: list[Callable[[], None]] = []
+        # Replaced as a whole, so that readers, the event loop among them, need no lock.
+        self._pieces: tuple[HeldEvidence, ...] = ()
+        self._told: dict[str, set[str]] = {}
+        self._failures: set[str] = set()
+        self._passed_over: dict[str, None] = {}
+        self._unsearched = {log.id for log in store.logs.load_logs()}
+        self.refresh()
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        """Call `notify` when a piece has come or has been settled, in the thread that found it."""
+        self._subscribers.append(notify)
+
+    def refresh(self) -> None:
+        """Judge everything again under the newest rosters and cards."""
+        alliance = self._alliance()
+        if alliance is None:
+            return
+        with self._lock:
+            before = self._standing()
+            self._passed_over.clear()
+            self._pieces = tuple(_judge_stored(row, alliance) for row in self._store.evidence.load())
+            changed = before != self._standing()
+        if changed:
+            self._notify()
+
+    def pieces(self) -> tuple[HeldEvidence, ...]:
+        """Every piece, the oldest first."""
+        return self._pieces
+
+    def split_view_of(self, member: str) -> HeldEvidence | None:
+        """The standing proof that a member signed two histories: its log is not followed while there is one."""
+        found = (piece for piece in self._pieces if piece.kind == "split-view" and piece.member == member)
+        return next((piece for piece in found if piece.stands), None)
+
+    def split_views(self) -> list[str]:
+        """The members whose logs are not followed any more."""
+        return sorted({piece.member for piece in self._pieces if piece.kind == "split-view" and piece.stands})
+
+    def alarms(self) -> list[str]:
+        """One sentence for each standing piece, and for each that could not be kept."""
+        return [*(_sentence(piece, self._member) for piece in self._pieces if piece.stands), *sorted(self._failures)]
+
+    def export(self, prefix: str) -> tuple[HeldEvidence, bytes]:
+        """The piece whose id begins like this, and its file.
+
+        Raises:
+            NotFoundError: there is none, or more than one.
+        """
+        found = [piece for piece in self._pieces if piece.id.startswith(prefix)]
+        if len(found) != 1 or len(prefix) < PREFIX_MIN:
+            problem = "more than one piece" if len(found) > 1 else "no piece"
+            raise NotFoundError(f"{problem} of evidence has the id {prefix[:80]!r}", hint="type: labmesh evidence list")
+        file = self._store.evidence.find(found[0].id)
+        if file is None:
+            raise NotFoundError(f"the evidence {found[0].id} is gone from the database", hint="restore it from a backup")
+        return found[0], file
+
+    def accept(self, raw: bytes, *, peer: str) -> bool:
+        """Take a file from a peer; returns whether it needs not be told again: it is held, known otherwise, or settled.
+
+        Raises:
+            FormatError: not evidence.
+            VerificationError: it does not prove misconduct, or is not for this member.
+        """
+        evidence_id = sha256(raw).hexdigest()
+        if evidence_id not in self._passed_over and all(piece.id != evidence_id for piece in self._pieces):
+            alliance = self._require_alliance()
+            evidence = parse_evidence(raw)
+            if len(evidence.rosters) > len(alliance.rosters):
+                return False  # made under rosters that are told first; until then nothing can be said of it
+            try:
+                self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), peer)
+            except VerificationError:
+                self._pass_over(evidence_id)
+                raise
+            self._pass_over(evidence_id)
+        self.note_told(evidence_id, peer)
+        return True
+
+    def accept_split_view(
+        self, author: str, one: SignedCheckpoint, other: SignedCheckpoint, tree: Tree | None = None
+    ) -> bool:
+        """Keep two checkpoints of one log that contradict each other; `tree` is the larger one's log.
+
+        Returns whether it stands now that the author signed two histories.
+        """
+        if self.split_view_of(author) is None:
+            self._keep_found(partial(build_split_view, author=author, one=one, other=other, tree=tree))
+        return self.split_view_of(author) is not None
+
+    def accept_conflicts(self, conflicts: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed."""
+        for pair in conflicts:
+            self._keep_found(partial(build_conflict, envelopes=pair))
+
+    def search_contradictions(self, log: LogState) -> None:
+        """Keep what the verified entries of a log say twice; cheap where nothing was quarantined since the last call."""
+        contradicted = self._store.logs.contradicted
+        if log.head is None or not {log.id} & (contradicted | self._unsearched):
+            return
+        if log.staged.size == log.head_size:  # else more waits for the next head
+            contradicted.discard(log.id)
+        self._unsearched.discard(log.id)
+        head, tree = log.head, self._store.logs.tree(log.id)
+        for pair in self._store.evidence.find_contradictions(log.id):
+            if self._has_room("contradiction", log.member):
+                self._keep_found(partial(build_contradiction, author=log.member, signed=head, exhibits=pair, tree=tree))
+
+    def search_all(self) -> None:
+        """Search every log that was not searched since the start."""
+        for log in self._store.logs.load_logs():
+            if log.member != self._member:
+                self.search_contradictions(log)
+
+    def untold(self, peer: str, known: Iterable[str] = ()) -> list[tuple[str, bytes]]:
+        """Ids and files of standing pieces that a peer should get now, a bounded number; `known` are ids that it has."""
+        if not self._pieces:
+            return []
+        for evidence_id in known:
+            self.note_told(evidence_id, peer)
+        chosen: list[tuple[str, bytes]] = []
+        room = TOLD_BYTES_MAX
+        for piece in self._pieces:
+            if len(chosen) == TOLD_AT_ONCE_MAX or not piece.stands or piece.id in self._told_to(peer):
+                continue
+            file = self._store.evidence.find(piece.id) if self._may_be_told(piece, peer) else None
+            if file is not None and len(file) <= room:
+                chosen.append((piece.id, file))
+                room -= len(file)
+        return chosen
+
+    def known_ids(self) -> list[str]:
+        """Ids that this node needs not be told: standing pieces, and files judged since the rosters or cards changed."""
+        return list(dict.fromkeys([*self._passed_over, *(piece.id for piece in self._pieces if piece.stands)]))[:IDS_MAX]
+
+    def note_told(self, evidence_id: str, peer: str) -> None:
+        """A peer has a piece. Ids that are not held here mean nothing."""
+        with self._lock:
+            held = any(piece.id == evidence_id for piece in self._pieces)
+            if held and peer and evidence_id not in self._told_to(peer):
+                self._store.evidence.save_told(evidence_id, peer)
+                self._told[peer].add(evidence_id)
+
+    def _pass_over(self, evidence_id: str) -> None:
+        """Judge this file no second time before the rosters or cards change; the newest few are remembered."""
+        with self._lock:
+            while len(self._passed_over) >= PASSED_OVER_MAX:
+                del self._passed_over[next(iter(self._passed_over))]
+            self._passed_over[evidence_id] = None
+
+    def _keep_found(self, build: Callable[[Alliance], Evidence | None]) -> None:
+        """Build and keep what was found here. Where that fails an alarm says so, and nothing else is held up."""
+        alliance = self._require_alliance()
+        try:
+            evidence = build(alliance)
+            if evidence is not None:
+                self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), "")
+        except (FormatError, UserError) as error:
+            logger.error("event=evidence_not_kept error=%r", error.message)
+            if len(self._failures) < FAILURES_MAX:
+                self._failures.add(f"a contradiction between signed statements could not be kept: {error.message}")
+
+    def _keep(self, alliance: Alliance, evidence: Evidence, judgement: Judgement, peer: str) -> None:
+        if not judgement.verified:
+            failed = next(step for step in judgement.steps if not step.ok)
+            raise VerificationError(failed.step, f"the evidence proves nothing: {failed.step}: {failed.detail}")
+        if not self._may_read(judgement):
+            raise VerificationError("conflict", f"the records in the evidence are not for {self._member}")
+        with self._lock:
+            if find_settlement(judgement, alliance):
+                return
+            if (same := self._find_same(judgement)) is not None:
+                self.note_told(same.id, peer)
+                return
+            if not self._has_room(judgement.kind, judgement.member):
+                return
+            # What was told beside the statements stays out: nobody vouches for it.
+            raw = format_evidence(rebase_evidence(evidence, judgement.alliance or alliance))
+            found_ms = milliseconds(self._clock())
+            if len(raw) > EVIDENCE_SIZE_MAX:
+                raise FormatError(
+                    f"evidence against {judgement.member} has {len(raw)} bytes; at most {EVIDENCE_SIZE_MAX} fit"
+                )
+            piece = HeldEvidence(sha256(raw).hexdigest(), found_ms, evidence.kind, judgement.member, judgement)
+            self._store.evidence.save(piece.id, kind=piece.kind, member=piece.member, found_ms=found_ms, file=raw)
+            self._pieces = (*(held for held in self._pieces if held.id != piece.id), piece)
+            self.note_told(piece.id, peer)
+        logger.error("event=evidence id=%s kind=%s member=%s told_by=%s", piece.id, piece.kind, piece.member, peer or "-")
+        self._notify()
+
+    def _find_same(self, judgement: Judgement) -> HeldEvidence | None:
+        """The standing piece that proves the same."""
+        wanted = (judgement.kind, judgement.member, judgement.subject)
+        for piece in self._pieces:
+            if piece.stands and (piece.kind, piece.member, piece.judgement.subject) == wanted:
+                return piece
+        return None
+
+    def _has_room(self, kind: str, member: str) -> bool:
+        return sum(item.stands and (item.kind, item.member) == (kind, member) for item in self._pieces) < STANDING_MAX
+
+    def _may_be_told(self, piece: HeldEvidence, peer: str) -> bool:
+        """Records go only to those who may read both, by their own audience or by a grant."""
+        return piece.judgement.may_be_told(peer) or self._all_open_to(piece.judgement, peer)
+
+    def _may_read(self, judgement: Judgement) -> bool:
+        return judgement.may_be_told(self._member) or self._all_open_to(judgement, None)
+
+    def _all_open_to(self, judgement: Judgement, reader: str | None) -> bool:
+        """Whether both entries are opened here, and for `reader` too; None asks for this node."""
+        log = self._store.logs.find_log(log_origin(self._require_alliance().name, judgement.member))
+        if log is None:
+            return False
+        audiences = self._store.evidence.load_audiences(log.id, [item.number for item in judgement.statements])
+        readable = [reader is None or item == "*" or f",{reader}," in item for item in audiences]
+        return len(audiences) == len(judgement.statements) and all(readable)
+
+    def _told_to(self, peer: str) -> set[str]:
+        if peer not in self._told:
+            self._told[peer] = self._store.evidence.load_told(peer)
+        return self._told[peer]
+
+    def _standing(self) -> set[str]:
+        return {piece.id for piece in self._pieces if piece.stands}
+
+    def _require_alliance(self) -> Alliance:
+        alliance = self._alliance()
+        if alliance is None:
+            raise GovernanceError("this node does not belong to an alliance yet")
+        return alliance
+
+    def _notify(self) -> None:
+        for notify in self._subscribers:
+            notify()
+
+
+def _judge_stored(row: StoredEvidence, alliance: Alliance) -> HeldEvidence:
+    try:
+        evidence = parse_evidence(row.file)
+    except FormatError as error:
+        return HeldEvidence(row.id, row.found_ms, row.kind, row.member, Judgement((), row.kind), error.message)
+    judgement = judge_evidence(evidence, held=alliance)
+    if judgement.verified:
+        return HeldEvidence(row.id, row.found_ms, row.kind, row.member, judgement, find_settlement(judgement, alliance))
+    failed = next(step for step in judgement.steps if not step.ok)
+    settled = f"under the newest rosters and cards it proves nothing more: {failed.detail}"
+    version = min(len(evidence.rosters), len(alliance.rosters))
+    then = judge_evidence(evidence, fingerprint=alliance.rosters[version - 1][0].hash)
+    return HeldEvidence(row.id, row.found_ms, row.kind, row.member, then, settled)
+
+
+def _sentence(piece: HeldEvidence, own: str) -> str:
+    export = f"labmesh evidence export {piece.id} -o FILE"
+    if piece.member == own:
+        advice = f"this is the own member: has somebody its keys, or was its home rolled back? look at it: {export}"
+    elif piece.kind == "split-view":
+        advice = f"its log is not followed any more until the council settles it; for the council: {export}"
+    else:
+        advice = f"for the council: {export}"
+    return f"{piece.judgement.summary}; {advice}"

@@ -1,0 +1,123 @@
+"""Evidence on disk: verified files, who has them, and the contradictions that a log's openings hold.
+
+| table | may it be lost? | is it trusted? |
+| --- | --- | --- |
+| evidence | no: the one who is proved to have lied may hide one of the two statements now | judged again at each start |
+| evidence_told | yes: a peer that has a piece says so | no |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sqlalchemy import and_, select
+
+from node.core.evidence import Exhibit
+from node.store.database import Database
+from node.store.logs import FAULT_CONTRADICTION
+from node.store.tables import (
+    STATUS_QUARANTINED,
+    EvidenceRow,
+    EvidenceToldRow,
+    LogRow,
+    OpeningRow,
+    index_of,
+    position_of,
+    table_of,
+)
+
+CONTRADICTIONS_MAX = 64
+
+_EVIDENCE, _TOLD = table_of(EvidenceRow), table_of(EvidenceToldRow)
+_LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
+_HELD = _OPENING.alias("held")
+
+
+class StoredEvidence(NamedTuple):
+    """One row; `found_ms` are milliseconds since 1970."""
+
+    id: str
+    kind: str
+    member: str
+    found_ms: int
+    file: bytes
+
+
+class EvidenceStore:
+    """Reads and writes evidence. Only verified files come in."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database."""
+        self._database = database
+
+    def save(self, evidence_id: str, *, kind: str, member: str, found_ms: int, file: bytes) -> None:
+        """Write a verified file; one that is there already stays as it is."""
+        row = (evidence_id, kind, member, found_ms, file)
+        columns = ("id", "kind", "member", "found_ms", "file")
+        with self._database.write() as connection:
+            self._database.insert_rows(connection, _EVIDENCE, columns, [row], prefix="OR IGNORE")
+
+    def load(self) -> list[StoredEvidence]:
+        """Every file, the oldest first."""
+        columns = [_EVIDENCE.c[name] for name in StoredEvidence._fields]
+        with self._database.read() as connection:
+            rows = connection.execute(select(*columns).order_by(_EVIDENCE.c.found_ms, _EVIDENCE.c.id)).all()
+        return [StoredEvidence(*row) for row in rows]
+
+    def find(self, evidence_id: str) -> bytes | None:
+        """One file."""
+        with self._database.read() as connection:
+            file: bytes | None = connection.execute(select(_EVIDENCE.c.file).where(_EVIDENCE.c.id == evidence_id)).scalar()
+        return file
+
+    def save_told(self, evidence_id: str, member: str) -> None:
+        """Note that a member has a piece."""
+        with self._database.write() as connection:
+            self._database.insert_rows(
+                connection, _TOLD, ("evidence_id", "member"), [(evidence_id, member)], prefix="OR IGNORE"
+            )
+
+    def load_told(self, member: str) -> set[str]:
+        """Ids of the pieces that a member has, as far as is known here."""
+        with self._database.read() as connection:
+            return set(connection.execute(select(_TOLD.c.evidence_id).where(_TOLD.c.member == member)).scalars())
+
+    def find_contradictions(self, log_id: int) -> list[tuple[Exhibit, Exhibit]]:
+        """Pairs of verified entries of one log with one kind, key and revision: the one kept, and the quarantined one."""
+        same_id = and_(
+            _HELD.c.log_id == _OPENING.c.log_id,
+            _HELD.c.kind == _OPENING.c.kind,
+            _HELD.c.key == _OPENING.c.key,
+            _HELD.c.revision == _OPENING.c.revision,
+            _HELD.c.status < STATUS_QUARANTINED,
+        )
+        columns = [table.c[name] for table in (_HELD, _OPENING) for name in ("position", "salt", "record")]
+        with self._database.read() as connection:
+            head_size = connection.execute(select(_LOG.c.head_size).where(_LOG.c.id == log_id)).scalar() or 0
+            end = position_of(log_id, head_size)
+            statement = (
+                select(*columns)
+                .join_from(_OPENING, _HELD, same_id)
+                .where(
+                    # `status > 0` is the condition of the partial index; SQLite does not infer it from the equality.
+                    _OPENING.c.status > 0,
+                    _OPENING.c.status == STATUS_QUARANTINED,
+                    _OPENING.c.log_id == log_id,
+                    _OPENING.c.fault == FAULT_CONTRADICTION,
+                    _OPENING.c.record != _HELD.c.record,
+                    _OPENING.c.position < end,
+                    _HELD.c.position < end,
+                )
+                .order_by(_OPENING.c.position)
+                .limit(CONTRADICTIONS_MAX)
+            )
+            rows = connection.execute(statement).all()
+        return [(Exhibit(index_of(row[0]), row[1], row[2]), Exhibit(index_of(row[3]), row[4], row[5])) for row in rows]
+
+    def load_audiences(self, log_id: int, indexes: Iterable[int]) -> list[str]:
+        """The effective audiences of those of these entries that are opened here, as the table `opening` keeps them."""
+        positions = [position_of(log_id, index) for index in indexes]
+        with self._database.read() as connection:
+            found = connection.execute(select(_OPENING.c.audience).where(_OPENING.c.position.in_(positions)))
+            return list(found.scalars())

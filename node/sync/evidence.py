@@ -1,0 +1,57 @@
+"""Evidence at a contact: take what a peer can prove, tell what it lacks, and begin again with a history that survives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from node.errors import FormatError, PeerFaultError, VerificationError
+from node.evidence import TOLD_AT_ONCE_MAX, EvidenceKeeper
+from node.store import Store
+from node.store.forgetting import forget_mirror
+from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
+from node.sync.peer import PeerClient
+
+logger = logging.getLogger(__name__)
+
+
+class EvidenceTalk:
+    """What goes to and fro with one peer."""
+
+    def __init__(self, keeper: EvidenceKeeper, member: str, on_alarm: Callable[[str], None]) -> None:
+        """Talk with `member`; what it tells in vain raises an alarm."""
+        self._keeper, self._member, self._on_alarm = keeper, member, on_alarm
+        self._refused: set[str] = set()
+
+    async def take(self, told: Sequence[bytes]) -> None:
+        """Take what the peer can prove. What proves nothing is the peer's fault, and no reason to end the contact."""
+        for raw in told[:TOLD_AT_ONCE_MAX]:
+            try:
+                await asyncio.to_thread(self._keeper.accept, raw, peer=self._member)
+            except (FormatError, VerificationError) as error:
+                self._on_alarm(f"{self._member} told evidence that cannot be taken: {error.message}")
+
+    async def tell(self, client: PeerClient) -> None:
+        """Tell what the peer lacks; what it refuses is not told again before the next start."""
+        for evidence_id, raw in await asyncio.to_thread(self._keeper.untold, self._member):
+            if evidence_id in self._refused:
+                continue
+            try:
+                if await client.report_evidence(raw):
+                    await asyncio.to_thread(self._keeper.note_told, evidence_id, self._member)
+            except PeerFaultError as error:
+                self._refused.add(evidence_id)
+                logger.warning("event=evidence_refused member=%s id=%s error=%r", self._member, evidence_id, error.message)
+
+
+def open_surviving(store: Store, exchange: CheckpointExchange, origin: str, member: str) -> LogState:
+    """What is held of a member's log; nothing, where the roster lets another history survive."""
+    log = store.logs.open_log(origin, member)
+    if not exchange.survives(log):
+        logger.warning("event=history_forgotten origin=%s size=%d", origin, log.head_size)
+        forget_mirror(store.database, log.id)
+        log = store.logs.open_log(origin, member)
+    exchange.evidence.search_contradictions(log)
+    return log

@@ -1,0 +1,153 @@
+"""A member with real keys shows two histories to two nodes which then meet: both can prove it, and everyone hears of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from labmesh.v1 import peer_pb2
+from tests.builders import MemoryLog, record_bytes
+from tests.end_to_end.disk import read_log_file
+from tests.end_to_end.harness import ROOT, Mesh, Node, eventually, open_mesh, result_record
+from tests.end_to_end.hostile import BODY, HostilePeer, Message, answer_exchange, honest, serve_hostile
+
+LIAR, FIRST, SECOND, THIRD = "weifang", "jinan", "qingdao", "zibo"
+
+
+def labmesh(*args: object, home: Path) -> tuple[int, Any]:
+    """A command of its own process, and its JSON."""
+    command = [sys.executable, "-m", "cli.main", "--home", str(home), "--json", *map(str, args)]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=paths, capture_output=True, timeout=60, check=False)
+    return done.returncode, orjson.loads(done.stdout)
+
+
+class TwoFaced:
+    """Weifang's node: the honest log for one victim, another one for everybody else."""
+
+    def __init__(self, peer: HostilePeer) -> None:
+        self.peer = peer
+        self.other = MemoryLog(peer.log.lab)
+        for log, value in ((peer.log, "0.10"), (self.other, "0.10")):
+            log.append_numbered(3, body=BODY)
+            assert value in str(BODY)
+        changed = orjson.loads(orjson.dumps(BODY))
+        changed["results"][0]["quantity"]["value"] = "9.99"
+        self.other.append(*(record_bytes(LIAR, f"WJ-{i:06d}", body=changed) for i in range(3, 7)))
+        peer.append(2)
+
+    def show_other(self, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+        """The history for those who are not the victim."""
+        yield peer_pb2.ReadLogResponse(checkpoint=bytes(self.other.checkpoint()))
+        from node.rpc.convert import page_to_wire
+
+        if request.start < self.other.size:
+            yield page_to_wire(self.other.page(request.start, self.other.size))
+
+
+@contextmanager
+def two_faced(mesh: Mesh) -> Iterator[TwoFaced]:
+    """Serve it. The play is the other history for the `victim` of the hostile peer, the honest one for others."""
+    with serve_hostile(mesh, LIAR, victim=SECOND) as peer:
+        liar = TwoFaced(peer)
+
+        def play(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
+            yield from liar.show_other(request)
+
+        peer.exchange = answer_exchange
+        peer.change(play)
+        assert honest is not play
+        yield liar
+
+
+@pytest.fixture
+def mesh() -> Iterator[Mesh]:
+    with ExitStack() as stack:
+        yield stack.enter_context(open_mesh(FIRST, SECOND, THIRD, LIAR))
+
+
+def evidence_of(node: Node) -> list[dict[str, Any]]:
+    code, content = labmesh("evidence", "list", home=node.home.path)
+    assert code == 0
+    return [piece for piece in content["evidence"] if piece["member"] == LIAR]
+
+
+def test_two_that_were_shown_two_histories_meet(mesh: Mesh, tmp_path: Path) -> None:
+    first, second, third = (mesh[name] for name in (FIRST, SECOND, THIRD))
+    with two_faced(mesh):
+        # One at a time, so that they have not met when each has verified its own history.
+        first.start()
+        first.await_log(LIAR, 5)
+        first.stop()
+        second.start()
+        second.await_log(LIAR, 7)
+        assert evidence_of(second) == []
+        first.start()
+        for node in (first, second):
+            node.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
+        (piece,), (same,) = evidence_of(first), evidence_of(second)
+        assert (piece["kind"], piece["settled"], piece["summary"]) == (same["kind"], None, same["summary"])
+        assert "its checkpoint of size 7 does not contain its checkpoint of size 5" in piece["summary"]
+
+        # A third, who has seen only one side, is told.
+        third.start()
+        third.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
+        eventually(lambda: evidence_of(third), f"{THIRD} is told")
+
+        # What a person sees.
+        status = first.status()
+        assert status.state == "degraded"
+        assert any(f"labmesh evidence export {piece['id']} -o FILE" in alarm for alarm in status.alarms)
+        code, report = labmesh("doctor", home=first.home.path)
+        assert code == 1
+        assert any(piece["id"] in finding["message"] for finding in report["findings"] if finding["check"] == "alarm")
+
+        # What was verified stays; other logs go on; the liar's does not.
+        read_log_file(first, LIAR).require_sound()
+        second.push([result_record("ON")])
+        first.await_record(f"{SECOND}/result/ON")
+        assert first.peer(LIAR).verified == 5
+
+        # Exported, and checked by somebody without a home.
+        file = tmp_path / "case.labevidence"
+        assert labmesh("evidence", "export", piece["id"][:8], "-o", file, home=first.home.path)[0] == 0
+        nowhere = tmp_path / "nowhere"
+        code, verdict = labmesh("evidence", "verify", file, "--fingerprint", mesh.fingerprint, home=nowhere)
+        assert (code, verdict["verified"], verdict["kind"], verdict["member"]) == (0, True, "split-view", LIAR)
+        code, verdict = labmesh("evidence", "verify", file, "--fingerprint", "0" * 64, home=nowhere)
+        assert (code, verdict["verified"]) == (1, False)
+
+        # After a kill and a start it is as it was.
+        first.kill()
+        first.start()
+        first.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
+        assert [held["id"] for held in evidence_of(first)] == [piece["id"]]
+        for node in (first, second, third):
+            written = node.stderr_path.read_text()
+            assert "internal_error" not in written and "follower_died" not in written
+
+
+def test_the_accused_that_is_removed_is_no_alarm_any_more(mesh: Mesh) -> None:
+    """The council settles it; the evidence stays listed."""
+    first = mesh[FIRST]
+    with two_faced(mesh) as liar:
+        first.start()
+        first.await_log(LIAR, 5)
+        with mesh.call_as(SECOND, FIRST) as stub:
+            request = peer_pb2.ExchangeCheckpointsRequest(notes=[bytes(liar.other.checkpoint(4))], roster_version=2)
+            answer = stub.ExchangeCheckpoints(request, timeout=20)
+        # Who told the note gets the proof with the answer.
+        assert len(answer.evidence) == 1
+        assert first.status().state == "degraded"
+        code, _ = labmesh("roster", "remove", LIAR, home=first.home.path)
+        assert code == 0
+        eventually(lambda: not [alarm for alarm in first.status().alarms if "evidence" in alarm], "the alarm is gone")
+        (piece,) = evidence_of(first)
+        assert piece["settled"] == f"{LIAR} was removed"
