@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from node.core.alliance import Alliance, format_card, format_roster
+from node.core.alliance import Alliance, SignedCard, SignedRoster
 from node.core.bundle import Bundle
 from node.core.checkpoint import SignedCheckpoint
+from node.core.dsse import format_envelope
 from node.core.names import RecordId
 from node.core.proof import TlogProof, format_tlog_proof
 from node.core.witness import accept_cosignatures
@@ -52,10 +53,19 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
     return Bundle(
         record=stored.record,
         proof=proofs[0],
-        rosters=tuple(format_roster(signed) for signed in alliance.rosters),
-        cards={name: format_card(alliance.cards[name]) for name in sorted(names)},
+        rosters=tuple(_pack_roster(alliance, signed) for signed in alliance.rosters),
+        cards={name: _pack_card(alliance.cards[name]) for name in sorted(names)},
         first_proof=proofs[1] if len(proofs) > 1 else None,
     )
+
+
+def _pack_roster(alliance: Alliance, signed: SignedRoster) -> bytes:
+    """The roster's envelope without signatures that nobody could check: others may have added any."""
+    return format_envelope(signed[0].with_only(alliance.signers_of(signed[1])))
+
+
+def _pack_card(signed: SignedCard) -> bytes:
+    return format_envelope(signed[0].with_only([signed[1].identity_key]))
 
 
 def _counting_only(alliance: Alliance, author: str, signed: SignedCheckpoint) -> SignedCheckpoint:
