@@ -6,9 +6,12 @@ from labmesh.v1 import node_pb2_grpc
 from node.rpc.calls.alliance import AllianceCalls
 from node.rpc.calls.clients import ClientCalls
 from node.rpc.calls.disclosure import DisclosureCalls
+from node.rpc.calls.inspection import InspectionCalls
 from node.rpc.calls.records import RecordCalls
 from node.rpc.calls.state import StateCalls
 
 
-class NodeServicer(RecordCalls, AllianceCalls, DisclosureCalls, StateCalls, ClientCalls, node_pb2_grpc.NodeServiceServicer):
+class NodeServicer(
+    RecordCalls, AllianceCalls, DisclosureCalls, StateCalls, ClientCalls, InspectionCalls, node_pb2_grpc.NodeServiceServicer
+):
     """Answers whom `node.rpc.access` lets through."""

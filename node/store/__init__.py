@@ -9,6 +9,7 @@ from node.store.checkpoints import CheckpointStore
 from node.store.clients import ClientStore
 from node.store.database import Database, require_revision
 from node.store.erasures import ErasureStore
+from node.store.inspection import InspectionStore
 from node.store.late import LateStore
 from node.store.logs import LogStore
 from node.store.membership import MembershipStore
@@ -36,6 +37,7 @@ class Store:
     search: SearchIndex
     sweeper: Sweeper
     rebase: RebaseStore
+    inspection: InspectionStore
 
     def close(self) -> None:
         """Close every file."""
@@ -76,4 +78,5 @@ def open_store(home: Path) -> Store:
         search,
         Sweeper(database, erasures, search),
         RebaseStore(database, logs),
+        InspectionStore(database),
     )

@@ -86,6 +86,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def RevokeClient(self, request, context):
         return self._unary("RevokeClient", request, context)
 
+    def AuditLog(self, request, context):
+        yield from self._unary("AuditLog", request, context)
+
     def _unary(self, name, request, context):
         self.calls.append(request)
         return self._answer(name, context)

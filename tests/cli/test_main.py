@@ -34,6 +34,7 @@ CONTRACT = [
     "status",
     "peers",
     "doctor",
+    "audit",
     "prove",
     "verify",
 ]

@@ -73,6 +73,8 @@ class NodeServiceStub:
     """The lab systems that have or had a token."""
     RevokeClient: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]
     """Take a token back; running calls of that client end."""
+    AuditLog: _grpc.UnaryStreamMultiCallable[_node_pb2.AuditLogRequest, _node_pb2.AuditLogResponse]
+    """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -119,6 +121,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The lab systems that have or had a token."""
     RevokeClient: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeClientRequest, _node_pb2.RevokeClientResponse]  # type: ignore[assignment]
     """Take a token back; running calls of that client end."""
+    AuditLog: _aio.UnaryStreamMultiCallable[_node_pb2.AuditLogRequest, _node_pb2.AuditLogResponse]  # type: ignore[assignment]
+    """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
@@ -276,5 +280,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RevokeClientResponse, _abc.Awaitable[_node_pb2.RevokeClientResponse]]:
         """Take a token back; running calls of that client end."""
+
+    @_abc_1.abstractmethod
+    def AuditLog(
+        self,
+        request: _node_pb2.AuditLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.AuditLogResponse], _abc.AsyncIterator[_node_pb2.AuditLogResponse]]:
+        """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
