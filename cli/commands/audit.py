@@ -37,11 +37,14 @@ def command(app: App, member: str) -> None:
 
 
 def _audit(app: App, member: str) -> dict[str, Any]:
-    app.home.require()
+    if not app.is_remote:
+        app.home.require()
     try:
         with app.node as node:
             return _content_of(node.audit_log(member, _show_progress))
     except PeerUnreachableError as error:
+        if app.is_remote:
+            raise
         if not app.json:
             print_note(f"{error.message}; the audit reads the database itself")
     return _audit_offline(app, member)

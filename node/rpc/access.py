@@ -49,6 +49,7 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     "AmendRoster": _ADMIN,
     "SignRoster": _ADMIN,
     "ConfirmLog": _ADMIN,
+    "AuditLog": _ADMIN,  # it names keys of every kind, and costs
     "GrantRecord": _ADMIN,
     "EraseRecord": _ADMIN,
     "ListClients": _ADMIN,

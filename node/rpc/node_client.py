@@ -197,7 +197,7 @@ class NodeClient:
                 on_progress(answer.progress.done, answer.progress.total)
         except grpc.RpcError as error:
             raise self._translate(error) from error
-        raise PeerUnreachableError("the node stopped in the middle of the audit", hint=self._hint())
+        raise PeerUnreachableError("the node stopped in the middle of the audit", hint="type it again")
 
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:
