@@ -113,20 +113,21 @@ def read_proof(raw: bytes, where: str) -> Bundle:
 
 def roster(b: Bundle) -> None:
     """Step 1: version N+1 names N's hash and carries both councils' thresholds, over distinct keys; one is pinned."""
-    held, hashes = None, [None]
-    for version in range(1, 1 + sum(name.startswith("roster/") for name in b.files)):
-        where = f"roster/{version}.json"
-        new, digest, message, signatures = envelope(b.files[where], "roster", ROSTER, where)
-        held = held or new
-        need((new["version"], new["previous"]) == (version, hashes[-1]), f"{where} does not follow the one before")
-        need(new["alliance"] == held["alliance"] and set(held["members"]) <= set(new["members"]), f"{where} drops a member")
+    names = sorted((name for name in b.files if name.startswith("roster/")), key=lambda name: int(name[7:-5]))
+    chain = [envelope(b.files[where], "roster", ROSTER, where) for where in names]
+    hashes = [None, *(digest for _, digest, _, _ in chain)]
+    for i, (where, (new, _, message, signatures)) in enumerate(zip(names, chain, strict=True)):
+        held = chain[max(0, i - 1)][0]
+        need((new["version"], new["previous"]) == (i + 1, hashes[i]), f"{where} does not follow the one before")
+        back = [m for m, line in held["members"].items() if new["members"][m]["status"] != "removed" == line["status"]]
+        need(new["alliance"] == held["alliance"] and not back, f"{where}: another alliance, or {back} taken back")
         councils = [({unbase64(key, 32) for key in each["council"]}, each["threshold"]) for each in (held, new)]
         need(len(councils[1][0]) == len(new["council"]) < 2 * new["threshold"], f"{where}: council and threshold")
         signers = {key for key in councils[0][0] | councils[1][0] if any(signed(key, each, message) for each in signatures)}
         need(len(signers) == len(signatures), f"{where}: a signature is not by a council key, or there twice")
         need(all(len(council & signers) >= least for council, least in councils), f"{where}: below a council's threshold")
-        b.roster, held, hashes = new, new, [*hashes, digest]
-    need(held and b.fingerprint in hashes, f"no roster has the fingerprint {b.fingerprint}")
+    need(b.fingerprint in hashes, f"no roster has the fingerprint {b.fingerprint}")
+    b.roster = chain[-1][0]
 
 
 def cards(b: Bundle) -> None:
@@ -134,18 +135,17 @@ def cards(b: Bundle) -> None:
     b.log_keys, b.witness_keys = {}, {}
     for where in (name for name in b.files if name.startswith("cards/")):
         card, _, message, signatures = envelope(b.files[where], "card", f"{CARD} tls_certificates witness_key", where)
-        member, key = card["member"], card["identity_key"]
-        need((where, card["alliance"]) == (f"cards/{member}.json", b.roster["alliance"]), f"{where} is another's card")
-        need(key == b.roster["members"][member]["identity_key"], f"{where}: not the identity key in the roster")
-        need(len(signatures) == 1 and signed(unbase64(key, 32), signatures[0], message), f"{where}: signature")
+        member, key = card["member"], b.roster["members"][card["member"]]["identity_key"]
+        same = (where, card["alliance"], card["identity_key"]) == (f"cards/{member}.json", b.roster["alliance"], key)
+        need(same and len(signatures) == 1 and signed(unbase64(key, 32), signatures[0], message), f"{where}: not its own")
         log, witness = f"{card['alliance']}/log/{member}", f"{card['alliance']}/witness/{member}"
         former = [(old["size"], unbase64(old["root"], 32), vkey(old["key"], log, 1)) for old in card["former_log_keys"]]
+        need([old[0] for old in former] == sorted(old[0] for old in former), f"{where}: sizes of former keys shrink")
         b.log_keys[log] = [*former, (2**40, b"", vkey(card["log_key"], log, 1))]
         retired = [(old["until"], vkey(old["key"], witness, 4)) for old in card["former_witness_keys"]]
         b.witness_keys[witness] = [*retired, ("9999-12-31T23:59:59Z", vkey(card["witness_key"], witness, 4))]
         keys = [unbase64(key), *(each[-1][1] for each in b.log_keys[log] + b.witness_keys[witness])]
-        need(len(set(keys)) == len(keys), f"{where}: one key in two roles")
-        need(all(re.fullmatch(TIME + "Z", until, re.ASCII) for until, _ in retired), f"{where}: until")
+        need(len(set(keys)) == len(keys) and all(re.fullmatch(TIME + "Z", until, re.ASCII) for until, _ in retired), where)
 
 
 def checkpoint(b: Bundle) -> None:
@@ -154,13 +154,13 @@ def checkpoint(b: Bundle) -> None:
     newest, first, b.author = b.proofs[0], b.proofs[-1], b.proofs[0].origin.rpartition("/")[2]
     need(first.origin == newest.origin == f"{b.roster['alliance']}/log/{b.author}", "a checkpoint of another log")
     need(first.size < newest.size or (first.size, first.root) == (newest.size, newest.root), "first.tlog-proof is later")
-    head = b.roster["members"][b.author].get("head", {"size": 2**40, "root": ""})
+    head = (line := b.roster["members"][b.author]).get("head", {"size": 2**40, "root": ""})
     for proof in b.proofs:
         end, root, (key_id, key) = next(item for item in b.log_keys[proof.origin] if proof.size <= item[0])
         need(proof.size < end or proof.root == root, f"{proof.where}: the key retired at size {end} had another root")
         (own,) = [line for name, line in proof.lines if name == proof.origin]
         need(own[:4] == key_id and signed(key, own[4:], proof.body), f"{proof.where} is not signed by the log key")
-        need(proof.index < head["size"], f"{proof.where}: the roster ends this log at size {head['size']}")
+        need(line["status"] == "active" or proof.index < head["size"], f"the roster ends this log at size {head['size']}")
         need(proof.size != head["size"] or proof.root == unbase64(head["root"], 32), f"{proof.where}: not the roster's root")
 
 
@@ -223,8 +223,8 @@ def blobs(b: Bundle) -> None:
     """Step 8: what is here is what the record names; a large blob may travel on its own."""
     named = {f"blobs/{blob['sha256']}": blob["size"] for blob in b.record.get("blobs", [])}
     for name in (name for name in b.files if name.startswith("blobs/")):
-        size, digest = named.get(name), sha256(b.files[name]).hexdigest()
-        need(size == len(b.files[name]) and name == f"blobs/{digest}", f"{name} is not what the record names")
+        same = name[6:] == sha256(b.files[name]).hexdigest() and named.get(name) == len(b.files[name])
+        need(same, f"{name} is not what the record names")
 
 
 def verify(raw: bytes, fingerprint: str) -> dict:

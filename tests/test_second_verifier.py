@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,21 +19,25 @@ from hypothesis import strategies as st
 from node.core.bundle import Bundle, format_bundle, parse_bundle
 from node.core.card import FormerLogKey, FormerWitnessKey
 from node.core.checkpoint import SignedCheckpoint, sign_checkpoint
-from node.core.dsse import Envelope, format_envelope, parse_envelope
+from node.core.dsse import Envelope, build_envelope, format_envelope, parse_envelope
 from node.core.keys import LOW_ORDER_ENCODINGS
 from node.core.kinds import Kinds
-from node.core.roster import ROSTER_TYPE
+from node.core.roster import ROSTER_TYPE, Head, roster_content
 from node.core.times import parse_seconds
 from tests.builders import (
     NOW_S,
+    START,
     BundleCase,
     Lab,
     build_bundle_case,
     build_card,
+    build_members,
+    build_roster,
     cosign,
     kinds,
     record_bytes,
     sign_card,
+    sign_roster,
 )
 from tests.verifiers import (
     SCRIPT,
@@ -206,6 +211,42 @@ def test_retired_keys_are_judged_alike() -> None:
         rotated = sign_card(build_card(replace(JINAN, generation=2), former_log_keys=former), JINAN)
         other = replace(case, cards={**case.cards, "jinan": rotated})
         agreed_verdict(other.bundle(), fingerprint=case.fingerprint, kinds=kinds())
+
+
+def test_former_keys_whose_sizes_shrink_are_refused_by_both() -> None:
+    case = rich_case()
+    formers = tuple(
+        FormerLogKey(replace(JINAN, generation=10 + i).log.key, size, case.log.tree.root(2)) for i, size in enumerate((3, 2))
+    )
+    card = sign_card(build_card(replace(JINAN, generation=2), former_log_keys=formers), JINAN)
+    other = replace(case, cards={**case.cards, "jinan": card})
+    assert not agreed_verdict(other.bundle(), fingerprint=case.fingerprint, kinds=kinds()).verified
+
+
+@pytest.mark.parametrize("status", ["active", "removed"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("fits", [True, False])
+def test_the_roster_s_head_of_a_log_is_judged_alike(status: str, size: int, fits: bool) -> None:
+    """A removed member's log ends there; an active one's has this root there."""
+    members = build_members([JINAN, QINGDAO, YANTAI])
+    head = Head(size, build_bundle_case().log.tree.root(size) if fits else bytes(32))
+    left = START + timedelta(days=3) if status == "removed" else None
+    line = replace(members["jinan"], status=status, left=left, head=head)
+    case = build_bundle_case(members={**members, "jinan": line})
+    verdict = agreed_verdict(case.bundle(), fingerprint=case.fingerprint, kinds=kinds())
+    assert verdict.verified == ((fits or size not in (3, 5)) and (status == "active" or size >= 2))
+
+
+def test_a_removed_member_is_not_taken_back() -> None:
+    labs = [JINAN, QINGDAO, YANTAI]
+    members = build_members(labs)
+    gone = replace(members["yantai"], status="removed", left=START + timedelta(days=3))
+    first = build_roster(labs, members={**members, "yantai": gone})
+    previous = build_envelope(roster_content(first), ROSTER_TYPE).hash
+    second = build_roster(labs, version=2, previous=previous)
+    case = replace(rich_case(), rosters=[sign_roster(first, *labs), sign_roster(second, *labs)])
+    fingerprint = build_envelope(roster_content(second), ROSTER_TYPE).hash
+    assert not agreed_verdict(case.bundle(), fingerprint=fingerprint, kinds=kinds()).verified
 
 
 RECORDS = [

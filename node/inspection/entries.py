@@ -104,7 +104,8 @@ class EntryInspection:
         expected = opening_tuple(row[0], self._log.id, row[2], row[9], record)
         # What was not understood when it came may be by now: the node judges it again in its own time.
         same_status = row[3] == expected[3] or row[3] == STATUS_NOT_UNDERSTOOD
-        if row[:3] != expected[:3] or row[4:8] != expected[4:8] or not same_status:
+        same_audience = row[7] == expected[7] or (row[7].startswith(expected[7] + "+") and expected[7] != "*")  # granted
+        if row[:3] != expected[:3] or row[4:7] != expected[4:7] or not same_status or not same_audience:
             self.records.fault(f"the row of entry {index} says other things than its record, {record.id}@{record.revision}")
 
     def _inspect_absence(self, index: int, erased: bool) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from node.core.checkpoint import parse_checkpoint
 from node.core.kinds import Kinds
-from node.core.merkle import HASH_SIZE, TILE_WIDTH, Frontier, format_frontier
-from node.errors import NotFoundError, StoreError
+from node.core.merkle import EMPTY_ROOT, HASH_SIZE, TILE_WIDTH, Frontier, format_frontier
+from node.errors import LabmeshError, NotFoundError, StoreError
 from node.inspection.alliance import KnownKeys, inspect_alliance
 from node.inspection.checkpoints import CheckpointInspection
 from node.inspection.entries import EntryInspection
@@ -36,6 +37,7 @@ class Inspector:
         self._own = identity is not None and identity.member == member
         self._store, self._kinds, self._log = store, kinds, log
         self._frontier = Frontier()
+        self._signed, self._signed_root, self._newest = _size_of(log.head_note), EMPTY_ROOT, 0
         self._head, self._staged = Check("head"), Check("staged")
 
     def run(self) -> Iterator[Progress | Report]:
@@ -67,13 +69,17 @@ class Inspector:
 
     def _inspect_range(self, found: RawRange, entries: EntryInspection, checkpoints: CheckpointInspection) -> None:
         commitments = entries.commitments(found)
-        sizes = sorted({row.size for row in found.checkpoints} | {found.high})
+        sizes = {row.size for row in found.checkpoints} | {found.high}
+        if found.low < self._signed < found.high:
+            sizes.add(self._signed)
         at, tiles, roots = found.low, list[bytes](), dict[int, bytes]()
-        for size in sizes:
+        for size in sorted(sizes):
             self._frontier, full = self._frontier.extend(commitments[at - found.low : size - found.low])
             tiles += full
             roots[size] = self._frontier.root()
             at = size
+        self._signed_root = roots.get(self._signed, self._signed_root)
+        self._newest = max((self._newest, *(row.size for row in found.checkpoints)))
         entries.inspect_tiles(found, tiles)
         entries.inspect_openings(found)
         checkpoints.inspect(found.checkpoints, found.cosignatures, roots)
@@ -81,18 +87,24 @@ class Inspector:
     def _inspect_head(self, checkpoints: CheckpointInspection, known: KnownKeys) -> None:
         log, check = self._log, self._head
         check.count = 1 if log.head_note else 0
-        if log.head_size and not log.head_note:
-            check.fault(f"there are {log.head_size} entries, and no checkpoint that covers them")
-        elif log.head_note:
+        if log.head_note:
             before = [item.faults for item in checkpoints.checks]
-            checkpoints.inspect_note(log.head_note, log.head_size, self._frontier.root())
+            checkpoints.inspect_note(log.head_note, self._signed, self._signed_root)
             if [item.faults for item in checkpoints.checks] != before:
-                check.fault(f"the newest checkpoint, of size {log.head_size}, does not hold")
+                check.fault(f"the newest checkpoint, of size {self._signed}, does not hold")
+        if self._newest != self._signed:
+            check.fault(f"the newest checkpoint held is that of size {self._newest}, but the log names size {self._signed}")
+        if self._signed != log.head_size:
+            text = f"{log.head_size - self._signed} of {log.head_size} entries are covered by no checkpoint"
+            if self._own and self._signed < log.head_size:
+                check.remark = f"{text}: they are signed once enough peers have answered"
+            else:
+                check.fault(text)
         if format_frontier(self._frontier) != log.head_frontier:
             check.fault("the stored frontier is not that of the entries")
         line = known.line_of(log.member)
-        if line is not None and line.head is not None and line.head.size < log.head_size:
-            check.remark = f"the roster ends this log at size {line.head.size}; later entries do not count"
+        if line is not None and line.cut is not None and line.cut.size < log.head_size:
+            check.remark = f"the roster ends this log at size {line.cut.size}; later entries do not count"
 
     def _inspect_staged(self) -> Check:
         """What waits beyond the head. It may move while it is looked at: then there is nothing to compare with."""
@@ -122,3 +134,11 @@ class Inspector:
         except _UNREADABLE as error:
             check.fault(f"cannot be read: {error}")
             return check
+
+
+def _size_of(note: bytes) -> int:
+    """The size that a stored note says; 0 where it says none."""
+    try:
+        return parse_checkpoint(note).size if note else 0
+    except LabmeshError:
+        return 0

@@ -171,7 +171,7 @@ DAMAGES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "text where bytes belong": (
         f"UPDATE opening SET record = 'text' WHERE {ENTRY}",
-        {"entries": "entries 0 to 600 cannot be read", "head": "does not hold"},
+        {"entries": "entries 0 to 600 cannot be read", "head": "frontier"},
     ),
     "another salt": (f"UPDATE opening SET salt = zeroblob(32) WHERE {ENTRY}", {"openings": "entry 7 does not fit"}),
     "a row that says another key": (f"UPDATE opening SET key = 'OTHER' WHERE {ENTRY}", {"records": "entry 7"}),
@@ -218,9 +218,9 @@ DAMAGES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "another head": (
         f"UPDATE log SET head_note = (SELECT note FROM checkpoint WHERE {LOG} AND size = 303) WHERE member = 'jinan'",
-        {"head": "does not hold", "checkpoints": "size 601"},
+        {"head": "held is that of size 601, but the log names size 303"},
     ),
-    "no head": ("UPDATE log SET head_note = x'' WHERE member = 'jinan'", {"head": "no checkpoint that covers them"}),
+    "no head": ("UPDATE log SET head_note = x'' WHERE member = 'jinan'", {"head": "the log names size 0"}),
     "another frontier": (
         "UPDATE log SET head_frontier = zeroblob(length(head_frontier)) WHERE member = 'jinan'",
         {"head": "frontier"},
