@@ -36,6 +36,7 @@ COMMANDS = {
     "peers": "Show the state of each peer.",
     "doctor": "Say what is wrong with this node, and what to type.",
     "client": "Let lab systems on other machines use this node.",
+    "audit": "Recompute everything that is held here of a member's log.",
     "prove": "Write the bundle that proves one record offline.",
     "verify": "Verify bundles offline; needs no node.",
     "evidence": "Show, export and check proof that a member signed two things that cannot both be honest.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from node.core.alliance import Alliance, format_card, format_roster
+from node.core.alliance import Alliance, SignedRoster
 from node.core.bundle import Bundle
 from node.core.checkpoint import SignedCheckpoint
+from node.core.dsse import format_envelope
 from node.core.names import RecordId
 from node.core.proof import TlogProof, format_tlog_proof
-from node.core.succession import vouched_size
+from node.core.succession import SignedCard, vouched_size
 from node.core.witness import accept_cosignatures
 from node.errors import NotFoundError, UnconfirmedError
 from node.store import Store
@@ -56,8 +57,8 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
     return Bundle(
         record=stored.record,
         proof=proofs[0],
-        rosters=tuple(format_roster(signed) for signed in alliance.rosters),
-        cards={name: format_card(alliance.cards[name]) for name in sorted(names)},
+        rosters=tuple(_pack_roster(alliance, signed) for signed in alliance.rosters),
+        cards={name: _pack_card(alliance.cards[name]) for name in sorted(names)},
         first_proof=proofs[1] if len(proofs) > 1 else None,
     )
 
@@ -69,6 +70,15 @@ def _choose_newest(store: Store, alliance: Alliance, log: LogState, size: int) -
     if vouched is None:
         return newest
     return store.checkpoints.choose(log.id, start=0, entries_max=vouched, ceiling=vouched)
+
+
+def _pack_roster(alliance: Alliance, signed: SignedRoster) -> bytes:
+    """The roster's envelope without signatures that nobody could check: others may have added any."""
+    return format_envelope(signed[0].with_only(alliance.signers_of(signed[1])))
+
+
+def _pack_card(signed: SignedCard) -> bytes:
+    return format_envelope(signed[0].with_only([signed[1].identity_key]))
 
 
 def _counting_only(alliance: Alliance, author: str, signed: SignedCheckpoint) -> SignedCheckpoint:

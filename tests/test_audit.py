@@ -10,11 +10,12 @@ import pytest
 from node.audit import build_bundle
 from node.core.bundle import Bundle, format_bundle, parse_bundle
 from node.core.names import parse_record_id
-from node.core.verdict import Verdict, verify_bundle
+from node.core.verdict import Verdict
 from node.errors import NotFoundError, UnconfirmedError
 from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts
 from tests.builders import build_log, record_bytes
 from tests.store.filling import JINAN, Mirrored
+from tests.verifiers import agreed_verdict
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def bundle_of(member: SimulatedMember, text: str, *, ceiling: int | None = None)
 
 
 def verdict_of(member: SimulatedMember, bundle: Bundle) -> Verdict:
-    again = parse_bundle(format_bundle(bundle))
-    return verify_bundle(again, fingerprint=member.membership.joined.fingerprint, kinds=member.kinds)
+    assert parse_bundle(format_bundle(bundle)) == bundle
+    return agreed_verdict(bundle, fingerprint=member.membership.joined.fingerprint, kinds=member.kinds)
 
 
 def cosign_heads(alliance: SimulatedAlliance, *witnesses: str) -> None:

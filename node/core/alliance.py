@@ -79,6 +79,11 @@ class Alliance:
         """Whether `fingerprint` is the hash of any roster version in the chain."""
         return any(envelope.hash == fingerprint for envelope, _ in self.rosters)
 
+    def signers_of(self, roster: Roster) -> set[bytes]:
+        """The keys that may sign one of the rosters in the chain: its council's, and those of the council before."""
+        before = self.rosters[max(0, roster.version - 2)][1]
+        return {*before.council, *roster.council}
+
     def accept_roster(self, raw: bytes) -> Alliance:
         """Append the next roster version; one that is already held changes nothing.
 

@@ -20,6 +20,10 @@ README = """This is a Labmesh bundle: it proves one record of a testing laborato
 Check it:  labmesh verify FILE --fingerprint HEX
 where HEX is the alliance's fingerprint, which you must have from a source other than the sender of this file.
 
+Or, without trusting Labmesh:  python3 verify_bundle.py FILE --fingerprint HEX
+This second verifier is scripts/verify_bundle.py of the Labmesh sources: 250 lines of Python to read, which need nothing but
+the package cryptography and share no code with Labmesh.
+
 What is in it, and how to check it with other tools:
   record.json          the record, in the exact bytes that were committed to
   record.tlog-proof    C2SP tlog-proof: salt (extra), index, inclusion path, signed checkpoint with cosignatures

@@ -32,6 +32,14 @@ class Envelope:
         message = pre_authentication_encoding(self.payload_type, self.payload)
         return {key for key in keys if any(_verifies(key, signature, message) for signature in self.signatures)}
 
+    def with_only(self, keys: Iterable[bytes]) -> Envelope:
+        """The same envelope with one valid signature of each of these keys that signed, and nothing else."""
+        kept: dict[bytes, bytes] = {}
+        for signature in self.signatures:
+            alone = Envelope(self.payload, self.payload_type, (signature,))
+            kept |= {key: signature for key in alone.signers(keys) if key not in kept}
+        return Envelope(self.payload, self.payload_type, tuple(dict.fromkeys(kept.values())))
+
     def with_signature(self, sign: Sign) -> Envelope:
         """The same envelope with one more signature."""
         signature = sign(pre_authentication_encoding(self.payload_type, self.payload))

@@ -14,7 +14,7 @@ No clock is read: expiry is reported by the caller, and fails nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,6 +23,7 @@ from node.core.alliance import Alliance, load_alliance
 from node.core.bundle import Bundle
 from node.core.canonical import Json
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from node.core.dsse import Envelope
 from node.core.entry import SALT_SIZE, committer
 from node.core.kinds import Kinds
 from node.core.merkle import verify_inclusion
@@ -103,6 +104,8 @@ def verify_bundle(bundle: Bundle, *, fingerprint: str, kinds: Kinds) -> Verdict:
 def _verify_roster(evidence: _Evidence) -> str:
     """Step 1."""
     evidence.alliance = alliance = load_alliance(evidence.bundle.rosters, fingerprint=evidence.fingerprint)
+    for envelope, roster in alliance.rosters:
+        _require_known_signatures(f"roster/{roster.version}.json", envelope, alliance.signers_of(roster))
     return f"{alliance.name}, version {alliance.roster.version}, reached from the pinned fingerprint"
 
 
@@ -115,6 +118,8 @@ def _verify_cards(evidence: _Evidence) -> str:
             raise FormatError(f"cards/{member}.json is the card of another member")
     if set(alliance.cards) != set(evidence.bundle.cards):
         raise FormatError("a card in the bundle stands under another member's name")
+    for member, (envelope, card) in alliance.cards.items():
+        _require_known_signatures(f"cards/{member}.json", envelope, {card.identity_key})
     evidence.alliance = alliance
     for name, raw_proof in (
         ("record.tlog-proof", evidence.bundle.proof),
@@ -125,6 +130,12 @@ def _verify_cards(evidence: _Evidence) -> str:
     evidence.author = alliance.author_of(evidence.proofs[0][1].origin)
     alliance.card(evidence.author)
     return f"signed by their members: {', '.join(sorted(alliance.cards))}"
+
+
+def _require_known_signatures(name: str, envelope: Envelope, keys: Collection[bytes]) -> None:
+    """Every signature in a bundle is by a known key, each once: nothing in it is there without being checked."""
+    if len(envelope.signers(keys)) != len(envelope.signatures):
+        raise SignatureError(f"{name} carries a signature that is not by one of the keys that may sign it, or one twice")
 
 
 def _verify_checkpoint(evidence: _Evidence) -> str:

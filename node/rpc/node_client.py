@@ -22,6 +22,7 @@ from node.rpc.faults import error_of_node
 READ_DEADLINE_S = 30.0
 CHANGE_DEADLINE_S = 60.0
 STALL_S = 600.0
+AUDIT_DEADLINE_S = 3600.0
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -210,6 +211,19 @@ class NodeClient:
             return b"".join(piece.chunk for piece in pieces)
         except grpc.RpcError as error:
             raise self._translate(error) from error
+
+    def audit_log(
+        self, member: str, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> node_pb2.AuditReport:
+        """Audit a log that the node holds; calls `on_progress` with the entries done and in all."""
+        try:
+            for answer in self._stub.AuditLog(node_pb2.AuditLogRequest(member=member), timeout=AUDIT_DEADLINE_S):
+                if answer.HasField("report"):
+                    return answer.report
+                on_progress(answer.progress.done, answer.progress.total)
+        except grpc.RpcError as error:
+            raise self._translate(error) from error
+        raise PeerUnreachableError("the node stopped in the middle of the audit", hint="type it again")
 
     @property
     def _stub(self) -> node_pb2_grpc.NodeServiceStub:

@@ -7,6 +7,7 @@ from node.rpc.calls.alliance import AllianceCalls
 from node.rpc.calls.clients import ClientCalls
 from node.rpc.calls.disclosure import DisclosureCalls
 from node.rpc.calls.evidence import EvidenceCalls
+from node.rpc.calls.inspection import InspectionCalls
 from node.rpc.calls.keys import KeyCalls
 from node.rpc.calls.records import RecordCalls
 from node.rpc.calls.recovery import RecoveryCalls
@@ -18,6 +19,7 @@ class NodeServicer(
     AllianceCalls,
     DisclosureCalls,
     EvidenceCalls,
+    InspectionCalls,
     StateCalls,
     ClientCalls,
     KeyCalls,

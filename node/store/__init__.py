@@ -10,6 +10,7 @@ from node.store.clients import ClientStore
 from node.store.database import Database, require_revision
 from node.store.erasures import ErasureStore
 from node.store.evidence import EvidenceStore
+from node.store.inspection import InspectionStore
 from node.store.late import LateStore
 from node.store.logs import LogStore
 from node.store.membership import MembershipStore
@@ -39,6 +40,7 @@ class Store:
     sweeper: Sweeper
     rebase: RebaseStore
     evidence: EvidenceStore
+    inspection: InspectionStore
 
     def close(self) -> None:
         """Close every file."""
@@ -82,4 +84,5 @@ def open_store(home: Path) -> Store:
         Sweeper(database, erasures, search),
         RebaseStore(database, logs),
         EvidenceStore(database),
+        InspectionStore(database),
     )

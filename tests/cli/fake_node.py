@@ -103,6 +103,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         for i in range(0, len(raw), 1000):
             yield node_pb2.ExportEvidenceResponse(chunk=raw[i : i + 1000])
 
+    def AuditLog(self, request, context):
+        yield from self._unary("AuditLog", request, context)
+
     def _unary(self, name, request, context):
         self.calls.append(request)
         return self._answer(name, context)

@@ -35,6 +35,7 @@ CONTRACT = [
     "status",
     "peers",
     "doctor",
+    "audit",
     "prove",
     "verify",
     "evidence",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,25 @@ from node.core.verdict import STEPS
 from node.errors import HomeError
 from node.store.membership import NodeIdentity
 from tests.builders import ALLIANCE, BundleCase, build_bundle_case, kinds, record_bytes
-from tests.cli.conftest import run
+from tests.cli.conftest import Ended
+from tests.cli.conftest import run as run_labmesh
+from tests.verifiers import second_verdict_on
 
 
 @pytest.fixture(autouse=True)
 def small_kinds(monkeypatch):
     """The builders' records have small schemas of their own."""
     monkeypatch.setattr("node.core.kinds.Kinds", lambda _schemas: kinds())
+
+
+def run(*args: object, **options: Any) -> Ended:
+    """Run the command; where one file is verified by its fingerprint alone, the second verifier must say the same."""
+    ended = run_labmesh(*args, **options)
+    files = [argument for argument in args if isinstance(argument, Path)]
+    if len(files) == 1 and "--fingerprint" in args and "--require-quorum" not in args and ended.exit_code in (0, 1):
+        fingerprint = str(args[args.index("--fingerprint") + 1])
+        assert (ended.exit_code == 0) == (second_verdict_on(files[0].read_bytes(), fingerprint).result is not None)
+    return ended
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from node.core.keys import TYPE_WITNESS, Signer, VerifierKey
 from node.core.note import Note
 from node.core.proof import TlogProof, format_tlog_proof, parse_tlog_proof
 from node.core.roster import Head
-from node.core.verdict import STEPS, Verdict, verdict_content, verify_bundle
+from node.core.verdict import STEPS, Verdict, verdict_content
 from node.errors import FormatError
 from tests.builders import (
     BLOB,
@@ -42,6 +42,7 @@ from tests.builders import (
     sign_card,
     sign_roster,
 )
+from tests.verifiers import agreed_verdict
 
 JINAN, QINGDAO, YANTAI = LABS = build_labs(3)
 
@@ -52,7 +53,7 @@ def good_case() -> BundleCase:
 
 
 def verdict_on(bundle: Bundle, fingerprint: str | None = None) -> Verdict:
-    return verify_bundle(bundle, fingerprint=fingerprint or good_case().fingerprint, kinds=kinds())
+    return agreed_verdict(bundle, fingerprint=good_case().fingerprint if fingerprint is None else fingerprint, kinds=kinds())
 
 
 def assert_fails_at(verdict: Verdict, step: str) -> str:
@@ -242,7 +243,7 @@ def test_step_1_roster(mutate: Callable[[Bundle], Bundle]) -> None:
 
 @pytest.mark.parametrize("wrong", ["00" * 32, "", "FFFF"])
 def test_step_1_fingerprint(wrong: str) -> None:
-    verdict = verify_bundle(good_case().bundle(), fingerprint=wrong, kinds=kinds())
+    verdict = verdict_on(good_case().bundle(), wrong)
     assert "fingerprint" in assert_fails_at(verdict, "roster")
 
 

@@ -31,11 +31,12 @@ from node.core.alliance import format_card
 from node.core.bundle import parse_bundle
 from node.core.card import Card
 from node.core.kinds import Kinds
-from node.core.verdict import Verdict, verify_bundle
+from node.core.verdict import Verdict
 from node.home import Home, Keys, create_home
 from node.membership import Membership
 from node.rpc.tls import channel_credentials, expected_name
 from node.schemas import load_schemas
+from tests.verifiers import agreed_verdict
 
 T = TypeVar("T")
 
@@ -320,8 +321,8 @@ class Mesh:
             node.wait_ready()
 
     def verify(self, bundle: bytes) -> Verdict:
-        """Verify a bundle as an auditor does, from the fingerprint alone."""
-        return verify_bundle(parse_bundle(bundle), fingerprint=self.fingerprint, kinds=Kinds(load_schemas()))
+        """Verify a bundle as an auditor does, from the fingerprint alone, with both verifiers."""
+        return agreed_verdict(parse_bundle(bundle), fingerprint=self.fingerprint, kinds=Kinds(load_schemas()))
 
     @contextmanager
     def call_as(self, caller: str, target: str) -> Iterator[peer_pb2_grpc.PeerServiceStub]:

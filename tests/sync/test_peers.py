@@ -12,7 +12,6 @@ import pytest
 
 from node.audit import build_bundle
 from node.core.names import parse_record_id
-from node.core.verdict import verify_bundle
 from node.errors import MalformedError, PeerUnreachableError, SplitViewError
 from node.store.logs import LogState
 from node.sync import follower as follower_module
@@ -21,6 +20,7 @@ from node.sync.peer import OFFLINE_AFTER_MS, PeerState
 from node.sync.peers import Alarms, Cosigner, Peers
 from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts, list_all, wait_until
 from tests.builders import build_labs
+from tests.verifiers import agreed_verdict
 
 JINAN, QINGDAO, YANTAI = build_labs(3)
 
@@ -76,7 +76,7 @@ class TestTogether:
                 )
                 assert bundle.first_proof is not None
                 fingerprint = member.membership.joined.fingerprint
-                verdict = verify_bundle(bundle, fingerprint=fingerprint, kinds=member.kinds)
+                verdict = agreed_verdict(bundle, fingerprint=fingerprint, kinds=member.kinds)
                 assert (verdict.verified, verdict.quorum_met, verdict.quorum_needed) == (True, True, 2)
                 assert sorted(verdict.cosigners) == sorted(set(members) - {author})
                 assert verdict.seen_by == int(alliance.clock().timestamp())

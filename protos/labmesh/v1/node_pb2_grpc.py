@@ -156,6 +156,11 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceResponse.FromString,
                 _registered_method=True)
+        self.AuditLog = channel.unary_stream(
+                '/labmesh.v1.NodeService/AuditLog',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.AuditLogRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.AuditLogResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -331,6 +336,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuditLog(self, request, context):
+        """Recompute everything that this node holds of one log, and say what is wrong. Reads only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -453,6 +465,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ExportEvidence,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.ExportEvidenceResponse.SerializeToString,
+            ),
+            'AuditLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.AuditLog,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.AuditLogRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.AuditLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1105,6 +1122,33 @@ class NodeService:
             '/labmesh.v1.NodeService/ExportEvidence',
             labmesh_dot_v1_dot_node__pb2.ExportEvidenceRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.ExportEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/labmesh.v1.NodeService/AuditLog',
+            labmesh_dot_v1_dot_node__pb2.AuditLogRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.AuditLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

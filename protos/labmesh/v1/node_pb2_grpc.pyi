@@ -83,6 +83,8 @@ class NodeServiceStub:
     """What this node can prove against members of the alliance."""
     ExportEvidence: _grpc.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]
     """One piece of it, as a file."""
+    AuditLog: _grpc.UnaryStreamMultiCallable[_node_pb2.AuditLogRequest, _node_pb2.AuditLogResponse]
+    """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -139,6 +141,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """What this node can prove against members of the alliance."""
     ExportEvidence: _aio.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]  # type: ignore[assignment]
     """One piece of it, as a file."""
+    AuditLog: _aio.UnaryStreamMultiCallable[_node_pb2.AuditLogRequest, _node_pb2.AuditLogResponse]  # type: ignore[assignment]
+    """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
@@ -336,5 +340,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_node_pb2.ExportEvidenceResponse], _abc.AsyncIterator[_node_pb2.ExportEvidenceResponse]]:
         """One piece of it, as a file."""
+
+    @_abc_1.abstractmethod
+    def AuditLog(
+        self,
+        request: _node_pb2.AuditLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.AuditLogResponse], _abc.AsyncIterator[_node_pb2.AuditLogResponse]]:
+        """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
