@@ -217,13 +217,18 @@ def _choose(app: App, stack: ExitStack) -> Governance:
 def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:
     from cli.passphrase import home_passphrase
     from node.clock import utc_now
+    from node.core.card import parse_card
+    from node.identity import settle_identity
     from node.membership import Membership
 
     home = app.home
     store = home.open_store()
     stack.callback(store.close)
     identity = store.membership.load_identity()
-    keys = home.load_keys(identity.member, identity.alliance, home_passphrase(home, app.passphrase_file))
+    passphrase, own_card = home_passphrase(home, app.passphrase_file), store.membership.load_own_card(identity.member)
+    if own_card is not None:
+        settle_identity(home.key_files(passphrase), parse_card(own_card)[1])
+    keys = home.load_keys(identity.member, identity.alliance, passphrase)
     return OfflineGovernance(Membership(store.membership, identity=keys.identity, clock=utc_now), store.logs)
 
 

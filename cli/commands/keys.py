@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App, NodeGroup, pass_app
+from cli.files import OUTPUT_FILE, display_name, require_place, write_output
 from cli.output import print_document, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ NEW_VARIABLE = "LABMESH_NEW_PASSPHRASE"
 def command() -> None:
     """Show, rotate, revoke and protect this member's keys.
 
-    The identity key, which signs cards and rosters, is replaced by the council: labmesh roster rekey.
+    The identity key, which signs cards and rosters, is replaced with the council's help: labmesh keys identity.
     """
 
 
@@ -75,6 +76,39 @@ def revoke(app: App, role: str, size: int, yes: bool) -> None:
     with app.node as node:
         raw = node.revoke_log_key(size)
     _report(app, raw, role, [])
+
+
+@command.command()
+@click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, required=True, help="Where the card is written.")
+@pass_app
+def identity(app: App, output: str) -> None:
+    """Make a new identity key, because the old one was lost or stolen, and write the card that names it.
+
+    Send the card to a member of the council, who types `labmesh roster rekey`. The home changes to the new key at the first
+    start after the council's roster has arrived; until then change no other key. The same command again writes the same key.
+    """
+    from cli.governance import read_held_alliance
+    from cli.passphrase import home_passphrase
+    from node.clock import utc_now
+    from node.core.card import parse_card
+    from node.core.keys import format_base64
+    from node.identity import propose_identity
+
+    require_place(output, free=True)
+    own = parse_card(read_held_alliance(app.home).own_card)
+    files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
+    raw = propose_identity(files, own, now=utc_now())
+    write_output(output, raw)
+    card = parse_card(raw)[1]
+    key = format_base64(card.identity_key)
+    if app.json:
+        print_document({"file": display_name(output), "seq": card.seq, "identity_key": key})
+        return
+    print_lines(
+        f"The new identity key is {key}.",
+        f"Send {display_name(output)} to a council member, who types: labmesh roster rekey {card.member} FILE",
+        "Tell them the key by telephone. When the roster is in force and has arrived here, restart the node.",
+    )
 
 
 @command.command()

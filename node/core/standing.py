@@ -56,7 +56,8 @@ def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> 
             "membership",
             "error",
             f"the roster names another identity key for {member} than this home has",
-            f"run the home that has the new key; if nobody here asked for one, telephone the council ({council}) at once",
+            "restart the node if its people made a new key (labmesh keys identity); if nobody did, telephone the council "
+            f"({council}) at once",
         )
     return None
 

@@ -15,6 +15,7 @@ from node.core.card import parse_card
 from node.daemon.building import Daemon
 from node.errors import HomeError
 from node.home import Home
+from node.identity import settle_identity
 from node.keyfiles import settle_keys
 from node.store import Store
 
@@ -93,8 +94,11 @@ def _settle_keys(home: Home, store: Store, passphrase: bytes | None) -> None:
     """Finish or undo a change of a key that a crash cut off."""
     raw = store.membership.load_own_card(store.membership.load_identity().member)
     if raw is not None:
-        for done in settle_keys(home.key_files(passphrase), parse_card(raw)[1]):
+        card = parse_card(raw)[1]
+        for done in settle_keys(home.key_files(passphrase), card):
             logger.warning("event=keys_settled what=%r", done)
+        if settle_identity(home.key_files(passphrase), card):
+            logger.warning("event=identity_key_replaced")
 
 
 def _require_own_keys(daemon: Daemon) -> None:

@@ -321,6 +321,23 @@ def test_the_signed_roster_is_in_the_database_before_the_file_is_there(council, 
     assert run("roster", "sign", "p.json", home=council / "qingdao").exit_code == 0
 
 
+def test_a_new_identity_key_with_the_councils_help(council):
+    made = run("keys", "identity", "-o", "yantai.new", "--json", home=council / "yantai").document
+    assert (made["file"], made["seq"]) == ("yantai.new", 2)
+    assert run("keys", "identity", "-o", "yantai.new", home=council / "yantai").exit_code == 2, "nothing is overwritten"
+    _propose(council, "rekey", "yantai", "yantai.new")
+    ended = run("roster", "sign", "p.json", home=council / "qingdao")
+    assert ended.exit_code == 0 and f"yantai gets the identity key {made['identity_key']}; it had " in ended.out
+    assert "the council becomes jinan, qingdao, yantai; it was jinan, qingdao, " in ended.out
+    assert run("join", "p.json", home=council / "yantai").exit_code == 0
+    assert run("join", "p.json", home=council / "jinan").exit_code == 0
+    _propose(council, "renew", output="q.json")
+    ended = run("roster", "sign", "q.json", home=council / "yantai")
+    assert ended.exit_code == 0 and "in force" in ended.out, "the home signs with the new key"
+    assert run("doctor", "--json", home=council / "yantai").document["findings"] != []
+    assert not (council / "yantai" / "keys" / "identity.next.pem").exists()
+
+
 def test_with_a_daemon_the_daemon_is_asked(made, node_home):
     shutil.copytree(made / "jinan", node_home, dirs_exist_ok=True)
     _propose_offline = run("roster", "renew", "-o", node_home.parent / f"{node_home.name}.json", "--json", home=node_home)

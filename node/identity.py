@@ -1,0 +1,61 @@
+"""Replace the identity key of a home, with the council's help: the key signs the member's cards, so no card can do it alone.
+
+The new key waits as `keys/identity.next.pem`. The card that names it goes to the council; when the roster that names it has
+arrived, and with it the card, the next start puts the file in the place of the old one. Where the old file is lost, the new
+one takes its place at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from node.core.card import CARD_TYPE, Card, card_content, parse_card
+from node.core.dsse import build_envelope, format_envelope
+from node.core.succession import SignedCard
+from node.keyfiles import KeyFiles
+
+NAME = "identity"
+
+
+def propose_identity(files: KeyFiles, own: SignedCard, *, now: datetime) -> bytes:
+    """The envelope of the member's next card, signed by a new identity key, which it names.
+
+    The key is made once; the same call again signs with the one that waits already.
+
+    Raises:
+        HomeError: the waiting key cannot be opened.
+    """
+    envelope, card = own
+    path = files.next_path(NAME)
+    if not path.exists():
+        files.write(path, Ed25519PrivateKey.generate())
+    key = files.load_ed25519(path)
+    successor = replace(
+        card,
+        identity_key=key.public_key().public_bytes_raw(),
+        seq=card.seq + 1,
+        previous=envelope.hash,
+        issued=now.replace(microsecond=0),
+    )
+    raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, key.sign))
+    parse_card(raw)
+    return raw
+
+
+def settle_identity(files: KeyFiles, card: Card) -> bool:
+    """Put the waiting key in its place when the home's newest card names it, or the old one is lost.
+
+    Raises:
+        HomeError: the waiting key cannot be opened.
+    """
+    waiting = files.next_path(NAME)
+    if not waiting.exists():
+        return False
+    key = files.load_ed25519(waiting).public_key().public_bytes_raw()
+    if key != card.identity_key and files.path(NAME).exists():
+        return False
+    files.promote(NAME)
+    return True

@@ -1,0 +1,154 @@
+"""A new identity key for a home: made beside the old one, in its place when the roster that names it has arrived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node.core.alliance import format_card
+from node.core.amendment import ReplaceIdentity, SeatCouncil
+from node.core.card import parse_card, verify_card
+from node.errors import HomeError
+from node.home import Home, create_home
+from node.identity import propose_identity, settle_identity
+from node.keyfiles import KeyFiles
+from node.membership import Membership
+from node.store import Store
+from tests.alliance import NOON
+
+MEMBERS = ("jinan", "qingdao", "yantai")
+
+
+class Opened:
+    """A home that is open, as the command line opens it."""
+
+    def __init__(self, folder: Path, member: str) -> None:
+        self.home = Home(folder / member)
+        create_home(
+            self.home.path,
+            member=member,
+            alliance="q.example",
+            name=member,
+            region="CN-37",
+            address=f"{member}.example:7443",
+        )
+        self.files: KeyFiles = self.home.key_files()
+        self.member = member
+        self.store: Store
+        self.membership: Membership
+        self.open()
+
+    def open(self) -> None:
+        """As after a start."""
+        self.store = self.home.open_store()
+        raw = self.store.membership.load_own_card(self.member)
+        assert raw is not None
+        self.settled = settle_identity(self.files, parse_card(raw)[1])
+        keys = self.home.load_keys(self.member, "q.example")
+        self.membership = Membership(self.store.membership, identity=keys.identity, clock=lambda: NOON)
+
+    def reopen(self) -> None:
+        self.store.close()
+        self.open()
+
+    def propose(self) -> bytes:
+        return propose_identity(self.files, self.membership.own_card, now=NOON)
+
+
+@pytest.fixture
+def council(tmp_path: Path) -> dict[str, Opened]:
+    """Three homes, all of them the council; two must sign."""
+    homes = {member: Opened(tmp_path, member) for member in MEMBERS}
+    jinan = homes["jinan"].membership
+    jinan.found("Quality")
+    jinan.add_members([format_card(homes[member].membership.own_card) for member in MEMBERS[1:]])
+    for member in MEMBERS[1:]:
+        homes[member].membership.import_alliance(*jinan.newer_than(0, {}), fingerprint=jinan.joined.fingerprint)
+    ballot = jinan.amend(SeatCouncil(MEMBERS, 2))
+    homes["qingdao"].membership.sign_proposal(ballot.proposal)
+    spread(homes, "qingdao")
+    return homes
+
+
+def spread(homes: dict[str, Opened], source: str) -> None:
+    for opened in homes.values():
+        opened.membership.accept_update(*homes[source].membership.newer_than(0, {}))
+
+
+def rekey(homes: dict[str, Opened], card: bytes) -> None:
+    ballot = homes["jinan"].membership.amend(ReplaceIdentity("yantai", card))
+    assert homes["qingdao"].membership.sign_proposal(ballot.proposal).complete
+    spread(homes, "qingdao")
+
+
+def test_the_whole_way(council: dict[str, Opened]) -> None:
+    yantai = council["yantai"]
+    old = yantai.membership.identity_key
+    raw = yantai.propose()
+    envelope, card = parse_card(raw)
+    verify_card(envelope, card, card.identity_key)
+    assert card.identity_key != old
+    held = yantai.membership.own_card[1]
+    assert (card.seq, card.log_key, card.tls_certificates) == (2, held.log_key, held.tls_certificates)
+    assert parse_card(yantai.propose())[1].identity_key == card.identity_key, "one key waits, however often it is asked for"
+    yantai.reopen()
+    assert (yantai.settled, yantai.membership.identity_key) == (False, old), "nothing changes before the council has spoken"
+    rekey(council, raw)
+    assert yantai.membership.identity_key == old
+    yantai.reopen()
+    assert (yantai.settled, yantai.membership.identity_key) == (True, card.identity_key)
+    assert not yantai.files.next_path("identity").exists()
+    yantai.reopen()
+    assert (yantai.settled, yantai.membership.identity_key) == (False, card.identity_key)
+    assert yantai.membership.reissue_card(name="Yantai, with a new key", region="CN-37", endpoints=())
+    spread(council, "yantai")
+    assert council["jinan"].membership.joined.card("yantai").name == "Yantai, with a new key"
+    ballot = council["jinan"].membership.amend(SeatCouncil(("jinan", "yantai"), 2))
+    assert yantai.membership.sign_proposal(ballot.proposal).complete, "the seat has moved with the key"
+
+
+def test_a_lost_key(council: dict[str, Opened]) -> None:
+    """The home can take the council's roster although its identity key is gone."""
+    yantai = council["yantai"]
+    yantai.files.path("identity").unlink()
+    yantai.store.close()
+    with pytest.raises(HomeError):
+        yantai.home.load_keys("yantai", "q.example")
+    raw = yantai.propose()
+    yantai.open()
+    key = parse_card(raw)[1].identity_key
+    assert (yantai.settled, yantai.membership.identity_key) == (True, key)
+    rekey(council, raw)
+    assert yantai.membership.joined.card("yantai").identity_key == key
+
+
+def test_a_card_that_the_council_did_not_take_changes_nothing(council: dict[str, Opened]) -> None:
+    yantai = council["yantai"]
+    raw, old = yantai.propose(), yantai.membership.identity_key
+    update = council["jinan"].membership.accept_update([], [raw])
+    assert (update.changed, len(update.faults)) == (False, 1)
+    assert not yantai.membership.accept_update([], [raw]).changed
+    yantai.reopen()
+    assert yantai.membership.identity_key == old
+
+
+def test_a_crash_after_the_key_was_written(council: dict[str, Opened], monkeypatch: pytest.MonkeyPatch) -> None:
+    yantai = council["yantai"]
+    monkeypatch.setattr("node.identity.format_envelope", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        yantai.propose()
+    monkeypatch.undo()
+    waiting = yantai.files.load_ed25519(yantai.files.next_path("identity")).public_key().public_bytes_raw()
+    assert parse_card(yantai.propose())[1].identity_key == waiting
+
+
+def test_the_waiting_key_is_as_private_as_the_others(council: dict[str, Opened]) -> None:
+    yantai = council["yantai"]
+    yantai.propose()
+    assert yantai.files.next_path("identity").stat().st_mode & 0o777 == 0o600
+    yantai.files.protect(b"correct horse battery")
+    with pytest.raises(HomeError, match="passphrase"):
+        yantai.propose()
+    opened = yantai.home.key_files(b"correct horse battery")
+    assert parse_card(propose_identity(opened, yantai.membership.own_card, now=NOON))[1].seq == 2
