@@ -311,3 +311,14 @@ def test_a_restored_frontier_goes_on() -> None:
     extended, tiles = restored.extend(ENTRIES[250:600])
     assert extended.root() == NAIVE.root(0, 600)
     assert tiles == [NAIVE.root(0, 256), NAIVE.root(256, 512)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, *TILE_SIZES])
+def test_the_frontier_of_any_size_from_what_is_stored(size: int) -> None:
+    assert TREE.frontier(size) == Frontier().extend(ENTRIES[:size])[0]
+
+
+@given(st.integers(0, SIZE_MAX), st.integers(0, 300))
+def test_a_stored_log_goes_on_from_any_size(size: int, more: int) -> None:
+    high = min(SIZE_MAX, size + more)
+    assert TREE.frontier(size).extend(ENTRIES[size:high])[0] == TREE.frontier(high)
