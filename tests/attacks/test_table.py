@@ -9,7 +9,7 @@ import pytest
 from node.core.evidence import parse_evidence
 from node.core.misconduct import judge_evidence
 from tests.alliance import visible
-from tests.attacks import clients, clocks, disclosure, equivocation, keys, notes, proofs, rosters, transport
+from tests.attacks import accusations, clients, clocks, disclosure, equivocation, keys, notes, proofs, rosters, transport
 from tests.attacks.scene import EVIDENCE_TABLES, VICTIMS, Scene
 from tests.attacks.table import ATTACKS, Attack
 
@@ -23,6 +23,7 @@ FAMILIES = {
     transport.FAMILY: 8,
     clocks.FAMILY: 4,
     clients.FAMILY: 8,
+    accusations.FAMILY: 10,
 }
 """Each family of attacks, and how many it has at least."""
 
