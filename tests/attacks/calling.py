@@ -65,8 +65,8 @@ def peer_servicer(member: SimulatedMember) -> PeerServicer:
     membership = member.membership
     trusted = TrustedCertificates(own_card=lambda: membership.own_card[1], alliance=lambda: membership.alliance)
 
-    async def on_notes(caller: str, notes: list[bytes]) -> None:
-        member.exchange.accept_notes(notes, peer=caller)
+    async def on_notes(caller: str, notes: list[bytes], version: int) -> None:
+        member.exchange.accept_notes(notes, peer=caller, version=version)
 
     known = {"heads": NoNews(), "trusted": trusted, "on_notes": on_notes, "on_alarm": member.alarms.append}
     return PeerServicer(_build_parts(PeerServiceParts, member, known))

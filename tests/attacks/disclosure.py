@@ -11,14 +11,18 @@ from typing import Any
 from sqlalchemy import event
 
 from labmesh.v1 import node_pb2
+from node.core.disclosure import erasure_body
 from node.core.entry import SALT_SIZE, LogPage, Opening, committer
 from node.core.mirror import StagingLimits
+from node.core.names import parse_record_id
+from node.core.record import parse_record
 from node.store.tables import OpeningRow, table_of
-from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, draft, drafts, wait_until
+from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, draft, drafts, list_all, wait_until
 from tests.attacks.calling import call, caller, node_servicer, refused
 from tests.attacks.scene import HELD, JINAN, YANTAI, Scene, dump_tables, signed_by_jinan
-from tests.attacks.surfaces import MESSAGES, PAGE, PROOF, PROPERTY, STREAM
+from tests.attacks.surfaces import CALL, MESSAGES, PAGE, PROOF, PROPERTY, STREAM
 from tests.attacks.table import attack
+from tests.builders import record_bytes
 
 FAMILY = "disclosure"
 COMMITMENT = bytes(range(32))
@@ -243,3 +247,50 @@ def secrets_of(member: SimulatedMember) -> list[str]:
     salts = [salt for _, salt, _ in openings_of(member)]
     spelled = [form for salt in salts for form in (salt.hex(), base64.b64encode(salt).decode(), repr(salt)[2:-1])]
     return [*spelled, "SECRET-KEY", "SECRET-VALUE", "PRIVATE KEY"]
+
+
+# Grants and erasures
+
+
+@attack(FAMILY, CALL, "INVALID_REQUEST", "is a record of jinan; only its author can have it granted")
+def a_grant_of_anothers_record(scene: Scene):
+    scene.reader.disclosure.grant(parse_record_id("jinan/result/HELD-0"), ["yantai"])
+
+
+@attack(FAMILY, CALL, "INVALID_REQUEST", "is a record of jinan; only its author can have it erased")
+def an_erasure_of_anothers_record(scene: Scene):
+    scene.reader.disclosure.erase(parse_record_id("jinan/result/HELD-0"), "it displeases us")
+
+
+@attack(FAMILY, CALL, "INVALID_REQUEST", "weifang is not an active member")
+def a_grant_to_a_former_member(scene: Scene):
+    scene.jinan.disclosure.grant(parse_record_id("jinan/result/PRIVATE"), ["weifang"])
+
+
+@attack(FAMILY, CALL, "NOT_FOUND", "is not the log of this node")
+def a_deletion_acknowledged_to_somebody_else(scene: Scene):
+    scene.jinan.disclosure.accept_acknowledgement(YANTAI.origin, [0], member="qingdao", now_ms=1)
+
+
+@attack(FAMILY, PROPERTY, "", "")
+def a_deletion_acknowledged_that_nobody_asked_for(scene: Scene):
+    assert scene.jinan.disclosure.accept_acknowledgement(JINAN.origin, [0, 1, 2**40], member="qingdao", now_ms=1) == []
+
+
+@attack(FAMILY, PROPERTY, "", "")
+def an_erasure_of_an_entry_that_says_something_else(scene: Scene):
+    """The author's own words decide: an erasure that names another record than the entry holds deletes nothing."""
+    with scene.other() as alliance:
+        jinan, qingdao = alliance["jinan"], alliance["qingdao"]
+        jinan.push(draft("KEPT"), draft("OTHER"))
+        wrong = erasure_body(0, parse_record_id("jinan/result/OTHER@1"), "by mistake")
+        append_statement(jinan, "erasure", wrong)
+        alliance.catch_up("qingdao", "jinan")
+        assert {stored.key for stored in list_all(qingdao.store)} >= {"KEPT", "OTHER"}
+
+
+def append_statement(author: SimulatedMember, kind: str, body: Any) -> None:
+    """Let an author state what its own node would refuse to."""
+    raw = record_bytes(author.name, str(body["index"]), kind=kind, schema=f"{kind}/1", body=body)
+    record = parse_record(raw, author=author.name, kinds=author.kinds)
+    author.ledger.append_statements(lambda: [record])

@@ -13,7 +13,7 @@ from node.ledger import Ledger
 from node.store import DATABASE_NAME
 from node.store.logs import LogStore
 from node.sync.peer import Exchange
-from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, drafts, visible
+from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, drafts, list_all, visible
 from tests.attacks.scene import HELD, JINAN, QINGDAO, SEEN, SIZE, Scene, dump_tables, signed_by_jinan
 from tests.attacks.surfaces import CALL, MESSAGES, NOTE, PROPERTY, STREAM, TOLD
 from tests.attacks.table import attack
@@ -152,9 +152,23 @@ def a_restore_from_an_old_backup_and_then_new_entries(scene: Scene):
         jinan.push(*drafts(4, "NEW"))
         assert jinan.exchange.held_notes() == []
         jinan.confirmation.accept_told("qingdao", alliance["qingdao"].exchange.note_for("jinan"))
-        assert not jinan.confirmation.confirmed
+        assert published(jinan) == (False, 0)
         assert (jinan.confirmation.longer or jinan.confirmation.conflict) is not None
         assert all(parse_checkpoint(note).size <= 2 for note in jinan.exchange.held_notes())
+        alliance.meet("jinan", "qingdao", "yantai")
+        assert published(jinan) == (True, 9)
+        alliance.catch_up("qingdao", "jinan")
+        assert {stored.key for stored in list_all(alliance["qingdao"].store)} == {
+            *(f"OLD-{i:06d}" for i in range(2)),
+            *(f"LOST-{i:06d}" for i in range(3)),
+            *(f"NEW-{i:06d}" for i in range(4)),
+        }
+
+
+def published(member: SimulatedMember) -> tuple[bool, int]:
+    """Whether a member is confirmed, and how much of its log it tells."""
+    sizes = [note.size for note in map(parse_checkpoint, member.exchange.held_notes()) if note.origin == member.lab.origin]
+    return member.confirmation.confirmed, max(sizes, default=0)
 
 
 def remember(member: SimulatedMember):

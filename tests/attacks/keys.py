@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from node.core.alliance import format_card
@@ -155,7 +156,7 @@ def one_member_cosigns_twice(bundle, scene):
     return with_line(bundle, scene, YANTAI, NOON_S + 1)
 
 
-@attack(FAMILY, BUNDLE, "cosignatures", "cannot count")
+@attack(FAMILY, BUNDLE, "cards", "the witness key in the card of (qingdao|yantai) is a key of (yantai|qingdao) already")
 def one_key_under_two_names(bundle, scene):
     """qingdao's next card has yantai's witness key; both names stand under the checkpoint."""
     former = FormerWitnessKey(QINGDAO.witness.key, NOON + timedelta(days=1))
@@ -196,3 +197,21 @@ def a_card_under_another_name(bundle, scene):
 @attack(FAMILY, BUNDLE, "roster", "no roster in the file has the fingerprint")
 def a_whole_alliance_of_ones_own(bundle, scene):
     return replace(bundle, rosters=(sign_roster(build_roster([JINAN, YANTAI]), JINAN),))
+
+
+@attack(FAMILY, CARD, "GOVERNANCE", "the log key in the card of yantai is a key of jinan already")
+def another_members_log_key_copied(scene):
+    copied = replace(YANTAI.log.key, public_key=JINAN.log.key.public_key)
+    former = FormerLogKey(YANTAI.log.key, 0, sha256(b"").digest())
+    return next_card(scene, log_key=copied, former_log_keys=(former,))
+
+
+@attack(FAMILY, CARD, "FORMAT", "puts a former log key before the one that it still uses")
+def a_former_key_that_was_never_used(scene):
+    former = FormerLogKey(replace(YANTAI, generation=3).log.key, 0, sha256(b"").digest())
+    return next_card(scene, former_log_keys=(former,))
+
+
+@attack(FAMILY, CARD, "FORMAT", "drops a witness key")
+def a_witness_key_that_vanishes(scene):
+    return next_card(scene, witness_key=replace(YANTAI, generation=2).witness.key)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from node.core.alliance import format_card, format_roster
 from node.core.canonical import dumps_canonical
+from node.core.proposal import Proposal, format_proposal
 from node.core.roster import ROSTER_TYPE, Head, roster_content
-from tests.attacks.scene import COUNCIL, JINAN, OUTSIDER, QINGDAO, STRANGER, YANTAI, identity_of, with_members
-from tests.attacks.surfaces import ROSTER
+from tests.attacks.scene import COUNCIL, JINAN, OUTSIDER, QINGDAO, STRANGER, YANTAI, Scene, identity_of, with_members
+from tests.attacks.surfaces import CALL, ROSTER
 from tests.attacks.table import attack
-from tests.builders import build_roster, sign_content, sign_roster
+from tests.builders import Lab, build_roster, sign_content, sign_roster
 
 FAMILY = "rosters"
 TWO = COUNCIL[:2]
@@ -158,3 +160,40 @@ def an_envelope_of_two_mebibytes(scene):
 @attack(FAMILY, ROSTER, "GOVERNANCE", "0 of the 2 signatures")
 def a_roster_by_an_outsider(scene):
     return sign_roster(scene.next_roster(title="Ours"), OUTSIDER)
+
+
+# Proposals
+
+
+def proposed(scene: Scene, *labs: Lab, **changes: Any) -> bytes:
+    """A proposal as it is sent from hand to hand."""
+    return format_proposal(Proposal(sign_roster(scene.next_roster(**changes), *labs), ()))
+
+
+@attack(FAMILY, CALL, "GOVERNANCE", "version 5")
+def two_rosters_of_one_version_to_sign(scene: Scene):
+    """A home remembers which of a version it has signed, also when it is asked in two files."""
+    with scene.undone():
+        scene.reader.membership.sign_proposal(proposed(scene, COUNCIL[0], threshold=3))
+        scene.reader.membership.sign_proposal(proposed(scene, COUNCIL[0], title="Ours", threshold=3))
+
+
+@attack(FAMILY, CALL, "GOVERNANCE", "version 4|version 6")
+def a_proposal_that_skips_a_version(scene: Scene):
+    scene.reader.membership.sign_proposal(proposed(scene, COUNCIL[0], version=6))
+
+
+@attack(FAMILY, CALL, "GOVERNANCE", "does not follow|not follow|another")
+def a_proposal_that_follows_another_roster(scene: Scene):
+    scene.reader.membership.sign_proposal(proposed(scene, COUNCIL[0], previous="0" * 64))
+
+
+@attack(FAMILY, CALL, "FORMAT", "exactly the members cards, a list, and roster")
+def a_proposal_with_words_of_its_own(scene: Scene):
+    content = proposed(scene, COUNCIL[0]).replace(b'{"cards"', b'{"and":1,"cards"')
+    scene.reader.membership.sign_proposal(content)
+
+
+@attack(FAMILY, CALL, "GOVERNANCE", "council")
+def a_proposal_signed_by_a_stranger_only(scene: Scene):
+    scene.reader.membership.sign_proposal(proposed(scene, STRANGER, title="Ours"))

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from node.core.checkpoint import parse_checkpoint
 from node.core.entry import LogPage
+from node.core.evidence import format_evidence
 from node.core.mirror import StagingLimits
 from node.sync.peer import PeerState
 from tests.alliance import Tampering, drafts, visible
-from tests.attacks import equivocation, keys, rosters, transport
+from tests.attacks import accusations, equivocation, keys, rosters, transport
 from tests.attacks.scene import HELD, JINAN, QINGDAO, SIZE, Scene, signed_by_jinan
 from tests.attacks.surfaces import failed
 from tests.builders import build_log, build_roster, sign_roster
@@ -45,8 +47,18 @@ def test_the_evidence_of_a_split_view_is_kept(scene: Scene) -> None:
     scene.peer.announcement = equivocation.another_history_of_the_verified_size
     scene.alliance.follow("qingdao", "jinan", failed)
     (split,) = scene.reader.splits
-    held = scene.reader.mirror_of("jinan").head_note
-    assert (split.size, split.held_note, split.offered_note) == (HELD, held, signed_by_jinan(HELD, ENTRY))
+    held, kept = scene.reader.mirror_of("jinan").head, parse_checkpoint(split.held_note)
+    assert held is not None
+    assert (split.size, kept.checkpoint, split.offered_note) == (HELD, held.checkpoint, signed_by_jinan(HELD, ENTRY))
+
+
+def test_true_evidence_is_taken_where_false_is_refused(scene: Scene) -> None:
+    """The accusations in the table differ from this one by what makes them false."""
+    with scene.undone():
+        evidence = accusations.with_notes(accusations.honest(scene), *accusations.guilty())
+        assert scene.reader.evidence.accept(format_evidence(evidence), peer="yantai")
+        assert scene.reader.evidence.split_view_of("jinan") is not None
+        assert any("jinan" in sentence for sentence in scene.reader.evidence.alarms())
 
 
 def test_a_fault_is_not_repeated_at_once(scene: Scene) -> None:

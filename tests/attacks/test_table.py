@@ -9,7 +9,7 @@ import pytest
 from node.core.evidence import parse_evidence
 from node.core.misconduct import judge_evidence
 from tests.alliance import visible
-from tests.attacks import clocks, disclosure, equivocation, keys, notes, proofs, rosters, transport
+from tests.attacks import accusations, clients, clocks, disclosure, equivocation, keys, notes, proofs, rosters, transport
 from tests.attacks.scene import EVIDENCE_TABLES, VICTIMS, Scene
 from tests.attacks.table import ATTACKS, Attack
 
@@ -22,6 +22,8 @@ FAMILIES = {
     disclosure.FAMILY: 7,
     transport.FAMILY: 8,
     clocks.FAMILY: 4,
+    clients.FAMILY: 8,
+    accusations.FAMILY: 10,
 }
 """Each family of attacks, and how many it has at least."""
 

@@ -37,7 +37,7 @@ from node.store.records import Filter
 from node.store.search import SearchIndex
 from tests.attacks.calling import admit, caller, node_servicer, peer_servicer
 from tests.attacks.scene import HELD, JINAN, PROVED, QINGDAO, SIZE, YANTAI
-from tests.fuzz.files import proposal_seeds
+from tests.fuzz.files import evidence_seeds, proposal_seeds
 from tests.fuzz.formats import card_seeds, draft_seeds, note_seeds, roster_seeds, texts
 from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, sent_text, shipped_kinds, text
@@ -256,14 +256,17 @@ SEEDS: dict[str, Callable[[], list[Message]]] = {
     "GrantRecord": lambda: [node_pb2.GrantRecordRequest(id="jinan/result/PRIVATE", members=["yantai"])],
     "EraseRecord": lambda: [node_pb2.EraseRecordRequest(id="jinan/result/HELD-0", reason="R", preview=True)],
     "AcknowledgeErasure": lambda: [peer_pb2.AcknowledgeErasureRequest(origin=QINGDAO.origin, indexes=[0, 2**40])],
+    "ReportEvidence": lambda: [peer_pb2.ReportEvidenceRequest(evidence=raw) for raw in evidence_seeds()],
+    "ExportEvidence": lambda: [node_pb2.ExportEvidenceRequest(id="ab" * 32)],
+    "AuditLog": lambda: [node_pb2.AuditLogRequest(member="jinan")],
     "AddClient": lambda: [node_pb2.AddClientRequest(name="lims", role="push", kinds=["result"])],
     "RevokeClient": lambda: [node_pb2.RevokeClientRequest(name="lims")],
     "RemoveMember": lambda: [node_pb2.RemoveMemberRequest(member="yantai")],
 }
 """Requests that succeed, or nearly; a call without one is fuzzed from the empty request."""
 
-SKIPPED = {"GetStatus"}
-"""What asks the whole daemon, of which there is none here."""
+SKIPPED = {"GetStatus", "RotateKey", "RevokeLogKey"}
+"""What asks the whole daemon, or writes its key files, of which there are none here."""
 
 
 @lru_cache(maxsize=1)

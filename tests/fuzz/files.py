@@ -9,15 +9,18 @@ from pathlib import Path
 from cli.outcome import UsageFault
 from cli.remote import parse_address
 from node.backup import create_backup, read_manifest, restore_backup
+from node.core.evidence import Consistency, format_consistency, format_evidence, parse_consistency, parse_evidence
+from node.core.misconduct import judge_evidence, judgement_content
 from node.core.proposal import Proposal, format_proposal, parse_proposal, review_proposal
 from node.core.token import format_token, parse_client_name, parse_token
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.home import Home, create_home
 from tests.alliance import NOON
+from tests.attacks import accusations
 from tests.attacks.scene import COUNCIL
 from tests.builders import sign_roster
 from tests.fuzz.formats import card_seeds, texts, written
-from tests.fuzz.target import target
+from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, text
 
 
@@ -34,6 +37,29 @@ def proposal(raw: bytes) -> Proposal:
 @target("what a proposal says", FormatError, GovernanceError, PeerFaultError, seeds=proposal_seeds)
 def proposal_review(raw: bytes) -> None:
     review_proposal(scene().joined, parse_proposal(raw)).awaited()
+
+
+def evidence_seeds() -> list[bytes]:
+    honest, guilty = accusations.honest(scene()), accusations.guilty()
+    return [format_evidence(honest), format_evidence(accusations.with_notes(honest, *guilty))]
+
+
+@target("evidence", FormatError, seeds=evidence_seeds)
+def evidence(raw: bytes) -> None:
+    parsed = parse_evidence(raw)
+    if parse_evidence(format_evidence(parsed)) != parsed:
+        raise Finding("accepted, but it is other evidence when it is written again")
+    judgement_content(judge_evidence(parsed, held=scene().joined))
+    judgement_content(judge_evidence(parsed, fingerprint=scene().joined.fingerprint))
+
+
+def consistency_seeds() -> list[bytes]:
+    return [accusations.honest(scene()).statements["consistency.txt"]]
+
+
+@target("consistency", FormatError, seeds=consistency_seeds, write=lambda proof: format_consistency(proof).encode())
+def consistency(raw: bytes) -> Consistency:
+    return parse_consistency(raw)
 
 
 @lru_cache(maxsize=1)
