@@ -12,11 +12,12 @@ import click
 from cli.app import App, node_command, pass_app
 from cli.files import INPUT_FILE, display_name, read_input, require_one_stdin
 from cli.outcome import REFUSED, UsageFault
-from cli.output import print_document, print_lines
+from cli.output import print_document, print_lines, print_note
 from cli.texts import TEXT, parse_fingerprint
-from node.errors import FormatError
+from node.errors import FormatError, HomeError, LabmeshError, LimitError
 
 if TYPE_CHECKING:
+    from node.core.alliance import Alliance
     from node.core.bundle import Bundle
     from node.core.verdict import Verdict
 
@@ -27,7 +28,7 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
 @node_command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=INPUT_FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option("--fingerprint", metavar="HEX", type=TEXT, help="The alliance's fingerprint, from another source than FILE.")
 @click.option("--require-quorum", is_flag=True, help="Fail also when too few other members have cosigned.")
 @pass_app
@@ -35,11 +36,19 @@ def command(app: App, files: tuple[str, ...], fingerprint: str | None, require_q
     """Verify bundles offline; needs no node.
 
     Says who signed the record, that nothing was altered or removed since, and who else saw it by when. Without
-    --fingerprint the alliance that this home has joined is taken.
+    --fingerprint the alliance that this home has joined is taken. What the home has learned since a bundle was made
+    counts: removals, replaced and revoked keys.
     """
     require_one_stdin(files)
-    pin = _pin_of_home(app) if fingerprint is None else _pin_of_option(parse_fingerprint(fingerprint))
-    verdicts = [(display_name(name), _verify(name, pin)) for name in files]
+    if len(files) == 1:
+        INPUT_FILE.convert(files[0], None, click.get_current_context())
+    known: Alliance | None
+    if fingerprint is None:
+        known = held = _require_alliance(app)
+        pin = _pin_of_alliance(held)
+    else:
+        pin, known = _pin_of_option(parse_fingerprint(fingerprint)), _find_alliance(app)
+    verdicts = [(display_name(name), _verify(name, pin, known)) for name in files]
     contents = [(name, _content(verdict)) for name, verdict in verdicts]
     verified = all(content["verified"] for _, content in contents)
     if not app.json:
@@ -57,8 +66,14 @@ def _pin_of_option(fingerprint: str) -> Pin:
     return lambda bundle: fingerprint
 
 
-def _pin_of_home(app: App) -> Pin:
-    """The alliance of the home: a bundle must share its chain, as far as both reach."""
+def _pin_of_alliance(alliance: Alliance) -> Pin:
+    """A bundle must share the alliance's chain, as far as both reach."""
+    # A bundle made earlier ends with an earlier roster, one made later begins with all that we hold.
+    return lambda bundle: alliance.rosters[min(len(bundle.rosters), len(alliance.rosters)) - 1][0].hash
+
+
+def _require_alliance(app: App) -> Alliance:
+    """The alliance of the home."""
     fault = UsageFault(
         "no fingerprint was given, and there is no home that has joined an alliance",
         hint="give it: labmesh verify FILE --fingerprint HEX, as you have it from another source than the file",
@@ -66,7 +81,6 @@ def _pin_of_home(app: App) -> Pin:
     if app.is_remote or not app.home_path.is_dir():
         raise fault
     from cli.governance import read_held_alliance
-    from node.errors import HomeError
 
     try:
         alliance = read_held_alliance(app.home).alliance
@@ -74,24 +88,48 @@ def _pin_of_home(app: App) -> Pin:
         raise UsageFault(f"no fingerprint was given, and {error.message}", hint=fault.hint) from error
     if alliance is None:
         raise fault
-    # A bundle made earlier ends with an earlier roster, one made later begins with all that we hold.
-    return lambda bundle: alliance.rosters[min(len(bundle.rosters), len(alliance.rosters)) - 1][0].hash
+    return alliance
 
 
-def _verify(name: str, pin: Pin) -> Verdict:
-    from node.core.bundle import BUNDLE_SIZE_MAX, parse_bundle
+def _find_alliance(app: App) -> Alliance | None:
+    """The alliance of the home, if there is a home: with a fingerprint none is needed, and a broken one hinders nobody."""
+    if app.is_remote or not app.home_path.is_dir():
+        return None
+    from cli.governance import read_held_alliance
+
+    try:
+        return read_held_alliance(app.home).alliance
+    except LabmeshError as error:
+        print_note(f"this home's newer rosters and cards are not considered: {error.message}")
+        return None
+
+
+def _verify(name: str, pin: Pin, known: Alliance | None) -> Verdict:
+    from node.core.bundle import parse_bundle
     from node.core.kinds import Kinds
     from node.core.verdict import STEPS, Step, Verdict, verify_bundle
     from node.schemas import load_schemas
 
     try:
-        if name != "-" and Path(name).stat().st_size > BUNDLE_SIZE_MAX:
-            raise FormatError("it is too large to be one")
-        bundle = parse_bundle(read_input(name))
+        bundle = parse_bundle(_read_bundle(name))
     except FormatError as error:
         first = Step(STEPS[0], False, f"the file is not a readable bundle: {error.message}")
         return Verdict((first, *(Step(step, None, "not reached") for step in STEPS[1:])))
-    return verify_bundle(bundle, fingerprint=pin(bundle), kinds=Kinds(load_schemas()))
+    return verify_bundle(bundle, fingerprint=pin(bundle), kinds=Kinds(load_schemas()), known=known)
+
+
+def _read_bundle(name: str) -> bytes:
+    """The file's bytes. One of several that cannot be read must not keep the others from being verified."""
+    from node.core.bundle import BUNDLE_SIZE_MAX
+
+    try:
+        if name != "-" and Path(name).stat().st_size > BUNDLE_SIZE_MAX:
+            raise FormatError("it is too large to be one")
+        return read_input(name)
+    except OSError as error:
+        raise FormatError(error.strerror or str(error)) from error
+    except LimitError as error:
+        raise FormatError(error.message) from error
 
 
 def _content(verdict: Verdict) -> dict[str, Any]:

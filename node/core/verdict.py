@@ -25,12 +25,13 @@ from node.core.canonical import Json
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.core.dsse import Envelope
 from node.core.entry import SALT_SIZE, committer
+from node.core.hindsight import newer_cards, with_newer_rosters, with_newest_cards
 from node.core.kinds import Kinds
 from node.core.merkle import verify_inclusion
 from node.core.proof import TlogProof, parse_tlog_proof
 from node.core.record import Record, parse_record
 from node.core.times import format_seconds
-from node.core.witness import verify_witness_line
+from node.core.witness import accept_cosignatures, verify_witness_line
 from node.errors import FormatError, InvalidRecordError, LabmeshError, SignatureError, VerificationError
 
 STEPS = ("roster", "cards", "checkpoint", "cosignatures", "commitment", "inclusion", "schema", "blobs")
@@ -72,23 +73,32 @@ class _Evidence:
     bundle: Bundle
     fingerprint: str
     kinds: Kinds
+    known: Alliance | None = None
+    packed: Alliance | None = None
     alliance: Alliance | None = None
     author: str = ""
     proofs: list[tuple[TlogProof, SignedCheckpoint]] = field(default_factory=list)
-    cosigned: list[dict[str, int]] = field(default_factory=list)
+    counted: list[dict[str, int]] = field(default_factory=list)
     commitment: bytes = b""
     record: Record | None = None
 
     @property
     def trusted(self) -> Alliance:
-        """The alliance that step 1 established."""
+        """The alliance that step 1 established; from step 2 on with the newest cards."""
         assert self.alliance is not None
         return self.alliance
 
 
-def verify_bundle(bundle: Bundle, *, fingerprint: str, kinds: Kinds) -> Verdict:
-    """Run every step and say what holds; never raises for what a bundle says."""
-    evidence = _Evidence(bundle, fingerprint, kinds)
+def verify_bundle(bundle: Bundle, *, fingerprint: str, kinds: Kinds, known: Alliance | None = None) -> Verdict:
+    """Run every step and say what holds; never raises for what a bundle says.
+
+    Args:
+        bundle: what is verified.
+        fingerprint: hash of a roster version, from another source than the bundle.
+        kinds: the schemas known here.
+        known: an alliance that the verifier follows. Where it is the bundle's, its newer rosters and cards are judged by.
+    """
+    evidence = _Evidence(bundle, fingerprint, kinds, known)
     steps: list[Step] = []
     for name, run in zip(STEPS, _RUNNERS, strict=True):
         if steps and not steps[-1].ok:
@@ -103,15 +113,22 @@ def verify_bundle(bundle: Bundle, *, fingerprint: str, kinds: Kinds) -> Verdict:
 
 def _verify_roster(evidence: _Evidence) -> str:
     """Step 1."""
-    evidence.alliance = alliance = load_alliance(evidence.bundle.rosters, fingerprint=evidence.fingerprint)
-    for envelope, roster in alliance.rosters:
-        _require_known_signatures(f"roster/{roster.version}.json", envelope, alliance.signers_of(roster))
-    return f"{alliance.name}, version {alliance.roster.version}, reached from the pinned fingerprint"
+    evidence.packed = packed = load_alliance(evidence.bundle.rosters)
+    newest = with_newer_rosters(packed, evidence.known)
+    if not newest.knows_fingerprint(evidence.fingerprint):
+        load_alliance(evidence.bundle.rosters, fingerprint=evidence.fingerprint)  # says what is wrong
+    for envelope, roster in packed.rosters:
+        _require_known_signatures(f"roster/{roster.version}.json", envelope, packed.signers_of(roster))
+    evidence.alliance = newest
+    version, held = packed.roster.version, newest.roster.version
+    later = f"; judged by version {held}, which this home knows" if held > version else ""
+    return f"{packed.name}, version {version}, reached from the pinned fingerprint{later}"
 
 
 def _verify_cards(evidence: _Evidence) -> str:
     """Step 2."""
-    alliance = evidence.trusted
+    alliance = evidence.packed
+    assert alliance is not None
     for member, raw in evidence.bundle.cards.items():
         alliance = alliance.accept_card(raw)
         if member not in alliance.cards:
@@ -120,7 +137,8 @@ def _verify_cards(evidence: _Evidence) -> str:
         raise FormatError("a card in the bundle stands under another member's name")
     for member, (envelope, card) in alliance.cards.items():
         _require_known_signatures(f"cards/{member}.json", envelope, {card.identity_key})
-    evidence.alliance = alliance
+    evidence.packed = alliance
+    evidence.alliance = newest = with_newest_cards(evidence.trusted, alliance, evidence.known)
     for name, raw_proof in (
         ("record.tlog-proof", evidence.bundle.proof),
         ("first.tlog-proof", evidence.bundle.first_proof),
@@ -129,7 +147,14 @@ def _verify_cards(evidence: _Evidence) -> str:
             evidence.proofs.append(_parse_proof(name, raw_proof))
     evidence.author = alliance.author_of(evidence.proofs[0][1].origin)
     alliance.card(evidence.author)
-    return f"signed by their members: {', '.join(sorted(alliance.cards))}"
+    if evidence.author not in newest.cards:
+        raise SignatureError(
+            f"the identity key of {evidence.author} was replaced since, and no card by the new one is known here",
+            hint="take the newest cards from a member: labmesh join FILE",
+        )
+    later = newer_cards(alliance, newest)
+    noted = f"; newer ones are known to this home of {', '.join(later)}" if later else ""
+    return f"signed by their members: {', '.join(sorted(alliance.cards))}{noted}"
 
 
 def _require_known_signatures(name: str, envelope: Envelope, keys: Collection[bytes]) -> None:
@@ -164,9 +189,15 @@ def _require_before_cut(evidence: _Evidence) -> None:
 
 def _verify_cosignatures(evidence: _Evidence) -> str:
     """Step 4."""
-    evidence.cosigned = [_cosigners(evidence, signed) for _, signed in evidence.proofs]
-    names = sorted({name for cosigners in evidence.cosigned for name in cosigners})
-    return f"by {', '.join(names)}" if names else "none yet"
+    cosigned = [_cosigners(evidence, signed) for _, signed in evidence.proofs]
+    # Each line holds by what the bundle says. Those count that hold by the newest roster and cards, too.
+    lasting = [accept_cosignatures(evidence.trusted, evidence.author, signed) for _, signed in evidence.proofs]
+    evidence.counted = [
+        {name: time for name, time in times.items() if name in still} for times, still in zip(cosigned, lasting, strict=True)
+    ]
+    names = sorted(set[str]().union(*evidence.counted))
+    gone = sorted(set[str]().union(*cosigned) - set(names))
+    return (f"by {', '.join(names)}" if names else "none yet") + (f"; no longer counted: {', '.join(gone)}" if gone else "")
 
 
 def _verify_commitment(evidence: _Evidence) -> str:
@@ -242,8 +273,8 @@ def _parse_proof(name: str, raw: bytes) -> tuple[TlogProof, SignedCheckpoint]:
 
 def _cosigners(evidence: _Evidence, signed: SignedCheckpoint) -> dict[str, int]:
     """Verified cosigners of one checkpoint, with their times. Every line must be known, valid, and there once."""
-    alliance = evidence.trusted
-    card = alliance.card(evidence.author)
+    assert evidence.packed is not None
+    card = evidence.trusted.card(evidence.author)
     own = signed.note.signatures_of(card.log_key_at(signed.size, signed.root))
     if len(own) != 1:
         raise SignatureError(f"the checkpoint carries the signature of {evidence.author} {len(own)} times")
@@ -252,7 +283,7 @@ def _cosigners(evidence: _Evidence, signed: SignedCheckpoint) -> dict[str, int]:
     for line in signed.note.signatures:
         if line in own:
             continue
-        member, cosignature = verify_witness_line(alliance, signed, line)
+        member, cosignature = verify_witness_line(evidence.packed, signed, line)
         if member == evidence.author or member in times or cosignature.key.public_key in used:
             raise SignatureError(f"the cosignature of {member} cannot count")
         times[member] = cosignature.time
@@ -265,8 +296,7 @@ def _build_verdict(evidence: _Evidence, steps: tuple[Step, ...]) -> Verdict:
     if alliance is None:
         return Verdict(steps)
     needed = alliance.roster.quorum
-    active = set(alliance.active_members())
-    counted = [{name: time for name, time in one.items() if name in active} for one in evidence.cosigned]
+    counted = evidence.counted
     merged: dict[str, int] = {}
     for one in counted:
         for name, time in one.items():

@@ -19,6 +19,7 @@ from node.core.kinds import Kinds
 from node.cutoff import find_other_histories
 from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
+from node.daemon.thinning import Thinning
 from node.disclosure import Disclosure
 from node.disowning import build_objection
 from node.errors import LabmeshError, SplitViewError, StoreError
@@ -158,6 +159,7 @@ class Daemon:
         )
         self.peers = Peers(parts)
         self.cosigner = Cosigner(parts, self.peers)
+        self.thinning = Thinning(store, self.membership, clock)
         self.sweeping = Sweeping(store.sweeper, on_swept=self.peers.nudge, on_alarm=self.alarms.raise_sentence)
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self.evidence.refresh)

@@ -68,6 +68,7 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
         asyncio.create_task(daemon.peers.run(), name="peers"),
         asyncio.create_task(daemon.index(), name="index"),
         asyncio.create_task(daemon.sweeping.run(), name="sweep"),
+        asyncio.create_task(daemon.thinning.run(), name="thin"),
     ]
     lasting.append(asyncio.create_task(daemon.advance_tls(), name="tls"))
     passing = asyncio.create_task(daemon.revalidate(), name="revalidate")

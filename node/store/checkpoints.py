@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
+from node.core.thinning import Held, superfluous
 from node.store.database import Database
 from node.store.logs import LogState
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
 
 _CHECKPOINT, _COSIGNATURE, _LOG = table_of(CheckpointRow), table_of(CosignatureRow), table_of(LogRow)
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ThinningRule:
+    """What is old (`before_ms`), what was thinned already (`since_ms`), who counts, and which sizes stay in any case."""
+
+    before_ms: int
+    quorum: int
+    witnesses: Collection[str]
+    keep: Collection[int] = ()
+    since_ms: int = 0
 
 
 class CheckpointStore:
-    """Reads checkpoints with their cosignatures; writes cosignatures. Checkpoints are written with their entries."""
+    """Reads checkpoints with their cosignatures; writes cosignatures, thins. Checkpoints are written with their entries."""
 
     def __init__(self, database: Database) -> None:
         """Use an open database."""
@@ -47,8 +61,89 @@ class CheckpointStore:
         """Write verified cosignatures of a held checkpoint, the first of each witness; returns how many were new."""
         rows = [(log_id, size, member, item.time, str(item.line)) for member, item in cosignatures.items()]
         columns = ("log_id", "size", "witness", "time", "line")
+        here = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.size == size)
         with self._database.write() as connection:
+            if connection.execute(select(_CHECKPOINT.c.size).where(here)).scalar() is None:
+                return 0  # thinned in the meantime
             return self._database.insert_rows(connection, _COSIGNATURE, columns, rows, prefix="OR IGNORE")
+
+    def save_own_cosignature(self, log: LogState, witness: str, cosignature: Cosignature) -> bool:
+        """Write this node's cosignature of the head that it read, if that still is the head: compare-and-set.
+
+        C2SP tlog-witness: what was cosigned last must be known when the next one is made, so that a slow request never gives
+        a smaller head after a larger one. A cosignature that was not written must not leave the process.
+        """
+        row = (log.id, log.signed_size, witness, cosignature.time, str(cosignature.line))
+        columns = ("log_id", "size", "witness", "time", "line")
+        own = (_COSIGNATURE.c.log_id == log.id) & (_COSIGNATURE.c.witness == witness)
+        with self._database.write() as connection:
+            head = connection.execute(select(_LOG.c.head_note).where(_LOG.c.id == log.id)).scalar()
+            last = connection.execute(select(func.max(_COSIGNATURE.c.size)).where(own)).scalar() or 0
+            if _body(head or b"") != _body(log.head_note) or last > log.signed_size:
+                return False
+            return self._database.insert_rows(connection, _COSIGNATURE, columns, [row], prefix="OR IGNORE") > 0
+
+    def thin(self, log_id: int, rule: ThinningRule) -> int:
+        """Delete old checkpoints, with their cosignatures, that no bundle needs; returns how many.
+
+        A few hundred go in one transaction, so nobody waits long for the writer.
+        """
+        keep = {*rule.keep, *self._last_cosigned(log_id)}
+        gone, batch = 0, list[int]()
+        for size in superfluous(self._old(log_id, rule), keep):
+            batch.append(size)
+            if len(batch) == _BATCH:
+                gone, batch = gone + self._delete(log_id, batch), []
+        return gone + self._delete(log_id, batch)
+
+    def count(self, log_id: int) -> int:
+        """How many checkpoints are held of a log."""
+        statement = select(func.count()).select_from(_CHECKPOINT).where(_CHECKPOINT.c.log_id == log_id)
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar_one()
+
+    def _last_cosigned(self, log_id: int) -> list[int]:
+        """The largest checkpoint that each witness is known to have seen: a rollback is judged by it."""
+        statement = select(func.max(_COSIGNATURE.c.size)).where(_COSIGNATURE.c.log_id == log_id)
+        with self._database.read() as connection:
+            return list(connection.execute(statement.group_by(_COSIGNATURE.c.witness)).scalars())
+
+    def _old(self, log_id: int, rule: ThinningRule) -> Iterator[Held]:
+        """Checkpoints made before the rule's time, the largest first, down to the first made before `since_ms`."""
+        below: int | None = None
+        while True:
+            page = self._read_old(log_id, rule, below)
+            for held in page:
+                yield held
+                if held.made_ms < rule.since_ms:
+                    return
+            if len(page) < _BATCH:
+                return
+            below = page[-1].size
+
+    def _read_old(self, log_id: int, rule: ThinningRule, below: int | None) -> list[Held]:
+        old = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.made_ms < rule.before_ms)
+        if below is not None:
+            old &= _CHECKPOINT.c.size < below
+        statement = select(_CHECKPOINT.c.size, _CHECKPOINT.c.made_ms).where(old).order_by(_CHECKPOINT.c.size.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(statement.limit(_BATCH)).all()
+            if not rows:
+                return []
+            here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.size.between(rows[-1].size, rows[0].size)
+            counting = here & _COSIGNATURE.c.witness.in_(list(rule.witnesses))
+            times: dict[int, list[int]] = {}
+            for size, time in connection.execute(select(_COSIGNATURE.c.size, _COSIGNATURE.c.time).where(counting)):
+                times.setdefault(size, []).append(time)
+        return [Held(size, made_ms, _seen(times.get(size, []), rule.quorum)) for size, made_ms in rows]
+
+    def _delete(self, log_id: int, sizes: list[int]) -> int:
+        if not sizes:
+            return 0
+        with self._database.write() as connection:
+            for table in (_COSIGNATURE, _CHECKPOINT):
+                connection.execute(delete(table).where(table.c.log_id == log_id, table.c.size.in_(sizes)))
+        return len(sizes)
 
     def find_quorum_size(self, log_id: int, *, index: int, quorum: int, witnesses: Iterable[str]) -> int | None:
         """Size of the smallest checkpoint that covers entry `index` and that `quorum` of the witnesses cosigned."""
@@ -112,6 +207,16 @@ class CheckpointStore:
 
     def _save_head(self, connection: Connection, log_id: int, signed: SignedCheckpoint) -> None:
         connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(head_note=bytes(signed)))
+
+
+def _seen(times: list[int], quorum: int) -> int | None:
+    """The time by which a quorum had seen a checkpoint."""
+    return sorted(times)[quorum - 1] if len(times) >= quorum else None
+
+
+def _body(note: bytes) -> bytes:
+    """What a cosignature is about: not by which key the author signed it."""
+    return note.partition(b"\n\n")[0]
 
 
 def _with_cosignatures(connection: Connection, log_id: int, size: int) -> SignedCheckpoint | None:

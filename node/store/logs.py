@@ -389,7 +389,8 @@ def save_state(connection: Connection, state: LogState) -> LogState:
 def move_head(connection: Connection, state: LogState, signed: SignedCheckpoint | None, now_ms: int) -> LogState:
     """Make everything staged visible; with a checkpoint over exactly that, the signed head moves, too."""
     if signed is not None:
-        connection.execute(insert(_CHECKPOINT), {"log_id": state.id, "size": signed.size, "note": bytes(signed)})
+        row = {"log_id": state.id, "size": signed.size, "note": bytes(signed), "made_ms": now_ms}
+        connection.execute(insert(_CHECKPOINT), row)
     return save_state(
         connection,
         replace(

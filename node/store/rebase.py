@@ -84,7 +84,7 @@ class RebaseStore:
                 raise StoreError(f"{log.origin}: a checkpoint of size {signed.size} covers nothing new of {log.head_size}")
             if signed.size == current.head_size:
                 return move_head(connection, current, signed, now_ms)
-            row = {"log_id": log.id, "size": signed.size, "note": bytes(signed)}
+            row = {"log_id": log.id, "size": signed.size, "note": bytes(signed), "made_ms": now_ms}
             connection.execute(insert(_CHECKPOINT), row)
             return save_state(connection, replace(current, head_note=bytes(signed)))
 

@@ -178,7 +178,10 @@ class CheckpointExchange:
         checkpoint = log.head.checkpoint
         with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
             cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
-        return self._save(log, checkpoint.size, {self._membership.member: cosignature}) > 0
+        if not self._store.checkpoints.save_own_cosignature(log, self._membership.member, cosignature):
+            return False
+        self.forget_note(log.origin)
+        return True
 
     def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint) -> int:
         key = alliance.card(author).log_key_at(signed.size, signed.root)

@@ -212,3 +212,47 @@ def test_a_broken_home_does_not_hinder_with_a_fingerprint(monkeypatch, case, fil
     monkeypatch.setattr("cli.governance.read_held_alliance", fail)
     assert run("verify", file, "--fingerprint", case.fingerprint, home=home).exit_code == 0
     assert run("verify", file, home=home).exit_code == 2
+
+
+def test_one_file_that_is_not_there_is_usage(case, tmp_path, nowhere):
+    assert run_labmesh("verify", tmp_path / "none", "--fingerprint", case.fingerprint, home=nowhere).exit_code == 2
+
+
+def test_each_of_several_files_is_reported_whatever_the_others_are(case, file, tmp_path, nowhere):
+    empty, folder, missing = tmp_path / "empty", tmp_path / "folder", tmp_path / "missing"
+    empty.write_bytes(b"")
+    folder.mkdir()
+    changed = _write(tmp_path, replace(case.bundle(), record=record_bytes("jinan", "WJ-OTHER")), "changed.labmesh")
+    files = [missing, empty, folder, changed, file]
+    ended = run("verify", *files, "--fingerprint", case.fingerprint, "--json", home=nowhere)
+    assert ended.exit_code == 1 and ended.document["verified"] is False
+    bundles = ended.document["bundles"]
+    assert [bundle["file"] for bundle in bundles] == [str(name) for name in files]
+    assert [bundle["verified"] for bundle in bundles] == [False, False, False, False, True]
+    assert "No such file" in bundles[0]["steps"][0]["detail"] and "directory" in bundles[2]["steps"][0]["detail"]
+    people = run("verify", *files, "--fingerprint", case.fingerprint, home=nowhere)
+    assert people.exit_code == 1
+    assert people.out.count("NOT VERIFIED") == 4 and people.out.count(": verified") == 1
+
+
+def test_what_a_home_has_learned_since_counts_also_with_a_fingerprint(monkeypatch, case, file, home):
+    from datetime import timedelta
+
+    from node.core.roster import Head
+    from tests.builders import START, build_labs, sign_roster
+
+    envelope, held = case.alliance.rosters[-1]
+    line = replace(held.members["jinan"], status="removed", left=START + timedelta(days=9), head=Head(1, bytes(32)))
+    newer = replace(held, version=3, previous=envelope.hash, members={**held.members, "jinan": line})
+    signed = sign_roster(newer, *build_labs(3)[: held.threshold])
+    _hold(monkeypatch, load_alliance([*case.rosters, signed]))
+    ended = run_labmesh("verify", file, "--fingerprint", case.fingerprint, "--json", home=home)
+    assert ended.exit_code == 1
+    steps = {step["step"]: step for step in ended.document["steps"]}
+    assert "judged by version 3" in steps["roster"]["detail"] and steps["checkpoint"]["ok"] is False
+
+
+def test_people_read_who_cosigned_by_when_and_whether_it_is_enough(case, file, nowhere):
+    shown = run("verify", file, "--fingerprint", case.fingerprint, home=nowhere).out
+    assert "qingdao (2026-11-20T08:30:07Z), yantai (2026-11-20T08:30:03Z)" in shown
+    assert "by enough of them at 2026-11-20T08:30:07Z" in shown and "2 other members needed: met" in shown

@@ -1,0 +1,60 @@
+"""What a verifier knows beyond a bundle: newer rosters and cards of the same alliance.
+
+A bundle ends with the roster and cards of the day it was made. Who has learned since that a member was removed, an identity
+key replaced or a log key revoked judges by that: the bundle's own chain must still hold, but the newest word counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from node.core.alliance import Alliance, format_card
+from node.errors import GovernanceError, SignatureError
+
+
+def with_newer_rosters(packed: Alliance, known: Alliance | None) -> Alliance:
+    """The longer of two chains of one alliance, without cards; `packed` where `known` is of another alliance, or of none.
+
+    Raises:
+        GovernanceError: the chains begin alike and part: two rosters of one version.
+    """
+    if known is None or known.rosters[0][0].hash != packed.rosters[0][0].hash:
+        return packed
+    for (envelope, roster), (held, _) in zip(packed.rosters, known.rosters, strict=False):
+        if envelope.hash != held.hash:
+            raise GovernanceError(
+                f"the bundle's roster of version {roster.version} is not the one that this home holds",
+                hint="one of the two is forged, or council members have signed two: ask them, over another channel",
+            )
+    longer = known if len(known.rosters) > len(packed.rosters) else packed
+    return replace(longer, cards=MappingProxyType({}))
+
+
+def with_newest_cards(rosters: Alliance, packed: Alliance, known: Alliance | None) -> Alliance:
+    """The newest card of each member of `packed` and of `known`, under the newest roster.
+
+    A card by an identity key that the roster has replaced is left out: it is no longer its member's word.
+
+    Raises:
+        GovernanceError: two cards of one member with one `seq`.
+        FormatError: a newer card drops or changes a former key.
+    """
+    merged = rosters
+    sources = [packed] if known is None or known.rosters[0][0].hash != packed.rosters[0][0].hash else [packed, known]
+    for source in sources:
+        for signed in source.cards.values():
+            try:
+                merged = merged.accept_card(format_card(signed))
+            except SignatureError:
+                continue
+    return merged
+
+
+def newer_cards(packed: Alliance, merged: Alliance) -> list[str]:
+    """The members of `packed` of whom `merged` holds another card, or none."""
+    return sorted(
+        name
+        for name, (envelope, _) in packed.cards.items()
+        if name not in merged.cards or merged.cards[name][0].hash != envelope.hash
+    )
