@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from cli.governance import read_held_alliance
 from labmesh.v1 import node_pb2
 from node.core.alliance import format_card, format_roster
-from node.core.card import FormerLogKey, card_content
-from node.core.evidence import Evidence, format_evidence
-from node.core.misconduct import STEPS
+from node.core.card import FormerLogKey
+from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.evidence import Evidence, build_split_view, format_evidence
+from node.core.misconduct import STEPS, find_settlement, judge_evidence
+from node.core.roster import Head
 from node.errors import NotFoundError, StoreError
+from node.home import Home
 from tests.builders import build_card, sign_card
 from tests.cli.conftest import run
 from tests.cli.fake_node import FakeNode
@@ -167,7 +171,6 @@ class TestVerifyAtHome:
             JINAN, log_key=newer.log.key, former_log_keys=(former,), seq=2, previous=ALLIANCE.cards["jinan"][0].hash
         )
         joined[0] = ALLIANCE.accept_card(sign_card(card, JINAN))
-        assert card_content(card)["seq"] == 2
         ended = run("evidence", "verify", file, "--json", home=tmp_path / "home")
         assert (ended.exit_code, [step["ok"] for step in ended.document["steps"]]) == (1, [True, True, True, False, None])
         # Who knows nothing of the newer card sees what was signed.
@@ -182,3 +185,44 @@ class TestVerifyAtHome:
         assert run("evidence", "verify", file, "--fingerprint", FINGERPRINT, home=founded).exit_code == 0
         assert run("evidence", "verify", file, home=founded).exit_code == 1
         assert format_roster(ALLIANCE.rosters[0]) == same_size().rosters[0]
+
+
+class TestSettle:
+    """`roster settle`: the council, here jinan itself, chooses one of the two histories."""
+
+    @pytest.fixture
+    def case(self, founded: Path, tmp_path: Path) -> tuple[Path, Evidence]:
+        held, keys = read_held_alliance(Home(founded)).alliance, Home(founded).load_keys("jinan", ALLIANCE.name)
+        assert held is not None
+        one, other = (sign_checkpoint(Checkpoint(keys.log.key.name, 5, bytes([i]) * 32), keys.log) for i in (1, 2))
+        evidence = build_split_view(held, "jinan", one, other)
+        return write(tmp_path, evidence), evidence
+
+    @pytest.mark.parametrize(("keep", "root"), [("first", bytes([1]) * 32), ("second", bytes([2]) * 32)])
+    def test_either_history_can_survive(self, founded: Path, case: tuple[Path, Evidence], keep: str, root: bytes) -> None:
+        ended = run("roster", "settle", case[0], "--keep", keep, "--json", home=founded)
+        assert (ended.exit_code, ended.document["version"]) == (0, 2), ended
+        held = read_held_alliance(Home(founded)).alliance
+        assert held is not None and held.roster.members["jinan"].head == Head(5, root)
+        assert find_settlement(judge_evidence(case[1], held=held), held)
+
+    def test_not_twice(self, founded: Path, case: tuple[Path, Evidence]) -> None:
+        run("roster", "settle", case[0], "--keep", "first", home=founded)
+        ended = run("roster", "settle", case[0], "--keep", "second", "--json", home=founded)
+        assert (ended.exit_code, ended.error["reason"]) == (1, "GOVERNANCE")
+        assert "up to size 5 already" in ended.error["message"]
+
+    def test_a_file_that_proves_nothing_here(self, founded: Path, tmp_path: Path) -> None:
+        ended = run("roster", "settle", write(tmp_path, same_size()), "--keep", "first", "--json", home=founded)
+        assert (ended.exit_code, ended.error["reason"]) == (1, "VERIFICATION")
+
+    def test_a_contradiction_has_no_two_histories(self, founded: Path, monkeypatch, tmp_path: Path) -> None:
+        held = replace(read_held_alliance(Home(founded)), alliance=ALLIANCE)
+        monkeypatch.setattr("cli.settlement.read_held_alliance", lambda _home: held)
+        ended = run("roster", "settle", write(tmp_path, KINDS["contradiction"]()), "--keep", "first", "--json", home=founded)
+        assert ended.exit_code == 1
+        assert "labmesh roster remove jinan" in ended.error["hint"]
+
+    def test_what_to_keep_must_be_said(self, founded: Path, case: tuple[Path, Evidence]) -> None:
+        assert run("roster", "settle", case[0], home=founded).exit_code == 2
+        assert run("roster", "settle", case[0], "--keep", "both", home=founded).exit_code == 2
