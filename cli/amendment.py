@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labmesh.v1 import node_pb2
-from node.core.amendment import Amendment, Renew, ReplaceIdentity, SeatCouncil, SetQuorum, SetThreshold
+from node.core.amendment import Amendment, NameSurvivor, Renew, ReplaceIdentity, SeatCouncil, SetQuorum, SetThreshold
 from node.core.card import Card, parse_card
 from node.core.keys import format_base64
 from node.core.times import format_seconds
@@ -28,6 +28,8 @@ def amendment_to_wire(amendment: Amendment) -> node_pb2.AmendRosterRequest:
             return node_pb2.AmendRosterRequest(quorum=quorum or 0)
         case ReplaceIdentity(member, card):
             return node_pb2.AmendRosterRequest(identity=node_pb2.ReplacedIdentity(member=member, card=card))
+        case NameSurvivor(member, head):
+            return node_pb2.AmendRosterRequest(survivor=node_pb2.Survivor(member=member, size=head.size, root=head.root))
         case Renew():
             return node_pb2.AmendRosterRequest(renewal=node_pb2.Renewal())
         case _:
@@ -69,7 +71,8 @@ def _describe_member(name: str, held: Member | None, member: Member, card: Card 
     if held.status != member.status:
         yield f"{name} is {member.status}, for good; {_end(member.head)}"
     elif held.head != member.head:
-        yield f"{name}: {_end(member.head)}; before, {_end(held.head)}"
+        before = "" if held.head is None else f"; before, the roster named size {held.head.size}"
+        yield f"{name}: {_end(member.head) if member.status == 'removed' else _survivor(member.head)}{before}"
     if held.joined != member.joined:
         yield f"{name} joined at {format_seconds(member.joined)}; before, at {format_seconds(held.joined)}"
     if held.status == member.status and held.left != member.left:
@@ -80,6 +83,12 @@ def _end(head: Head | None) -> str:
     if head is None:
         return "no end of its log is named, so each node keeps what it had verified"
     return f"its log counts up to size {head.size} with root {format_base64(head.root)}, and no further"
+
+
+def _survivor(head: Head | None) -> str:
+    if head is None:
+        return "no history of its log is named any more"
+    return f"the history of its log with root {format_base64(head.root)} at size {head.size} survives, and no other"
 
 
 def _council(roster: Roster) -> str:

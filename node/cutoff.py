@@ -9,9 +9,14 @@ from node.core.names import log_origin
 from node.store import Store
 
 
-def find_other_histories(store: Store, alliance: Alliance) -> Iterator[str]:
-    """One sentence for each log of which this node has verified another history than the roster's `head` names."""
+def find_other_histories(store: Store, alliance: Alliance, *, own: str = "") -> Iterator[str]:
+    """One sentence for each log of which this node has verified another history than the roster's `head` names.
+
+    That of an active member other than the own is forgotten instead, and fetched again (`node.sync.evidence`).
+    """
     for member, entry in sorted(alliance.roster.members.items()):
+        if entry.status == "active" and member != own:
+            continue
         log = None if entry.head is None else store.logs.find_log(log_origin(alliance.name, member))
         if entry.head is None or log is None or log.head_size < entry.head.size:
             continue

@@ -14,6 +14,7 @@ from node.core.kinds import Kinds
 from node.core.mirror import StagingLimits
 from node.core.names import RecordId, parse_record_id
 from node.disclosure import Disclosure
+from node.evidence import EvidenceKeeper
 from node.ledger import Ledger
 from node.push import PushOptions, PushOutcome
 from node.rpc.convert import message_from_wire
@@ -21,10 +22,11 @@ from node.rpc.log_stream import LogStream
 from node.schemas import load_schemas
 from node.store import Store, open_store
 from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
 from node.sync.follower import PullSession
 from node.sync.peer import PeerState
 from tests.alliance import TurnedClock, draft, new_store
-from tests.builders import SCHEMAS, Lab, build_card, build_labs
+from tests.builders import SCHEMAS, Lab, build_alliance, build_card, build_labs
 
 KINDS = Kinds({**SCHEMAS, **{name: load_schemas()[name] for name in ("grant/1", "erasure/1")}})
 JINAN, QINGDAO, YANTAI = build_labs(3)
@@ -104,12 +106,25 @@ class Reader:
     def read(self, server: Store, *, name: str = "jinan", messages: int = 10_000, entries_max: int = 1_000_000) -> int:
         """One connection that breaks off after some messages; returns how many pages came."""
         log = self.log
+        alliance, clock = build_alliance([self.lab, Lab("zibo")]), TurnedClock()
+        membership = SimpleNamespace(member=self.member, alliance=alliance, joined=alliance)
+        evidence = EvidenceKeeper(self.store, member=self.member, alliance=lambda: alliance, clock=clock)
+        confirmation = SimpleNamespace(ceiling=0)
+        exchange = CheckpointExchange(
+            self.store,
+            membership=cast(Any, membership),
+            confirmation=cast(Any, confirmation),
+            evidence=evidence,
+            witness=Lab(self.member).witness,
+            clock=clock,
+        )
         parts = SimpleNamespace(
             store=self.store,
-            membership=SimpleNamespace(member=self.member),
+            membership=membership,
+            exchange=exchange,
             kinds=KINDS,
             limits=StagingLimits(),
-            clock=TurnedClock(),
+            clock=clock,
         )
         session = PullSession(cast(Any, parts), log, build_card(self.lab), PeerState(name))
         request = peer_pb2.ReadLogRequest(

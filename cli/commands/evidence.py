@@ -61,7 +61,9 @@ def list_evidence(app: App) -> None:
             for piece in pieces
         ),
     )
-    print_lines("", "Give it to the council: labmesh evidence export ID -o FILE")
+    print_lines(
+        "", "Give it to the council (labmesh evidence export ID -o FILE), which settles it: labmesh roster settle, remove"
+    )
 
 
 @command.command()

@@ -189,6 +189,32 @@ def renew(app: App, output: str | None) -> None:
 
 @command.command()
 @click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.option(
+    "--keep",
+    type=click.Choice(["first", "second"]),
+    required=True,
+    help="Which note's history survives; evidence verify shows both.",
+)
+@PROPOSAL_OPTION
+@pass_app
+def settle(app: App, file: str, keep: str, output: str | None) -> None:
+    """Say which of two histories of a member's log survives.
+
+    FILE is evidence of the kind split-view (labmesh evidence export). Every node then follows that log again; one that
+    holds the other history forgets it, and fetches the surviving one. Let the member rotate its log key afterwards, so that
+    nothing that it signed in the other history counts any more.
+    """
+    from cli.settlement import read_survivor
+
+    survivor = read_survivor(app, file, keep)
+    if not app.json and sys.stdin.isatty():
+        question = f"Does the history of {survivor.member} with {survivor.head.size} entries survive, and no other?"
+        click.confirm(question, abort=True, err=True)
+    _amend(app, survivor, output, f"The history of {survivor.member} is settled.")
+
+
+@command.command()
+@click.argument("file", metavar="FILE", type=INPUT_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."

@@ -67,11 +67,19 @@ class ReplaceIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class NameSurvivor:
+    """Say which of two histories that a member signed goes on: the one with this root at this size."""
+
+    member: str
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """Change nothing but the date on which the roster expires."""
 
 
-Amendment = AddMembers | RemoveMember | SeatCouncil | SetThreshold | SetQuorum | ReplaceIdentity | Renew
+Amendment = AddMembers | RemoveMember | SeatCouncil | SetThreshold | SetQuorum | ReplaceIdentity | NameSurvivor | Renew
 
 
 def build_successor(alliance: Alliance, amendment: Amendment, *, now: datetime) -> tuple[Roster, tuple[bytes, ...]]:
@@ -144,6 +152,8 @@ def _changes(alliance: Alliance, amendment: Amendment, now: datetime) -> tuple[d
             return {"quorum": _require_quorum(alliance, quorum)}, ()
         case ReplaceIdentity(member, card):
             return _replace_identity(alliance, member, card), (card,)
+        case NameSurvivor(member, head):
+            return {"members": _settle(alliance, member, head)}, ()
         case Renew():
             return {}, ()
 
@@ -169,6 +179,16 @@ def _remove(alliance: Alliance, member: str, head: Head | None, now: datetime) -
     members = dict(alliance.roster.members)
     members[member] = replace(entry, status="removed", left=now, head=head)
     return MappingProxyType(members)
+
+
+def _settle(alliance: Alliance, member: str, head: Head) -> Mapping[str, Member]:
+    entry = _require_active(alliance, member)
+    if entry.head is not None and head.size <= entry.head.size:
+        raise GovernanceError(
+            f"the roster names the surviving history of {member} up to size {entry.head.size} already, beyond {head.size}",
+            hint="type: labmesh roster show",
+        )
+    return MappingProxyType({**alliance.roster.members, member: replace(entry, head=head)})
 
 
 def _seat(alliance: Alliance, members: tuple[str, ...], threshold: int | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_chec
 from node.core.dsse import Envelope, parse_envelope
 from node.core.entry import SALT_SIZE, committer
 from node.core.evidence import Evidence, council_keys, identity_keys, parse_consistency
+from node.core.keys import format_base64
 from node.core.merkle import verify_consistency, verify_inclusion
 from node.core.names import RecordId, parse_kind
 from node.core.proof import TlogProof, parse_tlog_proof
@@ -240,7 +241,7 @@ def _verify_statement(trial: _Trial, name: str) -> str:
 def _verify_note(trial: _Trial, name: str) -> str:
     signed = _verify_checkpoint(trial, f"{name}.note", trial.evidence.statements[f"{name}.note"])
     trial.statements.append(Statement(signed.origin, signed.root, signed.size))
-    return f"{signed.origin} of size {signed.size}, signed by {trial.member}"
+    return f"{signed.origin} of size {signed.size} with root {format_base64(signed.root)}, signed by {trial.member}"
 
 
 def _verify_checkpoint(trial: _Trial, name: str, raw: bytes) -> SignedCheckpoint:

@@ -353,7 +353,9 @@ class Daemon:
         if await asyncio.to_thread(self.ledger.settled_key) != self.membership.own_card[1].log_key:
             self.alarms.raise_sentence(LOG_KEY_LOST)
         await asyncio.to_thread(self.store.membership.save_cuts, alliance)
-        for sentence in await asyncio.to_thread(lambda: list(find_other_histories(self.store, alliance))):
+        for sentence in await asyncio.to_thread(
+            lambda: list(find_other_histories(self.store, alliance, own=self.membership.member))
+        ):
             self.alarms.raise_sentence(sentence)
 
     def _notice_split_view(self, error: SplitViewError) -> None:

@@ -90,21 +90,22 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             seq = parts.membership.own_card[1].seq  # before the digest, which changes with it
             if request.cards_digest == parts.membership.cards_digest():
                 parts.on_card_held(caller, seq)
-            held = await asyncio.to_thread(parts.exchange.held_notes)
-            digest = parts.exchange.digest(held)
             if len(request.evidence_ids) > NOTES_MAX:
                 raise LimitError(f"{len(request.evidence_ids)} ids in one call; at most {NOTES_MAX} are taken")
+            if request.rosters or request.card:  # first: they may say which history of a log survives
+                await self._take_membership(caller, request)
+            version = parts.membership.joined.roster.version
+            held = await asyncio.to_thread(parts.exchange.held_notes)
+            digest = parts.exchange.digest(held)
             if notes:
                 await self._take_notes(caller, notes, request.roster_version)
-            if request.rosters or request.card:
-                await self._take_membership(caller, request)
             evidence = await asyncio.to_thread(parts.exchange.evidence.untold, caller, list(request.evidence_ids))
             if request.roster_version > parts.membership.joined.roster.version:
                 parts.on_news(caller)
             return peer_pb2.ExchangeCheckpointsResponse(
                 digest=digest,
                 notes=held if digest != request.digest and not notes else [],
-                roster_version=parts.membership.joined.roster.version,
+                roster_version=version,
                 cards_digest=parts.membership.cards_digest(),
                 caller_note=await asyncio.to_thread(parts.exchange.note_for, caller),
                 time_ms=milliseconds(parts.clock()),

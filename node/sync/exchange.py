@@ -83,8 +83,8 @@ class CheckpointExchange:
         Args:
             notes: checkpoints, one of each log.
             peer: who told them.
-            version: the newest roster that the peer holds. One who has not heard yet which history of a log survives may
-                still tell the other: that is no news.
+            version: the newest roster that the peer holds. Where one of the two has not heard yet which history of a log
+                survives, the other history is no news.
         """
         alliance, saved, splits = self._membership.joined, 0, []
         seen: set[str] = set()
@@ -94,7 +94,7 @@ class CheckpointExchange:
                 if signed.origin not in seen:  # one note a log is all that an honest peer tells
                     seen.add(signed.origin)
                     author = alliance.author_of(signed.origin)
-                    if version is None or version >= _head_version(alliance, author):
+                    if version is None or _head_version(alliance, author) <= version <= alliance.roster.version:
                         saved += self._accept_note(alliance, author, signed)
             except SplitViewError as error:
                 splits.append(error)

@@ -41,7 +41,21 @@ CONTRACT = [
     "evidence",
 ]
 ROSTER_CONTRACT = (
-    *("create", "add", "remove", "council", "threshold", "quorum", "rekey", "renew", "sign", "proposal", "show", "export"),
+    *(
+        "create",
+        "add",
+        "remove",
+        "council",
+        "threshold",
+        "quorum",
+        "rekey",
+        "renew",
+        "settle",
+        "sign",
+        "proposal",
+        "show",
+        "export",
+    ),
 )
 
 

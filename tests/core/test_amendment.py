@@ -13,6 +13,7 @@ from node.core.amendment import (
     ROSTER_LIFETIME,
     AddMembers,
     Amendment,
+    NameSurvivor,
     RemoveMember,
     Renew,
     ReplaceIdentity,
@@ -291,3 +292,28 @@ class TestCardsAndRosterKeys:
         roster_first = Alliance(founded.rosters).accept_roster(raw)
         with pytest.raises(GovernanceError):
             roster_first.accept_card(sign_card(build_card(YANTAI), YANTAI))
+
+
+class TestNamingTheSurvivor:
+    """After a fork the council says which history goes on; a later word must reach further."""
+
+    def test_the_line_names_the_head_and_stays_active(self) -> None:
+        head = Head(7, bytes(32))
+        roster, cards = build_successor(build(), NameSurvivor("yantai", head), now=NOW)
+        assert (roster.members["yantai"].head, roster.members["yantai"].status, cards) == (head, "active", ())
+        assert {name: line for name, line in roster.members.items() if name != "yantai"} == {
+            name: line for name, line in build().roster.members.items() if name != "yantai"
+        }
+
+    def test_only_a_longer_history_can_follow(self) -> None:
+        held, _ = build_successor(build(), NameSurvivor("yantai", Head(7, bytes(32))), now=NOW)
+        alliance = build().accept_roster(sign_roster(held, JINAN))
+        for size in (6, 7):
+            with pytest.raises(GovernanceError, match="up to size 7 already"):
+                build_successor(alliance, NameSurvivor("yantai", Head(size, bytes(32))), now=NOW)
+        roster, _ = build_successor(alliance, NameSurvivor("yantai", Head(8, bytes(32))), now=NOW)
+        assert roster.members["yantai"].head == Head(8, bytes(32))
+
+    def test_only_an_active_member(self) -> None:
+        with pytest.raises(GovernanceError, match="not an active member"):
+            build_successor(build(), NameSurvivor("heze", Head(7, bytes(32))), now=NOW)

@@ -13,10 +13,11 @@ import orjson
 import pytest
 
 from labmesh.v1 import peer_pb2
+from node.rpc.convert import page_to_wire
 from tests.builders import MemoryLog, record_bytes
 from tests.end_to_end.disk import read_log_file
 from tests.end_to_end.harness import ROOT, Mesh, Node, eventually, open_mesh, result_record
-from tests.end_to_end.hostile import BODY, HostilePeer, Message, answer_exchange, honest, serve_hostile
+from tests.end_to_end.hostile import BODY, HostilePeer, Message, honest, serve_hostile
 
 LIAR, FIRST, SECOND, THIRD = "weifang", "jinan", "qingdao", "zibo"
 
@@ -30,40 +31,35 @@ def labmesh(*args: object, home: Path) -> tuple[int, Any]:
 
 
 class TwoFaced:
-    """Weifang's node: the honest log for one victim, another one for everybody else."""
+    """Weifang's node: five entries for everybody but the victim, who sees seven, of which only three are the same."""
 
     def __init__(self, peer: HostilePeer) -> None:
         self.peer = peer
         self.other = MemoryLog(peer.log.lab)
-        for log, value in ((peer.log, "0.10"), (self.other, "0.10")):
+        for log in (peer.log, self.other):
             log.append_numbered(3, body=BODY)
-            assert value in str(BODY)
         changed = orjson.loads(orjson.dumps(BODY))
         changed["results"][0]["quantity"]["value"] = "9.99"
         self.other.append(*(record_bytes(LIAR, f"WJ-{i:06d}", body=changed) for i in range(3, 7)))
         peer.append(2)
 
     def show_other(self, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
-        """The history for those who are not the victim."""
+        """The history for the victim."""
         yield peer_pb2.ReadLogResponse(checkpoint=bytes(self.other.checkpoint()))
-        from node.rpc.convert import page_to_wire
-
         if request.start < self.other.size:
             yield page_to_wire(self.other.page(request.start, self.other.size))
 
 
 @contextmanager
 def two_faced(mesh: Mesh) -> Iterator[TwoFaced]:
-    """Serve it. The play is the other history for the `victim` of the hostile peer, the honest one for others."""
+    """Serve it in weifang's place; the victim is qingdao."""
     with serve_hostile(mesh, LIAR, victim=SECOND) as peer:
         liar = TwoFaced(peer)
 
         def play(fake: HostilePeer, request: peer_pb2.ReadLogRequest) -> Iterator[Message]:
             yield from liar.show_other(request)
 
-        peer.exchange = answer_exchange
         peer.change(play)
-        assert honest is not play
         yield liar
 
 
@@ -79,9 +75,17 @@ def evidence_of(node: Node) -> list[dict[str, Any]]:
     return [piece for piece in content["evidence"] if piece["member"] == LIAR]
 
 
+def require_settled(node: Node, log: MemoryLog) -> None:
+    """The node follows the surviving history, and needs nobody any more."""
+    eventually(lambda: node.peer(LIAR).verified == log.size, f"{node.member} has the surviving history", poll_s=0.3)
+    assert read_log_file(node, LIAR).root(log.size) == log.frontier.root()
+    eventually(lambda: node.status().state == "ready", f"{node.member} needs nobody any more")
+    assert [held["settled"] for held in evidence_of(node)] == ["the roster names the history that survives, up to size 5"]
+
+
 def test_two_that_were_shown_two_histories_meet(mesh: Mesh, tmp_path: Path) -> None:
     first, second, third = (mesh[name] for name in (FIRST, SECOND, THIRD))
-    with two_faced(mesh):
+    with two_faced(mesh) as liar:
         # One at a time, so that they have not met when each has verified its own history.
         first.start()
         first.await_log(LIAR, 5)
@@ -129,6 +133,15 @@ def test_two_that_were_shown_two_histories_meet(mesh: Mesh, tmp_path: Path) -> N
         first.start()
         first.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
         assert [held["id"] for held in evidence_of(first)] == [piece["id"]]
+
+        # The council, which is jinan, lets the history survive that it has seen; whoever saw the other one fetches it.
+        liar.peer.change(honest)
+        code, _ = labmesh("roster", "settle", file, "--keep", "first", home=first.home.path)
+        assert code == 0
+        liar.peer.append(2)
+        liar.peer.change()
+        for node in (first, second):
+            require_settled(node, liar.peer.log)
         for node in (first, second, third):
             written = node.stderr_path.read_text()
             assert "internal_error" not in written and "follower_died" not in written

@@ -11,6 +11,7 @@ from node.core.alliance import Alliance, format_card, format_roster
 from node.core.amendment import (
     AddMembers,
     Amendment,
+    NameSurvivor,
     RemoveMember,
     Renew,
     ReplaceIdentity,
@@ -18,6 +19,7 @@ from node.core.amendment import (
     SetQuorum,
     SetThreshold,
 )
+from node.core.roster import Head
 from node.errors import UserError
 from node.membership import Ballot
 from node.rpc.calls.parts import Calls, Context
@@ -110,6 +112,8 @@ def amendment_from_wire(request: node_pb2.AmendRosterRequest) -> Amendment:
             return SetQuorum(request.quorum or None)
         case "identity":
             return ReplaceIdentity(request.identity.member, request.identity.card)
+        case "survivor":
+            return NameSurvivor(request.survivor.member, Head(request.survivor.size, request.survivor.root))
         case "renewal":
             return Renew()
         case None:

@@ -1087,6 +1087,7 @@ class AmendRosterRequest(_message.Message):
     QUORUM_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     RENEWAL_FIELD_NUMBER: _builtins.int
+    SURVIVOR_FIELD_NUMBER: _builtins.int
     threshold: _builtins.int
     """How many council members must sign a change."""
     quorum: _builtins.int
@@ -1103,6 +1104,10 @@ class AmendRosterRequest(_message.Message):
     def renewal(self) -> Global___Renewal:
         """Nothing but the date of expiry."""
 
+    @_builtins.property
+    def survivor(self) -> Global___Survivor:
+        """Which of two histories that a member signed goes on."""
+
     def __init__(
         self,
         *,
@@ -1111,12 +1116,13 @@ class AmendRosterRequest(_message.Message):
         quorum: _builtins.int = ...,
         identity: Global___ReplacedIdentity | None = ...,
         renewal: Global___Renewal | None = ...,
+        survivor: Global___Survivor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "council", b"council", "identity", b"identity", "quorum", b"quorum", "renewal", b"renewal", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "council", b"council", "identity", b"identity", "quorum", b"quorum", "renewal", b"renewal", "survivor", b"survivor", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "council", b"council", "identity", b"identity", "quorum", b"quorum", "renewal", b"renewal", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "council", b"council", "identity", b"identity", "quorum", b"quorum", "renewal", b"renewal", "survivor", b"survivor", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["council", "threshold", "quorum", "identity", "renewal"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["council", "threshold", "quorum", "identity", "renewal", "survivor"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -1149,6 +1155,36 @@ class Council(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Council: _TypeAlias = Council  # noqa: Y015
+
+@_typing.final
+class Survivor(_message.Message):
+    """The history of a log that survives a fork."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """The member whose log it is."""
+    size: _builtins.int
+    """A size that this history has reached, where the other differs."""
+    root: _builtins.bytes
+    """Its root at that size, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Survivor: _TypeAlias = Survivor  # noqa: Y015
 
 @_typing.final
 class ReplacedIdentity(_message.Message):
