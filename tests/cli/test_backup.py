@@ -198,7 +198,7 @@ class TestDamagedHomes:
     def test_an_empty_database_is_restored_not_upgraded(self, founded: Path) -> None:
         for name in ("labmesh.sqlite", "labmesh.sqlite-wal", "labmesh.sqlite-shm"):
             (founded / name).unlink(missing_ok=True)
-        (founded / "labmesh.sqlite").touch()
+        (founded / "labmesh.sqlite").touch(mode=0o600)
         for command in (("roster", "show"), ("upgrade",), ("run",)):
             ended = run(*command, "--json", home=founded)
             assert ended.error["message"] == f"{founded / 'labmesh.sqlite'} is empty"
