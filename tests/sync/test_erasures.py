@@ -49,7 +49,8 @@ class TestGrant:
             async with alliance.following("yantai", "jinan", on_head=lambda log: moved.append(log.head_size)):
                 await wait_until(lambda: alliance.reads[-1].reader == "yantai")
                 await asyncio.to_thread(jinan.disclosure.grant, SECRET, ["yantai"])
-                await wait_until(lambda: yantai.store.records.find(SECRET))
+                # What is stored is told a moment later.
+                await wait_until(lambda: yantai.store.records.find(SECRET) and len(moved) == 2)
 
         alliance.run(work)
         # Once for the grant, and once for what came late: it is to be indexed, and passed on.
