@@ -30,7 +30,7 @@ from node.core.evidence import (
 from node.core.merkle import Tree
 from node.core.misconduct import Judgement, find_settlement, judge_evidence
 from node.core.names import log_origin
-from node.errors import FormatError, GovernanceError, NotFoundError, UserError, VerificationError
+from node.errors import FormatError, GovernanceError, NotFoundError, SignatureError, UserError, VerificationError
 from node.store import Store
 from node.store.evidence import StoredEvidence
 from node.store.logs import LogState
@@ -231,6 +231,9 @@ class EvidenceKeeper:
             evidence = build(alliance)
             if evidence is not None:
                 self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), "")
+        except (SignatureError, VerificationError) as error:
+            # Under the newest card one of the two is no statement of the member any more: its key was revoked.
+            logger.info("event=no_evidence error=%r", error.message)
         except (FormatError, UserError) as error:
             logger.error("event=evidence_not_kept error=%r", error.message)
             if len(self._failures) < FAILURES_MAX:

@@ -23,8 +23,8 @@ from node.schemas import load_schemas
 from node.store import Store, open_store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
-from node.sync.follower import PullSession
 from node.sync.peer import PeerState
+from node.sync.pull import PullSession
 from tests.alliance import TurnedClock, draft, new_store
 from tests.builders import SCHEMAS, Lab, build_alliance, build_card, build_labs
 

@@ -26,7 +26,6 @@ from node.core.card import CARD_TYPE, card_content
 from node.core.names import parse_record_id
 from node.core.proposal import Proposal, format_proposal, parse_proposal
 from node.core.roster import Head, parse_roster
-from node.core.verdict import verify_bundle
 from node.cutoff import find_other_histories
 from node.errors import FormatError, GovernanceError, NotFoundError, StoreError
 from node.lab.text import query_expression
@@ -45,6 +44,7 @@ from tests.builders import (
     sign_roster,
     sign_with,
 )
+from tests.verifiers import agreed_verdict
 
 LINYI = Lab("linyi")
 CARD = sign_card(build_card(LINYI), LINYI)
@@ -339,7 +339,7 @@ class TestRemoval:
                 with pytest.raises(NotFoundError):
                     prove(member, key)
             fingerprint = member.membership.joined.fingerprint
-            assert verify_bundle(prove(member, "WJ-000002"), fingerprint=fingerprint, kinds=member.kinds).verified
+            assert agreed_verdict(prove(member, "WJ-000002"), fingerprint=fingerprint, kinds=member.kinds).verified
             assert list(find_other_histories(made[reader].store, made[reader].membership.joined)) == []
         made["yantai"].reopen()
         assert keys("yantai") == ["WJ-000000", "WJ-000001", "WJ-000002"]

@@ -6,6 +6,7 @@ three, two of whom must sign. qingdao has verified three entries of eleven; one 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -145,12 +146,16 @@ class Scene:
         return replace(roster, **{**follows, **changes})
 
     def verify(self, raw: bytes) -> tuple[int, str]:
-        """The exit code and the text of `labmesh verify` on a file."""
+        """The exit code and the text of `labmesh verify` on a file; the second verifier accepts nothing that it refuses."""
         from tests.cli.conftest import run
+        from tests.verifiers import second_verdict_on
 
         file = self.folder / "attack.labmesh"
         file.write_bytes(raw)
         ended = run("verify", file, "--fingerprint", self.joined.fingerprint, home=self.folder / "nowhere")
+        failed_at_schema = re.search(r"^  FAILED +schema", ended.out, re.MULTILINE) is not None
+        accepted = second_verdict_on(raw, self.joined.fingerprint).result is not None
+        assert accepted == (ended.exit_code == 0) or failed_at_schema, "the second verifier says something else"
         return ended.exit_code, ended.out
 
     def draft(self, key: str) -> bytes:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from node.core.checkpoint import SignedCheckpoint
 from node.core.entry import LogPage
-from node.sync.follower import PullSession
 from node.sync.peer import PeerState
+from node.sync.pull import PullSession
 from tests.alliance import SimulatedAlliance
 from tests.builders import MemoryLog
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.core.card import FormerLogKey
 from node.core.checkpoint import Checkpoint, sign_checkpoint
 from node.core.evidence import format_evidence, parse_evidence
 from node.core.misconduct import judge_evidence
@@ -20,7 +21,7 @@ from node.errors import RollbackError, SplitViewError
 from node.evidence import TOLD_AT_ONCE_MAX
 from node.sync import follower as follower_module
 from tests.alliance import SimulatedAlliance, drafts, examples, list_all, visible, wait_until
-from tests.builders import build_labs, build_log, record_bytes
+from tests.builders import build_labs, build_log, record_bytes, sign_card
 from tests.evidence_cases import build_fork, other_card
 from tests.sync.equivocation import announce, contact, holders, open_session, show
 
@@ -98,7 +99,7 @@ class TestFinding:
         with pytest.raises(RollbackError):
             announce(alliance, "qingdao", "jinan", one.checkpoint(4))
         assert holders(alliance, "jinan") == []
-        with pytest.raises(RollbackError):
+        with pytest.raises(SplitViewError):
             announce(alliance, "qingdao", "jinan", other.checkpoint())
         assert holders(alliance, "jinan") == ["qingdao"]
 
@@ -107,6 +108,19 @@ class TestFinding:
         for size in range(1, 60):
             alliance["qingdao"].exchange.note_announced(log.checkpoint(size))
         assert len(alliance["qingdao"].exchange._unreached[JINAN.origin][1]) == 8
+
+    def test_a_head_under_a_revoked_key_accuses_nobody(self, alliance: SimulatedAlliance) -> None:
+        """Qingdao has verified what a thief signed; the member has named its last good checkpoint, and signs on."""
+        qingdao, (honest, thief) = alliance["qingdao"], build_fork(JINAN, 3, 8, 6)
+        show(alliance, "qingdao", thief)
+        envelope, card = qingdao.membership.joined.cards["jinan"]
+        newer = replace(JINAN, generation=2)
+        former = FormerLogKey(JINAN.log.key, 3, honest.tree.root(3))
+        successor = replace(card, log_key=newer.log.key, former_log_keys=(former,), seq=2, previous=envelope.hash)
+        assert qingdao.membership.accept_update([], [sign_card(successor, JINAN)]).changed
+        note = sign_checkpoint(Checkpoint(JINAN.origin, 5, honest.tree.root(5)), newer.log)
+        assert qingdao.exchange.accept_notes([bytes(note)], peer="yantai") == (0, [])
+        assert (qingdao.evidence.pieces(), qingdao.evidence.alarms()) == ((), [])
 
     def test_what_is_not_signed_by_the_author_is_nothing(self, alliance: SimulatedAlliance) -> None:
         show(alliance, "qingdao", build_log(JINAN, 5))

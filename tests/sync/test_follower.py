@@ -30,6 +30,7 @@ from node.store.logs import LogState, NewEntry
 from node.store.tables import STATUS_NOT_UNDERSTOOD, STATUS_QUARANTINED
 from node.sync import follower as follower_module
 from node.sync.peer import Exchange, PeerState
+from node.sync.pull import PullSession
 from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, draft, drafts, list_all, visible, wait_until
 from tests.builders import build_salt, record_bytes, record_content
 
@@ -284,15 +285,15 @@ class TestOutage:
     ) -> None:
         monkeypatch.setattr(logs_module, "PAGE_ENTRIES_MAX", 2)
         alliance["jinan"].push(*drafts(6))
-        saving, real = threading.Event(), follower_module.PullSession.apply
+        saving, real = threading.Event(), PullSession.apply
 
-        def apply_slowly(session: follower_module.PullSession, message: bytes | LogPage) -> bool:
+        def apply_slowly(session: PullSession, message: bytes | LogPage) -> bool:
             if isinstance(message, LogPage) and message.start == 2:
                 saving.set()
                 time.sleep(0.1)
             return real(session, message)
 
-        monkeypatch.setattr(follower_module.PullSession, "apply", apply_slowly)
+        monkeypatch.setattr(PullSession, "apply", apply_slowly)
 
         async def work() -> None:
             async with alliance.following("qingdao", "jinan"):

@@ -19,8 +19,8 @@ from node.core.keys import Signer
 from node.errors import PeerFaultError
 from node.rpc.convert import message_from_wire
 from node.rpc.log_stream import LogStream
-from node.sync.follower import PullSession
 from node.sync.peer import PeerState
+from node.sync.pull import PullSession
 from tests.alliance import SimulatedAlliance, drafts, examples
 from tests.builders import Lab, sign_card
 

@@ -15,13 +15,13 @@ from node.core.card import Card, FormerLogKey
 from node.core.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
 from node.core.mirror import StagingLimits
 from node.core.names import parse_record_id
-from node.core.verdict import verify_bundle
 from node.disowning import find_disowned
 from node.errors import GovernanceError, SplitViewError, UnconfirmedError
 from node.store.logs import LogState
 from tests.alliance import drafts, visible
 from tests.builders import kinds
 from tests.rotating import RotatingAlliance
+from tests.verifiers import agreed_verdict
 
 
 @pytest.fixture
@@ -169,14 +169,14 @@ class TestRevoked:
             return format_bundle(build_bundle(qingdao.store, joined, record, member="qingdao", ceiling=0))
 
         fingerprint = qingdao.membership.joined.fingerprint
-        seen = verify_bundle(parse_bundle(bundle("A-000001")), fingerprint=fingerprint, kinds=kinds())
+        seen = agreed_verdict(parse_bundle(bundle("A-000001")), fingerprint=fingerprint, kinds=kinds())
         assert seen.verified and seen.quorum_met and seen.signed_size == 2
         with pytest.raises(UnconfirmedError):
             bundle("C-000000")
         push(revoked, 1, "D")
         revoked.simulated.catch_up("qingdao", "jinan")
         for key in ("A-000000", "B-000000", "C-000002", "D-000000"):
-            verdict = verify_bundle(parse_bundle(bundle(key)), fingerprint=fingerprint, kinds=kinds())
+            verdict = agreed_verdict(parse_bundle(bundle(key)), fingerprint=fingerprint, kinds=kinds())
             assert verdict.verified and verdict.signed_size == 7
 
     def test_the_author_is_confirmed_by_a_peer_that_holds_the_old_head(self, revoked: RotatingAlliance) -> None:

@@ -22,8 +22,8 @@ from node.core.keys import Signer
 from node.core.merkle import Frontier
 from node.rpc.convert import message_from_wire
 from node.rpc.log_stream import LogStream
-from node.sync.follower import PullSession
 from node.sync.peer import PeerState
+from node.sync.pull import PullSession
 from tests.alliance import SimulatedAlliance, draft, examples
 from tests.builders import sign_roster
 from tests.soundness import read_commitments, require_sound
