@@ -30,6 +30,9 @@ from node.store.following import Key, Said, Unpublished
 from node.store.logs import LogState, NewEntry
 
 
+SIGN_STEP_MAX = 100_000
+
+
 class Ledger:
     """Appends to the own log. One append at a time; any thread may call."""
 
@@ -155,15 +158,23 @@ class Ledger:
         return records
 
     def sign_head(self) -> bool:
-        """Sign what was pushed while that was not allowed, if it is now; returns whether a checkpoint was signed."""
+        """Sign what was pushed while that was not allowed, if it is now; returns whether a checkpoint was signed.
+
+        In steps, because a reader takes no more between two checkpoints than it may keep unverified.
+        """
         with self._lock:
-            log = self._log
-            if log.signed_size == log.head_size or not self._may_sign():
+            if self._log.signed_size == self._log.head_size or not self._may_sign():
                 return False
-            signed = sign_checkpoint(_checkpoint(log), self._signer)
-            self._save(lambda: self._store.rebase.save_signed_head(log, signed, now_ms=self._now_ms()))
+            while self._log.signed_size < self._log.head_size:
+                self._sign_step(self._log)
         self._notify()
         return True
+
+    def _sign_step(self, log: LogState) -> None:
+        size = min(log.head_size, log.signed_size + SIGN_STEP_MAX)
+        root = log.head_frontier.root() if size == log.head_size else self._store.logs.tree(log.id).root(size)
+        signed = sign_checkpoint(Checkpoint(self.origin, size, root), self._signer)
+        self._save(lambda: self._store.rebase.save_signed_head(log, signed, now_ms=self._now_ms()))
 
     def adopt_head(self, signed: SignedCheckpoint) -> bool:
         """Take over a checkpoint that this log key has signed before this home was rolled back.

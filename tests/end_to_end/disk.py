@@ -20,6 +20,7 @@ from tests.end_to_end.harness import Node
 class LogFile:
     """One log in a node's database. `commitments` and `records` hold what is staged, too."""
 
+    origin: str
     head_size: int
     head_note: str
     staged_size: int
@@ -27,15 +28,20 @@ class LogFile:
     records: Mapping[int, tuple[bytes, bytes]]
 
     def require_sound(self) -> None:
-        """Fail unless the indices have no gap and the commitments lead to the signed root."""
+        """Fail unless the indices have no gap, the openings fit, and the commitments lead to the signed root."""
         assert sorted(self.commitments) == list(range(self.staged_size))
-        assert self.staged_size >= self.head_size
-        if self.head_size:
-            origin, size, root = self.head_note.split("\n")[:3]
-            assert int(size) == self.head_size
-            assert self.root(self.head_size) == base64.b64decode(root)
-            for index, (salt, record) in self.records.items():
-                assert commitment_of(origin, salt, record) == self.commitments[index]
+        assert self.staged_size >= self.head_size >= self.signed_size
+        for index, (salt, record) in self.records.items():
+            assert commitment_of(self.origin, salt, record) == self.commitments[index]
+        if self.head_note:
+            origin, _, root = self.head_note.split("\n")[:3]
+            assert origin == self.origin
+            assert self.root(self.signed_size) == base64.b64decode(root)
+
+    @property
+    def signed_size(self) -> int:
+        """Size of the newest checkpoint; an own log may go on behind it, unpublished."""
+        return int(self.head_note.split("\n")[1]) if self.head_note else 0
 
     def root(self, size: int) -> bytes:
         """Root of the first `size` entries."""
@@ -51,11 +57,11 @@ def read_log_file(node: Node, author: str) -> LogFile:
     with closing(sqlite3.connect(f"file:{node.home.database_path}?mode=ro", uri=True, timeout=10)) as connection:
         connection.execute("BEGIN")
         row = connection.execute(
-            "SELECT id, head_size, head_note, staged_size FROM log WHERE member=?", (author,)
+            "SELECT id, origin, head_size, head_note, staged_size FROM log WHERE member=?", (author,)
         ).fetchone()
         if row is None:
-            return LogFile(0, "", 0, {}, {})
-        log_id, head_size, head_note, staged_size = row
+            return LogFile("", 0, "", 0, {}, {})
+        log_id, origin, head_size, head_note, staged_size = row
         between = (position_of(log_id, 0), position_of(log_id + 1, 0))
         entries = connection.execute(
             "SELECT position, commitment FROM entry WHERE position >= ? AND position < ?", between
@@ -64,6 +70,7 @@ def read_log_file(node: Node, author: str) -> LogFile:
             "SELECT position, salt, record FROM opening WHERE position >= ? AND position < ?", between
         ).fetchall()
     return LogFile(
+        origin=origin,
         head_size=head_size,
         head_note=head_note.decode(),
         staged_size=staged_size,

@@ -63,8 +63,8 @@ def test_a_puller_killed_between_two_checkpoints_keeps_the_verified_ones(make_me
     jinan, qingdao = mesh["jinan"], mesh["qingdao"]
     qingdao.configure(staging_entries=200)
     jinan.start()
+    jinan.stub.ConfirmLog(node_pb2.ConfirmLogRequest())  # first, so that each push is signed for itself
     roots = [jinan.push(result_records(f"B{batch:02d}", 100)).checkpoint.root for batch in range(40)]
-    jinan.stub.ConfirmLog(node_pb2.ConfirmLogRequest())
     qingdao.start()
     staged, head = kill_when(qingdao, "jinan", lambda _, head: head > 0)
     assert 0 < head < 4000
