@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 
@@ -99,9 +101,16 @@ def test_a_file_in_no_folder_is_usage(home, tmp_path):
 
 
 def test_a_home_of_another_version_is_named(home):
-    (home / "labmesh.sqlite").write_bytes(b"")
+    with closing(sqlite3.connect(home / "labmesh.sqlite")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
     ended = run("card", "--json", home=home)
     assert ended.exit_code == 1 and ended.error["hint"] == "type: labmesh upgrade"
+
+
+def test_an_empty_database_is_no_older_version(home):
+    (home / "labmesh.sqlite").write_bytes(b"")
+    ended = run("card", "--json", home=home)
+    assert ended.exit_code == 1 and "restore" in ended.error["hint"]
 
 
 def test_upgrade_of_a_new_home_changes_nothing(home):

@@ -411,7 +411,7 @@ def test_words_leave_no_field_of_the_roster_out(changes, words):
         ({"identity_key": _NEW}, "gets the identity key"),
         ({"status": "removed", "left": _LATE}, "is removed, for good; no end"),
         ({"status": "removed", "left": _LATE, "head": Head(7, bytes(32))}, "counts up to size 7"),
-        ({"head": Head(7, bytes(32))}, "counts up to size 7"),
+        ({"head": Head(7, bytes(32))}, "at size 7 survives"),
         ({"joined": _LATE}, "joined at 2031"),
         ({"left": _LATE}, "left changes"),
     ],
