@@ -14,7 +14,7 @@ from cli.files import INPUT_FILE, display_name, read_input, require_one_stdin
 from cli.outcome import REFUSED, UsageFault
 from cli.output import print_document, print_lines, print_note
 from cli.texts import TEXT, parse_fingerprint
-from node.errors import FormatError, HomeError, LabmeshError, LimitError
+from node.errors import FormatError, LabmeshError, LimitError
 
 if TYPE_CHECKING:
     from node.core.alliance import Alliance
@@ -80,11 +80,9 @@ def _require_alliance(app: App) -> Alliance:
     )
     if app.is_remote or not app.home_path.is_dir():
         raise fault
-    from cli.governance import read_held_alliance
-
     try:
-        alliance = read_held_alliance(app.home).alliance
-    except HomeError as error:
+        alliance = _read_alliance(app)
+    except LabmeshError as error:
         raise UsageFault(f"no fingerprint was given, and {error.message}", hint=fault.hint) from error
     if alliance is None:
         raise fault
@@ -95,13 +93,19 @@ def _find_alliance(app: App) -> Alliance | None:
     """The alliance of the home, if there is a home: with a fingerprint none is needed, and a broken one hinders nobody."""
     if app.is_remote or not app.home_path.is_dir():
         return None
-    from cli.governance import read_held_alliance
-
     try:
-        return read_held_alliance(app.home).alliance
+        return _read_alliance(app)
     except LabmeshError as error:
         print_note(f"this home's newer rosters and cards are not considered: {error.message}")
         return None
+
+
+def _read_alliance(app: App) -> Alliance | None:
+    """Without the database library: a bundle is verified sooner than that is loaded."""
+    from node.store import DATABASE_NAME
+    from node.store.glance import read_alliance
+
+    return read_alliance(app.home_path / DATABASE_NAME)
 
 
 def _verify(name: str, pin: Pin, known: Alliance | None) -> Verdict:

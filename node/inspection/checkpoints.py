@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from node.core.card import Card
-from node.core.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint, verify_cosignature
+from node.core.checkpoint import Checkpoint, SignedCheckpoint, parse_checkpoint, verify_checkpoint, verify_cosignature
 from node.core.keys import VerifierKey
 from node.core.names import witness_name
 from node.core.note import SignatureLine, parse_note
@@ -18,9 +18,9 @@ from node.store.inspection import AnyRow, RawLog
 class CheckpointInspection:
     """Judges checkpoint rows once the roots at their sizes have been recomputed."""
 
-    def __init__(self, log: RawLog, known: KnownKeys) -> None:
+    def __init__(self, log: RawLog, known: KnownKeys, *, own: bool) -> None:
         """Begin with nothing looked at."""
-        self._log, self._known = log, known
+        self._log, self._known, self._own = log, known, own
         self._card = known.cards[log.member][-1] if log.member in known.cards else None
         self.checkpoints, self.signatures, self.cosignatures = (
             Check("checkpoints"),
@@ -66,7 +66,11 @@ class CheckpointInspection:
         try:
             verify_checkpoint(signed, self._card.log_key_at(signed.size, signed.root))
         except LabmeshError as error:
-            self.signatures.fault(f"size {size}: {error.message}")
+            revoked = None if self._own else _revoked_at(self._card, signed)
+            if revoked is None:
+                self.signatures.fault(f"size {size}: {error.message}")
+            else:
+                self.signatures.remark = f"the key that signed size {size} was revoked at {revoked}; its author signs again"
         return signed.checkpoint
 
     def _inspect_cosignature(self, row: AnyRow, checkpoint: Checkpoint) -> None:
@@ -87,3 +91,15 @@ class CheckpointInspection:
                 if key.key_id == line.key_id and line.name == witness_name(card.alliance, member):
                     return key
         raise SignatureError(f"no card of {member} that is held here names this witness key")
+
+
+def _revoked_at(card: Card, signed: SignedCheckpoint) -> int | None:
+    """The size beyond which the key of this signature no longer counts. What was mirrored until then waits for a new one."""
+    for former in card.former_log_keys:
+        if signed.size > former.size and signed.note.signatures_of(former.key):
+            try:
+                verify_checkpoint(signed, former.key)
+            except SignatureError:
+                continue
+            return former.size
+    return None

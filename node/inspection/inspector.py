@@ -31,10 +31,11 @@ class Inspector:
             NotFoundError: no log of this member is held here.
         """
         log = store.find_log(member)
-        if log is None:
-            raise NotFoundError(f"no log of {member} is held here", hint="type: labmesh peers")
         identity = store.load_identity()
         self._own = identity is not None and identity.member == member
+        if log is None:
+            hint = "it begins when the node first runs: labmesh run" if self._own else "type: labmesh peers"
+            raise NotFoundError(f"no log of {member} is held here", hint=hint)
         self._store, self._kinds, self._log = store, kinds, log
         self._frontier = Frontier()
         self._signed, self._signed_root, self._newest = _size_of(log.head_note), EMPTY_ROOT, 0
@@ -46,7 +47,7 @@ class Inspector:
         known, first = inspect_alliance(self._store, log.member)
         checks += first
         entries = EntryInspection(log, self._kinds, own=self._own)
-        checkpoints = CheckpointInspection(log, known)
+        checkpoints = CheckpointInspection(log, known, own=self._own)
         for low in range(0, log.head_size, BATCH):
             high = min(low + BATCH, log.head_size)
             before = self._frontier

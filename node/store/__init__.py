@@ -1,88 +1,26 @@
-"""What a node remembers. `Store` is the whole of it; its parts are reached by name."""
+"""What a node remembers, and the only package that knows the database.
+
+`Store` and how to open one are reached from here, and loaded when first asked for: the database library takes a second to
+load, and offline commands that only glance at a home (`node.store.glance`) do without.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from node.store.checkpoints import CheckpointStore
-from node.store.clients import ClientStore
-from node.store.database import Database, require_revision
-from node.store.erasures import ErasureStore
-from node.store.evidence import EvidenceStore
-from node.store.inspection import InspectionStore
-from node.store.late import LateStore
-from node.store.logs import LogStore
-from node.store.membership import MembershipStore
-from node.store.rebase import RebaseStore
-from node.store.records import RecordStore
-from node.store.search import SearchIndex, prepare_search_file
-from node.store.snapshot import require_readable
-from node.store.sweep import Sweeper
+if TYPE_CHECKING:
+    from node.store.opening import Store, create_store, open_store
+
+__all__ = ("DATABASE_NAME", "SEARCH_NAME", "Store", "create_store", "open_store")
 
 DATABASE_NAME = "labmesh.sqlite"
 SEARCH_NAME = "search.sqlite"
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """An open store."""
+def __getattr__(name: str) -> Any:
+    """Load the store when it is asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from node.store import opening
 
-    database: Database
-    membership: MembershipStore
-    logs: LogStore
-    late: LateStore
-    checkpoints: CheckpointStore
-    clients: ClientStore
-    records: RecordStore
-    erasures: ErasureStore
-    search: SearchIndex
-    sweeper: Sweeper
-    rebase: RebaseStore
-    evidence: EvidenceStore
-    inspection: InspectionStore
-
-    def close(self) -> None:
-        """Close every file."""
-        self.search.close()
-        self.database.close()
-
-
-def create_store(home: Path) -> Store:
-    """Make an empty store in a home."""
-    from node.store.upgrade import migrate  # Alembic takes long to import, and only `init` and `upgrade` need it.
-
-    path = home / DATABASE_NAME
-    path.touch(mode=0o600)
-    migrate(path)
-    return open_store(home)
-
-
-def open_store(home: Path) -> Store:
-    """Open the store in a home.
-
-    Raises:
-        HomeError: it is missing, damaged, or of another version.
-    """
-    path, search_path = home / DATABASE_NAME, home / SEARCH_NAME
-    if path.is_file():
-        require_readable(path)
-    require_revision(path)
-    prepare_search_file(search_path, path)
-    database = Database(path, attach={"search": search_path})
-    logs, erasures, search = LogStore(database), ErasureStore(database), SearchIndex(database, search_path)
-    return Store(
-        database,
-        MembershipStore(database),
-        logs,
-        LateStore(database),
-        CheckpointStore(database),
-        ClientStore(database),
-        RecordStore(database),
-        erasures,
-        search,
-        Sweeper(database, erasures, search),
-        RebaseStore(database, logs),
-        EvidenceStore(database),
-        InspectionStore(database),
-    )
+    return getattr(opening, name)

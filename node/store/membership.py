@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from node.core.alliance import Alliance, format_card, format_roster, load_alliance
+from node.core.alliance import Alliance, format_card, format_roster
 from node.core.dsse import parse_envelope
-from node.errors import FormatError, GovernanceError, HomeError, SignatureError, StoreError
+from node.errors import GovernanceError, HomeError, StoreError
 from node.store.database import Database
+from node.store.glance import assemble_alliance
 from node.store.tables import CardRow, LogRow, NodeRow, RosterRow, SignedRosterRow, table_of
 
 logger = logging.getLogger(__name__)
@@ -67,16 +68,7 @@ class MembershipStore:
         with self._database.read() as connection:
             rosters = connection.execute(select(_ROSTER.c.envelope).order_by(_ROSTER.c.version)).scalars().all()
             cards = connection.execute(select(_CARD.c.envelope).order_by(_CARD.c.member, _CARD.c.seq)).scalars().all()
-        if not rosters:
-            return None
-        alliance = load_alliance(rosters, fingerprint=self.load_identity().fingerprint)
-        for raw in cards:
-            try:
-                alliance = alliance.accept_card(raw)
-            except (FormatError, SignatureError, GovernanceError) as error:
-                # For example signed by an identity key that a later roster replaced. One bad row costs only itself.
-                logger.warning("event=card_left_out error=%r", error.message)
-        return alliance
+        return assemble_alliance(rosters, cards, self.load_identity().fingerprint) if rosters else None
 
     def load_own_card(self, member: str) -> bytes | None:
         """The newest card of this home's member, which exists before any alliance is joined."""

@@ -94,6 +94,11 @@ def test_a_log_that_is_not_held(home):
     assert ended.exit_code == 1 and "no log of dezhou" in ended.error["message"]
 
 
+def test_the_own_log_before_the_node_has_ever_run(home):
+    ended = run("audit", "jinan", "--json", home=home)
+    assert ended.exit_code == 1 and "labmesh run" in ended.error["hint"]
+
+
 def test_a_name_that_is_none(home):
     assert run("audit", "Not A Member", home=home).exit_code == 2
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from cli.governance import HeldAlliance
 from node.core.alliance import load_alliance
 from node.core.bundle import Bundle, format_bundle
 from node.core.verdict import STEPS
 from node.errors import HomeError
-from node.store.membership import NodeIdentity
-from tests.builders import ALLIANCE, BundleCase, build_bundle_case, kinds, record_bytes
+from tests.builders import BundleCase, build_bundle_case, kinds, record_bytes
 from tests.cli.conftest import Ended
 from tests.cli.conftest import run as run_labmesh
 from tests.verifiers import second_verdict_on
@@ -182,8 +180,7 @@ def test_a_folder_that_is_no_home_pins_nothing(file, tmp_path):
 
 
 def _hold(monkeypatch, alliance):
-    held = HeldAlliance(NodeIdentity("jinan", ALLIANCE, None), b"", alliance)
-    monkeypatch.setattr("cli.governance.read_held_alliance", lambda _home: held)
+    monkeypatch.setattr("node.store.glance.read_alliance", lambda _path: alliance)
 
 
 @pytest.mark.parametrize("versions", [1, 2])
@@ -209,7 +206,7 @@ def test_a_broken_home_does_not_hinder_with_a_fingerprint(monkeypatch, case, fil
     def fail(_home):
         raise HomeError("broken")
 
-    monkeypatch.setattr("cli.governance.read_held_alliance", fail)
+    monkeypatch.setattr("node.store.glance.read_alliance", fail)
     assert run("verify", file, "--fingerprint", case.fingerprint, home=home).exit_code == 0
     assert run("verify", file, home=home).exit_code == 2
 

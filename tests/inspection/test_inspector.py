@@ -17,6 +17,7 @@ from node.inspection import Inspector, Progress, Report, report_content
 from node.store import DATABASE_NAME
 from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts, examples
 from tests.builders import build_log, kinds, record_bytes
+from tests.rotating import RotatingAlliance
 from tests.store.filling import JINAN, Mirrored
 
 NAMES = [
@@ -135,6 +136,26 @@ def test_any_honest_history_passes(tmp_path_factory: pytest.TempPathFactory, dat
     assert failed(audit(jinan)) == {}
     if made["qingdao"].store.logs.find_log(JINAN.origin):
         assert failed(audit(made["qingdao"])) == {}
+    made.close()
+
+
+def test_a_log_whose_key_changed(tmp_path: Path) -> None:
+    """Rotated, and revoked below what a peer holds: its author signs it again; until then the peer's mirror is no damage."""
+    made = RotatingAlliance(tmp_path)
+    jinan, qingdao = made["jinan"].member, made["qingdao"].member
+    jinan.push(*drafts(3, "A"))
+    made["jinan"].rotation.rotate("log")
+    jinan.push(*drafts(2, "B"))
+    made.simulated.catch_up("qingdao", "jinan")
+    assert failed(audit(jinan)) == failed(audit(qingdao)) == {}
+    jinan.push(*drafts(2, "C"))
+    made.tell_card("jinan", "qingdao")
+    made.simulated.catch_up("qingdao", "jinan")
+    made["jinan"].rotation.revoke_log(5)
+    made.tell_card("jinan", "qingdao")
+    assert failed(audit(jinan)) == failed(audit(qingdao)) == {}
+    (signatures,) = [check for check in audit(qingdao).checks if check.name == "signatures"]
+    assert "was revoked at 5" in signatures.detail
     made.close()
 
 
