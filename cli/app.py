@@ -40,6 +40,7 @@ class App:
     json: bool = False
     passphrase_file: str | None = None
     home_typed: bool = False
+    offline: bool = False
     far: RemoteOptions = field(default_factory=RemoteOptions)
 
     @property

@@ -6,15 +6,18 @@ Reading needs no lock, so it never stands in the way of a daemon that starts.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import click
+
 from cli.alliance_file import AllianceFile
 from cli.app import App
-from node.errors import HomeError, PeerUnreachableError
+from node.errors import HomeError, PeerUnreachableError, UnconfirmedError
 
 if TYPE_CHECKING:
     from labmesh.v1 import node_pb2
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
 LOCK_WAIT_S = 5.0
 LOCK_PAUSE_S = 0.1
+OFFLINE_RISK = (
+    "The node does not run, so no other member was asked whether this home is older than what it has signed (a restored "
+    "backup, a snapshot): if it is, it signs a second roster of one version, which is proof against this member for good."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +87,13 @@ class Governance(Protocol):
 class OfflineGovernance:
     """Changes the store of a home whose lock this process holds."""
 
-    def __init__(self, membership: Membership, logs: LogStore) -> None:
-        """Use the membership of an open store, and what is held of logs."""
-        self._membership, self._logs = membership, logs
+    def __init__(self, membership: Membership, logs: LogStore, consent: Callable[[], None]) -> None:
+        """Use the membership of an open store, and what is held of logs.
+
+        `consent` is called before a roster is signed of which others may hold another one; it raises where nobody
+        takes the risk.
+        """
+        self._membership, self._logs, self._consent = membership, logs, consent
 
     def found(self, title: str, threshold: int) -> RosterState:
         """Sign roster version 1."""
@@ -102,16 +113,24 @@ class OfflineGovernance:
 
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""
+        self._require_consent()
         return _outcome_of(self._membership.amend(amendment))
 
     def sign(self, proposal: bytes) -> RosterState:
         """Sign what another council member proposed (a proposal's file)."""
+        self._require_consent()
         return _outcome_of(self._membership.sign_proposal(proposal))
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
         alliance = self._membership.import_alliance(content.rosters, content.cards, fingerprint=fingerprint)
         return _state_of(alliance)
+
+    def _require_consent(self) -> None:
+        """Where others are active, this home may be older than what it has signed, and nobody was asked."""
+        alliance = self._membership.alliance
+        if alliance is not None and alliance.other_members(self._membership.member):
+            self._consent()
 
 
 class DaemonGovernance:
@@ -229,7 +248,25 @@ def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:
     if own_card is not None:
         settle_identity(home.key_files(passphrase), parse_card(own_card)[1])
     keys = home.load_keys(identity.member, identity.alliance, passphrase)
-    return OfflineGovernance(Membership(store.membership, identity=keys.identity, clock=utc_now), store.logs)
+    membership = Membership(store.membership, identity=keys.identity, clock=utc_now)
+    return OfflineGovernance(membership, store.logs, lambda: require_offline_consent(app))
+
+
+def require_offline_consent(app: App) -> None:
+    """Let a person take the risk of signing a roster without asking the other members' nodes first.
+
+    Raises:
+        UnconfirmedError: nobody can be asked, and --offline was not given.
+        click.Abort: the person would rather not.
+    """
+    if app.offline:
+        return
+    if not app.json and sys.stdin.isatty():
+        click.confirm(f"{OFFLINE_RISK} Sign all the same?", abort=True, err=True)
+        return
+    raise UnconfirmedError(
+        OFFLINE_RISK, hint="start the node and type it again: labmesh run   or, if it was never restored: add --offline"
+    )
 
 
 def _state_of(alliance: Alliance) -> RosterState:

@@ -25,7 +25,7 @@ from node.core.amendment import (
 from node.core.card import CARD_TYPE, Card, card_content, parse_card
 from node.core.conflict import Conflict, find_card_conflict, find_roster_conflict
 from node.core.dsse import build_envelope, format_envelope
-from node.core.keys import Sign
+from node.core.keys import SIGNATURE_SIZE, Sign
 from node.core.proposal import Proposal, Review, format_proposal, parse_proposal, require_may_sign, review_proposal
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
 from node.core.succession import SignedCard, require_successor
@@ -287,8 +287,23 @@ class Membership:
         cards = self._alliance.cards if self._alliance else {}
         return {member: signed[1].seq for member, signed in cards.items()}
 
+    def require_presentable(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> None:
+        """Refuse settings that no card can hold. Nothing is signed.
+
+        Raises:
+            ConfigError: they cannot stand in a card.
+        """
+        card = replace(self._own_card[1], name=name, region=region, endpoints=endpoints)
+        try:
+            parse_card(format_envelope(build_envelope(card_content(card), CARD_TYPE, lambda _: bytes(SIGNATURE_SIZE))))
+        except FormatError as error:
+            raise ConfigError(f"the settings cannot stand in a card: {error.message}") from error
+
     def reissue_card(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> bool:
-        """Sign the next card when the settings say something new; returns whether they did."""
+        """Sign the next card when the settings say something new; returns whether they did.
+
+        Only for a home that is confirmed (`Confirmation.confirmed`): one that was rolled back would use a `seq` again.
+        """
         with self._lock:
             card = self._own_card[1]
             if (card.name, card.region, card.endpoints) == (name, region, endpoints):

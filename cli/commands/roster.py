@@ -50,11 +50,25 @@ PROPOSAL_OPTION = click.option(
 )
 
 
+def _set_offline(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.ensure_object(App).offline = value
+
+
+OFFLINE_OPTION = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_offline,
+    help="Do not ask when the node does not run: this home was never restored or rolled back.",
+)
+
+
 @click.group(cls=NodeGroup)
 def command() -> None:
     """Found the alliance, and say who belongs to it.
 
-    Works with the node running or not.
+    Works with the node running or not. Without it nobody is asked whether this home is older than what it has signed, so a
+    change is signed only where you say so (--offline), or where the alliance has no other member.
     """
 
 
@@ -78,6 +92,7 @@ def create(app: App, title: str, threshold: int) -> None:
 @command.command()
 @click.argument("cards", metavar="CARD...", nargs=-1, required=True, type=INPUT_FILE)
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
     """Add members by their cards (files, or - for stdin), in one new version.
@@ -105,6 +120,7 @@ def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
     "--head-size", metavar="N", type=click.IntRange(0, 2**40), help="How many entries of its log count; all verified here."
 )
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def remove(app: App, member: str, head_size: int | None, output: str | None) -> None:
     """Remove a member for good. Its id cannot be used again.
@@ -123,6 +139,7 @@ def remove(app: App, member: str, head_size: int | None, output: str | None) -> 
 @click.argument("members", metavar="MEMBER...", nargs=-1, required=True, type=MEMBER)
 @click.option("--threshold", "number", metavar="N", type=click.IntRange(1, 100), help="Signatures that a change then needs.")
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def council(app: App, members: tuple[str, ...], number: int | None, output: str | None) -> None:
     """Seat exactly these members on the council, by their ids.
@@ -137,6 +154,7 @@ def council(app: App, members: tuple[str, ...], number: int | None, output: str 
 @command.command()
 @click.argument("number", metavar="N", type=click.IntRange(1, 100))
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def threshold(app: App, number: int, output: str | None) -> None:
     """Set how many council members must sign a change: more than half of them."""
@@ -148,6 +166,7 @@ def threshold(app: App, number: int, output: str | None) -> None:
 @command.command()
 @click.argument("number", metavar="N|default", type=QUORUM)
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def quorum(app: App, number: int, output: str | None) -> None:
     """Set how many other members must have cosigned before a record counts as seen.
@@ -164,6 +183,7 @@ def quorum(app: App, number: int, output: str | None) -> None:
 @click.argument("member", type=MEMBER)
 @click.argument("card", metavar="CARD", type=INPUT_FILE)
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def rekey(app: App, member: str, card: str, output: str | None) -> None:
     """Give a member the identity key that its new card names: the old one was lost or stolen.
@@ -179,6 +199,7 @@ def rekey(app: App, member: str, card: str, output: str | None) -> None:
 
 @command.command()
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def renew(app: App, output: str | None) -> None:
     """Extend the roster by two years from now. Every other change does so, too."""
@@ -196,6 +217,7 @@ def renew(app: App, output: str | None) -> None:
     help="Which note's history survives; evidence verify shows both.",
 )
 @PROPOSAL_OPTION
+@OFFLINE_OPTION
 @pass_app
 def settle(app: App, file: str, keep: str, output: str | None) -> None:
     """Say which of two histories of a member's log survives.
@@ -219,6 +241,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
 @click.option(
     "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
 )
+@OFFLINE_OPTION
 @pass_app
 def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     """Sign a change that another council member has proposed.

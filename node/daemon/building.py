@@ -17,6 +17,7 @@ from node.confirmation import ClockWatch, Confirmation
 from node.core.card import Card
 from node.core.kinds import Kinds
 from node.cutoff import find_other_histories
+from node.daemon.card import OwnCard
 from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
 from node.daemon.thinning import Thinning
@@ -79,7 +80,6 @@ class Daemon:
         self.loop, self.clock = loop, clock
         objection = build_objection(store, lambda: self.membership.alliance)
         self.membership = Membership(store.membership, identity=keys.identity, clock=clock, objection=objection)
-        self.membership.reissue_card(name=settings.name, region=settings.region, endpoints=settings.address)
         self.ledger = Ledger(
             store,
             author=self.membership.member,
@@ -112,9 +112,11 @@ class Daemon:
         self.remote = RemoteService(settings.remote, home.path, self.clients, now=clock)
         self.tls_work = asyncio.Event()
         self.spread = CardSpread(self._on_loop(self.tls_work.set))
-        self.rotation = self._build_rotation(home.key_files(passphrase))
+        files = home.key_files(passphrase)
+        self.rotation = self._build_rotation(files)
         self.heads = Heads(loop)
         self.alarms = Alarms()
+        self.card = OwnCard(self.membership, self.confirmation, settings, files=files, on_alarm=self.alarms.raise_sentence)
         self.trusted = TrustedCertificates(
             own_card=lambda: self.membership.own_card[1], alliance=lambda: self.membership.alliance
         )
@@ -165,6 +167,7 @@ class Daemon:
         self.membership.subscribe(self.evidence.refresh)
         self.membership.subscribe(self._on_loop(self._notice_membership))
         self._sign_head()
+        self.card.reissue()
         self.evidence.subscribe(self._on_loop(self.peers.notice_evidence))
 
     async def start_servers(self, home: Home) -> Servers:
@@ -328,11 +331,13 @@ class Daemon:
             logger.error("event=sign_failed error=%r", error.message)
 
     def _notice_own_head(self) -> None:
+        self.card.notice()
         self.heads.announce()
         self.work.set()
         self.sweeping.notice()
 
     def _notice_head(self, log: LogState) -> None:
+        self.card.notice()
         self.cosigner.notice_head(log)
         self.heads.announce()
         self.work.set()
@@ -340,6 +345,7 @@ class Daemon:
 
     def _notice_membership(self) -> None:
         self.tls_work.set()
+        self.card.notice()
         logger.info("event=membership_changed version=%d", self.membership.joined.roster.version)
         self.peers.notice_change()
         self.heads.announce()

@@ -71,6 +71,7 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
         asyncio.create_task(daemon.thinning.run(), name="thin"),
     ]
     lasting.append(asyncio.create_task(daemon.advance_tls(), name="tls"))
+    lasting.append(asyncio.create_task(daemon.card.run(), name="card"))
     passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     print("ready", flush=True)

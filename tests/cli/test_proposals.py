@@ -17,7 +17,8 @@ from node.home import Home
 from node.rpc.calls.alliance import amendment_from_wire
 from node.store import open_store
 from tests.builders import START, build_alliance, build_card, build_labs, public_key, sign_card
-from tests.cli.conftest import ALLIANCE, init, run
+from tests.cli.conftest import ALLIANCE, init
+from tests.cli.conftest import run_offline as run
 from tests.cli.fake_node import serve
 
 MEMBERS = ("jinan", "qingdao", "yantai")

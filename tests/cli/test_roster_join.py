@@ -14,7 +14,8 @@ from labmesh.v1 import node_pb2
 from node.core.alliance import load_alliance
 from node.errors import GovernanceError
 from node.home import Home
-from tests.cli.conftest import ALLIANCE, init, run
+from tests.cli.conftest import ALLIANCE, init
+from tests.cli.conftest import run_offline as run
 from tests.cli.fake_node import serve
 
 WRONG = "0" * 64

@@ -20,7 +20,7 @@ from node.core.amendment import (
     SetThreshold,
 )
 from node.core.roster import Head
-from node.errors import UserError
+from node.errors import UnconfirmedError, UserError
 from node.membership import Ballot
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.faults import answered
@@ -87,11 +87,27 @@ class AllianceCalls(Calls):
 
     async def _voted(self, context: Context, change: Callable[..., Ballot], *args: Any) -> Ballot:
         """Make a change. A roster that grows must not make this node unconfirmed: it is no news from outside."""
-        confirmed = self._parts.confirmation.confirmed
-        ballot = await answered(asyncio.to_thread(change, *args), context)
-        if confirmed and ballot.complete:
-            self._parts.confirmation.keep()
-        return ballot
+
+        async def answer() -> Ballot:
+            self._require_confirmed()
+            ballot = await asyncio.to_thread(change, *args)
+            if ballot.complete:
+                self._parts.confirmation.keep()
+            return ballot
+
+        return await answered(answer(), context)
+
+    def _require_confirmed(self) -> None:
+        """Refuse to sign a roster of a version that this home may have signed before it was rolled back.
+
+        Raises:
+            UnconfirmedError: too few peers have told what they hold, and with it their rosters.
+        """
+        if not self._parts.confirmation.confirmed:
+            raise UnconfirmedError(
+                "this home may be older than what it has signed, so no roster is signed: two of one version are misconduct",
+                hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm",
+            )
 
     async def _changed(self, context: Context, change: Callable[..., Alliance], *args: Any, **named: Any) -> Alliance:
         return await answered(asyncio.to_thread(change, *args, **named), context)
