@@ -201,7 +201,7 @@ class Disclosure:
         """The next statement of this kind about entry `index`."""
         key = str(index)
         held = self._store.records.newest(self._ledger.log.id, kind, [key])
-        revision = held[key][0] + 1 if key in held else 1
+        revision = self._ledger.revision_after(held[key][0] if key in held else 0)
         draft = Draft(key, body, tuple(audience))
         return build_record(
             draft, author=self._author, kind=kind, revision=revision, published=self._clock(), kinds=self._kinds

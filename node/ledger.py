@@ -23,12 +23,11 @@ from node.core.mirror import AcceptedOpening
 from node.core.record import EVERYONE, Record, seal_record, statement_of
 from node.errors import InvalidRecordError, SplitViewError, StoreError, Violation
 from node.push import Candidate, PushCall, PushOptions, PushOutcome
-from node.recovery import settle
+from node.recovery import next_revision, settle
 from node.store import Store
 from node.store.erasures import ErasedRecord
 from node.store.following import Key, Said, Unpublished
 from node.store.logs import LogState, NewEntry
-
 
 SIGN_STEP_MAX = 100_000
 
@@ -65,6 +64,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._log = store.logs.open_log(self.origin, author)
         store.rebase.discard_staging(self._log)  # of a recovery that a crash ended
+        self._lost: int | None = None
+        self._floor, self._signs = 0, False
         self._subscribers: list[Callable[[LogState], None]] = []
 
     @property
@@ -125,6 +126,7 @@ class Ledger:
             UnauthenticatedError: the client was revoked in the meantime; nothing was appended.
         """
         with self._lock:
+            self._pass_lost()
             records, unchanged = self._judge(call)
             if call.rejected and not call.options.keep_going:
                 records, unchanged = [], 0
@@ -150,6 +152,7 @@ class Ledger:
             UnauthenticatedError: the client was revoked in the meantime; nothing was appended.
         """
         with self._lock:
+            self._pass_lost()
             records = list(decide())
             if records:
                 self._append(records, client)
@@ -165,10 +168,29 @@ class Ledger:
         with self._lock:
             if self._log.signed_size == self._log.head_size or not self._may_sign():
                 return False
+            self._pass_lost()
             while self._log.signed_size < self._log.head_size:
                 self._sign_step(self._log)
         self._notify()
         return True
+
+    def _pass_lost(self) -> None:
+        """Before anything is judged or signed: whether it will be signed, and what it must then leave room for.
+
+        While nothing is signed, what is lost may still come back, so revisions count on as if nothing were lost. Once the
+        log goes on without it, every further revision lies beyond those that the lost entries can have.
+        """
+        self._signs = self._may_sign()
+        if not self._signs:
+            self._floor = 0
+            return
+        if self._lost is None:  # only a recovery changes it
+            self._lost = self._store.rebase.revision_floor(self._log)
+        self._floor = self._lost
+        log = self._log
+        if self._floor and log.head_size > log.signed_size:
+            with self._store.search.remade():
+                self._save(lambda: self._store.rebase.settle_again(log, settle=self._settle, floor=self._floor))
 
     def _sign_step(self, log: LogState) -> None:
         size = min(log.head_size, log.signed_size + SIGN_STEP_MAX)
@@ -199,7 +221,7 @@ class Ledger:
             StoreError: the database refused; nothing was changed.
         """
         with self._lock:
-            log, rebase = self._log, self._store.rebase
+            log, rebase, self._lost = self._log, self._store.rebase, None
             contained = log.signed_size
             if staging.head_size < contained:
                 contained = rebase.largest_contained(log, staging)
@@ -219,13 +241,19 @@ class Ledger:
             StoreError: the database refused; nothing was changed.
         """
         with self._lock:
-            log = self._log
+            log, self._lost = self._log, None
             with self._store.search.remade() if log.head_size > log.signed_size else nullcontext():
                 self._save(lambda: self._store.rebase.save_openings(log, openings, settle=self._settle))
         self._notify()
 
-    def _settle(self, unpublished: Sequence[Unpublished], said: Mapping[Key, Sequence[Said]]) -> Sequence[NewEntry | None]:
-        return settle(unpublished, said, commit=self._commit, draw_salt=lambda: os.urandom(SALT_SIZE))
+    def revision_after(self, newest: int) -> int:
+        """The number of the next revision of a key; for what `append_statements` decides, and in a push."""
+        return next_revision(newest, self._floor)
+
+    def _settle(
+        self, unpublished: Sequence[Unpublished], said: Mapping[Key, Sequence[Said]], floor: int
+    ) -> Sequence[NewEntry | None]:
+        return settle(unpublished, said, floor, commit=self._commit, draw_salt=lambda: os.urandom(SALT_SIZE))
 
     def _require_unseen_beyond(self, log: LogState, contained: int, signed: SignedCheckpoint) -> None:
         seen = self._store.rebase.largest_cosigned(log)
@@ -277,7 +305,7 @@ class Ledger:
         if erased is not None and erased.revision > held_revision:
             _require_deliberate(options, candidate, erased)
             held_revision, held_raw = erased.revision, b""
-        held = orjson.loads(held_raw) if held_raw else {}
+        held, following = orjson.loads(held_raw) if held_raw else {}, self.revision_after(held_revision)
         if held and candidate.draft.audience is None:
             content["audience"] = held["audience"]
         if (other := in_call.get(key)) is not None:
@@ -285,15 +313,17 @@ class Ledger:
                 return None
             raise _conflict("/key", f"{key!r} stands in this call as record {other.number} with other content")
         if held:
-            if statement_of(held) == statement_of(content) and expected in (None, held_revision, held_revision + 1):
+            if statement_of(held) == statement_of(content) and expected in (None, held_revision, following):
                 return None
             if expected is None and not options.revise:
                 message = f"{key!r} exists with other content as revision {held_revision}; use --revise to change it"
                 raise _conflict("/key", message)
-        if expected not in (None, held_revision + 1):
+        if expected not in (None, following):
             there = f"the newest is {held_revision}" if held_revision else "there is none yet"
+            if following != held_revision + 1:
+                there += f", and entries that nobody can open may have numbers below {following}: the next is {following}"
             raise _conflict("/revision", f"revision {expected} of {key!r} cannot come next: {there}")
-        return seal_record(content, revision=held_revision + 1)
+        return seal_record(content, revision=following)
 
     def _append(self, records: list[Record], client: str) -> None:
         salts = os.urandom(SALT_SIZE * len(records))
@@ -303,7 +333,7 @@ class Ledger:
             entries.append(NewEntry(self._commit(salt, record.raw), salt, record))
         frontier, tiles = self._log.staged.extend([entry.commitment for entry in entries])
         signed = None
-        if self._may_sign():
+        if self._signs and self._may_sign():
             signed = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), self._signer)
         log, now_ms = self._log, self._now_ms()
         self._save(

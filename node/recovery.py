@@ -1,9 +1,12 @@
 """What becomes of records that were acknowledged but not published, once the rest of the log has come back.
 
 A home that was rolled back went on taking pushes without knowing what it had published before. Each of those records is
-still said exactly once in the end: as it is where its revision is free, as the next revision where the log says something
-else of its key, and not again where the log says the same already. A next revision that names no readers of its own keeps
-those of the revision before it, as every push does.
+still said exactly once in the end: as it is where its revision is the next one, as the next revision where the log says
+something else of its key, and not again where the log says the same already. A next revision that names no readers of its
+own keeps those of the revision before it, as every push does.
+
+Published entries that nobody can open any more may have said anything of any key, and somebody may still read them. So the
+next revision of a key lies beyond every number that one of them can have.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ Commit = Callable[[bytes, bytes], bytes]
 def settle(
     unpublished: Sequence[Unpublished],
     said: Mapping[Key, Sequence[Said]],
+    floor: int = 0,
     *,
     commit: Commit,
     draw_salt: Callable[[], bytes],
@@ -36,6 +40,7 @@ def settle(
     Args:
         unpublished: in the order in which they were pushed.
         said: what the log says of their keys, the oldest revision first.
+        floor: the largest revision that published entries may have which nobody can open here.
         commit: the log's commitment function.
         draw_salt: 32 fresh random bytes.
 
@@ -50,10 +55,21 @@ def settle(
         if _is_said(content, versions):
             entries.append(None)
             continue
-        entry = _follow(item, content, versions[-1].revision if versions else 0, commit, draw_salt)
+        newest = versions[-1].revision if versions else 0
+        entry = _follow(item, content, next_revision(newest, floor), commit, draw_salt)
         versions.append(Said(entry.record.revision, entry.record.raw, published=False))
         entries.append(entry)
     return entries
+
+
+def next_revision(newest: int, floor: int) -> int:
+    """The number of the next revision of a key.
+
+    Args:
+        newest: its newest known one; 0 when there is none.
+        floor: the largest revision that published entries may have which nobody can open here.
+    """
+    return max(newest, floor) + 1
 
 
 def accept_own_opening(opening: Opening, commitment: bytes, *, author: str, commit: Commit, kinds: Kinds) -> AcceptedOpening:
@@ -92,10 +108,10 @@ def _with_readers(content: dict[str, Json], versions: Sequence[Said]) -> dict[st
 
 
 def _follow(
-    item: Unpublished, content: dict[str, Json], newest: int, commit: Commit, draw_salt: Callable[[], bytes]
+    item: Unpublished, content: dict[str, Json], revision: int, commit: Commit, draw_salt: Callable[[], bytes]
 ) -> NewEntry:
-    if content["revision"] > newest and item.commitment is not None:
+    if content["revision"] == revision and item.commitment is not None:
         return NewEntry(item.commitment, item.salt, Record(item.raw, content, item.understood))
-    record = seal_record(content, revision=newest + 1)._replace(understood=item.understood)
+    record = seal_record(content, revision=revision)._replace(understood=item.understood)
     salt = draw_salt()
     return NewEntry(commit(salt, record.raw), salt, record)

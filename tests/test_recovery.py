@@ -37,10 +37,10 @@ def unpublished(record: bytes, index: int = 7) -> Unpublished:
     return Unpublished(index, COMMIT(salt, record), (content["kind"], content["key"]), salt, record, understood=True)
 
 
-def run(items: Sequence[Unpublished], said: Sequence[Said] = ()) -> list[NewEntry | None]:
+def run(items: Sequence[Unpublished], said: Sequence[Said] = (), floor: int = 0) -> list[NewEntry | None]:
     """Settle records of one key."""
     salts = iter(range(100, 200))
-    return settle(items, {KEY: said}, commit=COMMIT, draw_salt=lambda: bytes([next(salts)]) * SALT_SIZE)
+    return settle(items, {KEY: said}, floor, commit=COMMIT, draw_salt=lambda: bytes([next(salts)]) * SALT_SIZE)
 
 
 def content_of(entry: NewEntry | None) -> dict[str, Any]:
@@ -89,6 +89,18 @@ class TestSettle:
         said = [Said(1, raw("1", 1), True), Said(2, raw("erased", 1, published="14:00:00"), True, erased=True)]
         [entry] = run([unpublished(raw("1", 1, published="13:00:00"))], said)
         assert content_of(entry)["revision"] == 3
+
+    def test_a_lost_entry_may_have_any_revision_up_to_the_floor(self) -> None:
+        items = [unpublished(raw("1", 1), 7), unpublished(raw("2", 2), 8)]
+        assert [content_of(entry)["revision"] for entry in run(items, floor=5)] == [6, 7]
+        entries = run(items, [Said(1, raw("0", 1), True), Said(9, raw("3", 9), True)], floor=5)
+        assert [content_of(entry)["revision"] for entry in entries] == [10, 11]
+
+    def test_what_has_come_back_leaves_no_gap_behind(self) -> None:
+        item = unpublished(raw("1", 6))
+        [entry] = run([item], [Said(1, raw("0", 1), True)])
+        assert content_of(entry)["revision"] == 2
+        assert entry is not None and entry.salt != item.salt
 
     def test_a_record_that_must_change_gets_a_new_commitment(self) -> None:
         item = unpublished(raw("1", 1))

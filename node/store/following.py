@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, delete, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, literal, select, update
 
 from node.core.canonical import dumps_canonical
 from node.core.disclosure import STATEMENT_KINDS, relocate_statement
@@ -146,6 +146,32 @@ def read_missing(connection: Connection, log_id: int, indices: Collection[int], 
         statement = select(_ENTRY.c.position, _ENTRY.c.commitment).where(wanted, ~opened, ~erased)
         for position, commitment in connection.execute(statement).all():
             yield index_of(position), commitment
+
+
+def count_unopened(connection: Connection, log_id: int, size: int) -> int:
+    """How many of the first `size` entries have no opening, though they were not erased."""
+    low, high = position_of(log_id, 0), position_of(log_id, size)
+    counts = []
+    for table in (_OPENING, _ERASURE):
+        between = (table.c.position >= low) & (table.c.position < high)
+        counts.append(connection.execute(select(func.count()).select_from(table).where(between)).scalar_one())
+    return max(0, size - sum(counts))
+
+
+def read_floor(connection: Connection, log_id: int, size: int) -> int:
+    """The largest revision that one of the first `size` entries may have which nobody can open here; 0 when there is none.
+
+    The entry at index i never has a larger revision than i + 1: every earlier revision of its key is an earlier entry, and
+    one that goes beyond this floor stands behind the entry that the floor comes from.
+    """
+    if count_unopened(connection, log_id, size) == 0:
+        return 0
+    low, high = position_of(log_id, 0), position_of(log_id, size)
+    opened = select(literal(1)).where(_OPENING.c.position == _ENTRY.c.position).exists()
+    erased = select(literal(1)).where(_ERASURE.c.position == _ENTRY.c.position).exists()
+    here = (_ENTRY.c.position >= low) & (_ENTRY.c.position < high)
+    newest = connection.execute(select(func.max(_ENTRY.c.position)).where(here, ~opened, ~erased)).scalar()
+    return 0 if newest is None else index_of(newest) + 1
 
 
 def correct_pushes(connection: Connection, moved: Moved, base: int) -> None:

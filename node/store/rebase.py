@@ -14,7 +14,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, delete, func, insert, literal, select
 
 from node.core.checkpoint import SignedCheckpoint
-from node.core.merkle import TILE_WIDTH, Tree
+from node.core.merkle import TILE_WIDTH, Frontier, Tree
 from node.core.mirror import AcceptedOpening
 from node.errors import StoreError
 from node.store.database import Database
@@ -25,9 +25,11 @@ from node.store.following import (
     Said,
     Unpublished,
     correct_pushes,
+    count_unopened,
     forget_erasures,
     has_keys,
     read_batch,
+    read_floor,
     read_missing,
     read_said,
     relocate,
@@ -61,8 +63,11 @@ _CHECKPOINT, _COSIGNATURE, _CURSOR = table_of(CheckpointRow), table_of(Cosignatu
 _ERASURE, _PUSH = table_of(ErasureRow), table_of(PushRow)
 
 
-Settle = Callable[[Sequence[Unpublished], Mapping[Key, Sequence[Said]]], Sequence[NewEntry | None]]
-"""Makes entries that follow what is said, in the same order; None for one that needs no entry any more."""
+Settle = Callable[[Sequence[Unpublished], Mapping[Key, Sequence[Said]], int], Sequence[NewEntry | None]]
+"""Makes entries that follow what is said, in the same order; None for one that needs no entry any more.
+
+The number is the largest revision that published entries may have which nobody can open here.
+"""
 
 
 class RebaseStore:
@@ -183,23 +188,28 @@ class RebaseStore:
             if not has_keys(connection, current, signed_size, keys):
                 state = save_state(connection, self._insert(connection, current, found))
                 return take_late_effect(connection, state, found)
-            aside, unswept = set_aside(connection, current, signed_size), forget_erasures(connection, log.id, signed_size)
-            state = replace(current, head_size=signed_size, head_frontier=frontier, staged=frontier)
-            moved = Moved(self._insert(connection, state, found), signed_size, {})
-            self._follow(connection, moved, aside, settle)
-            save_state(connection, moved.state)
-            state = take_effect(connection, moved.state, signed_size, unswept)
+            state = self._settle_again(connection, current, frontier, found, settle, floor=0)
             return take_late_effect(connection, state, found)
+
+    def settle_again(self, log: LogState, *, settle: Settle, floor: int) -> LogState:
+        """Settle the unpublished entries once more, before they are signed, because entries below them are lost.
+
+        Raises:
+            StoreError: the log is no longer as `log` says (compare-and-set), or the database refused.
+        """
+        frontier = self._logs.tree(log.id).frontier(log.signed_size)
+        with self._database.write() as connection:
+            return self._settle_again(connection, _require_same(connection, log), frontier, [], settle, floor=floor)
 
     def count_unopened(self, log: LogState) -> int:
         """How many published entries of the own log have no opening, though they were not erased."""
-        low, high = position_of(log.id, 0), position_of(log.id, log.signed_size)
-        counts = []
         with self._database.read() as connection:
-            for table in (_OPENING, _ERASURE):
-                between = (table.c.position >= low) & (table.c.position < high)
-                counts.append(connection.execute(select(func.count()).select_from(table).where(between)).scalar_one())
-        return max(0, log.signed_size - sum(counts))
+            return count_unopened(connection, log.id, log.signed_size)
+
+    def revision_floor(self, log: LogState) -> int:
+        """The largest revision that a published entry of the own log may have which nobody can open here; 0 for none."""
+        with self._database.read() as connection:
+            return read_floor(connection, log.id, log.signed_size)
 
     def read_unopened(self, log: LogState, *, start: int, limit: int) -> list[tuple[int, bytes]]:
         """Index and commitment of published entries without an opening, from index `start` on."""
@@ -246,12 +256,31 @@ class RebaseStore:
                 moved.state = reopen_entry(connection, moved.state, was, now)
             forget_entries(connection, [was])
 
-    def _follow(self, connection: Connection, moved: Moved, aside: LogState, settle: Settle) -> None:
+    def _settle_again(
+        self,
+        connection: Connection,
+        log: LogState,
+        frontier: Frontier,
+        found: Sequence[AcceptedOpening],
+        settle: Settle,
+        *,
+        floor: int,
+    ) -> LogState:
+        size = log.signed_size
+        aside, unswept = set_aside(connection, log, size), forget_erasures(connection, log.id, size)
+        state = replace(log, head_size=size, head_frontier=frontier, staged=frontier)
+        moved = Moved(self._insert(connection, state, found), size, {})
+        self._follow(connection, moved, aside, settle, floor)
+        save_state(connection, moved.state)
+        return take_effect(connection, moved.state, size, unswept)
+
+    def _follow(self, connection: Connection, moved: Moved, aside: LogState, settle: Settle, floor: int = 0) -> None:
         """Append what was set aside, batch by batch, then forget the place and correct who refers to the entries."""
         while batch := read_batch(connection, aside):
             for run in split_statements(batch):
                 relocated = [item for item in (relocate(connection, moved, item, aside) for item in run) if item]
-                settled = settle(relocated, read_said(connection, moved, {item.key for item in relocated}))
+                said = read_said(connection, moved, {item.key for item in relocated})
+                settled = settle(relocated, said, floor)
                 entries: list[NewEntry] = []
                 for item, entry in zip(relocated, settled, strict=True):
                     if entry is not None:

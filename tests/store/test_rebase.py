@@ -21,7 +21,7 @@ from tests.builders import MemoryLog, build_card, kinds, record_bytes
 from tests.store.filling import JINAN, NOW_MS, OwnLog
 
 
-def keep(items: Sequence[Unpublished], _: Mapping[Key, Sequence[Said]]) -> list[NewEntry | None]:
+def keep(items: Sequence[Unpublished], _: Mapping[Key, Sequence[Said]], __: int = 0) -> list[NewEntry | None]:
     """Let every entry follow as it is."""
     entries: list[NewEntry | None] = []
     for item in items:
@@ -31,7 +31,7 @@ def keep(items: Sequence[Unpublished], _: Mapping[Key, Sequence[Said]]) -> list[
     return entries
 
 
-def drop(items: Sequence[Unpublished], _: Mapping[Key, Sequence[Said]]) -> list[NewEntry | None]:
+def drop(items: Sequence[Unpublished], _: Mapping[Key, Sequence[Said]], __: int = 0) -> list[NewEntry | None]:
     """Let nothing follow."""
     return [None for _ in items]
 
@@ -194,6 +194,13 @@ class TestOpenings:
         assert rebase.read_unopened(closed.state, start=0, limit=1) == [(0, commitments[0])]
         assert rebase.read_unopened(closed.state, start=1, limit=5) == [(2, commitments[2])]
         assert rebase.read_unopened(closed.state, start=3, limit=5) == []
+
+    def test_none_of_them_has_a_revision_beyond_its_place(self, store: Store, closed: OwnLog) -> None:
+        assert store.rebase.revision_floor(closed.state) == 3
+        state = store.rebase.save_openings(closed.state, [self.opening(closed, 2)], settle=keep)
+        assert store.rebase.revision_floor(state) == 1
+        state = store.rebase.save_openings(state, [self.opening(closed, 0)], settle=keep)
+        assert store.rebase.revision_floor(state) == 0
 
     def test_they_come_back_under_new_numbers(self, store: Store, closed: OwnLog) -> None:
         before = closed.state.last_sequence
