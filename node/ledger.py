@@ -29,7 +29,6 @@ from node.store.erasures import ErasedRecord
 from node.store.following import Key, Said, Unpublished
 from node.store.logs import LogState, NewEntry
 
-
 SIGN_STEP_MAX = 100_000
 
 
