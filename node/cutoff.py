@@ -12,7 +12,7 @@ from node.store import Store
 def find_other_histories(store: Store, alliance: Alliance, *, own: str = "") -> Iterator[str]:
     """One sentence for each log of which this node has verified another history than the roster's `head` names.
 
-    That of an active member other than the own is forgotten instead, and fetched again (`node.sync.evidence`).
+    That of an active member other than the own is forgotten instead, and fetched again (`node.sync.exchange`).
     """
     for member, entry in sorted(alliance.roster.members.items()):
         if entry.status == "active" and member != own:

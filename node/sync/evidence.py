@@ -50,8 +50,13 @@ def open_surviving(store: Store, exchange: CheckpointExchange, origin: str, memb
     """What is held of a member's log; nothing, where the roster lets another history survive."""
     log = store.logs.open_log(origin, member)
     if not exchange.survives(log):
-        logger.warning("event=history_forgotten origin=%s size=%d", origin, log.head_size)
-        forget_mirror(store.database, log.id)
+        forget_history(store, log)
         log = store.logs.open_log(origin, member)
     exchange.evidence.search_contradictions(log)
     return log
+
+
+def forget_history(store: Store, log: LogState) -> None:
+    """Forget what is held of a log, because another history of it survives."""
+    logger.warning("event=history_forgotten origin=%s size=%d", log.origin, log.head_size)
+    forget_mirror(store.database, log.id)

@@ -34,11 +34,12 @@ from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.erasures import acknowledge_erasures
-from node.sync.evidence import EvidenceTalk, open_surviving
+from node.sync.evidence import EvidenceTalk, forget_history, open_surviving
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.pull import PullSession
 from node.sync.recovery import Recovery
+from node.sync.survivor import is_replaced
 from node.sync.threads import finish
 
 logger = logging.getLogger(__name__)
@@ -186,12 +187,13 @@ class Follower:
         What either side finds of a split view, both hold when this ends.
         """
         parts = self._parts
+        version = parts.membership.joined.roster.version  # before the notes: a newer one may forbid to tell some of them
         notes = await asyncio.to_thread(parts.exchange.held_notes)
         digest = parts.exchange.digest(notes)
         answer = await self._exchange(client, digest)
-        version = parts.membership.joined.roster.version
         rosters, card = await self._reconcile_membership(client, answer)
-        if parts.membership.joined.roster.version != version:  # it may say that another history survives than is held
+        if (newest := parts.membership.joined.roster.version) != version:
+            version = newest
             notes = await asyncio.to_thread(parts.exchange.held_notes)
         await self._evidence.take(answer.evidence)
         differs = answer.digest != digest
@@ -199,7 +201,8 @@ class Follower:
             told = [note for note in answer.notes if note not in set(notes)]
             await self._take_notes(told, version=answer.roster_version)
         if differs or rosters or card:
-            second = await self._exchange(client, digest, notes if differs else [], rosters=rosters, card=card)
+            told = notes if differs else []
+            second = await self._exchange(client, digest, told, version=version, rosters=rosters, card=card)
             await self._evidence.take(second.evidence)
         await acknowledge_erasures(parts.store, client, parts.membership.joined.card(self.member).origin)
         await self._evidence.tell(client)
@@ -227,6 +230,7 @@ class Follower:
         digest: bytes,
         notes: Sequence[bytes] = (),
         *,
+        version: int | None = None,
         rosters: Sequence[bytes] = (),
         card: bytes = b"",
     ) -> Exchange:
@@ -235,7 +239,7 @@ class Follower:
         answer = await client.exchange_checkpoints(
             digest=digest,
             notes=notes,
-            roster_version=membership.joined.roster.version,
+            roster_version=membership.joined.roster.version if version is None else version,
             cards_digest=membership.cards_digest(),
             rosters=rosters,
             card=card,
@@ -278,6 +282,22 @@ class Follower:
             logger.debug("event=cosignatures_taken member=%s count=%d", self.member, saved)
 
     async def _pull(self, client: PeerClient) -> None:
+        """Read the log; where the history held here is not the one that survives, forget it and read that."""
+        parts = self._parts
+        try:
+            await self._read_log(client)
+        except ProofError:
+            origin = parts.membership.joined.card(self.member).origin
+            log, head = (
+                await asyncio.to_thread(parts.store.logs.find_log, origin),
+                parts.exchange.surviving_head(self.member),
+            )
+            if log is None or not await is_replaced(client, log, head, entries_max=self._entries_max):
+                raise
+            await finish(asyncio.to_thread(forget_history, parts.store, log))
+            await self._read_log(client)
+
+    async def _read_log(self, client: PeerClient) -> None:
         """Read the log to its newest checkpoint, then live."""
         parts = self._parts
         card = parts.membership.joined.card(self.member)
