@@ -151,6 +151,11 @@ class Confirmation:
             self._kept = self._kept or (self.needed > 0 and self.confirmed)
             return before != (self.confirmed, self.ceiling)
 
+    def told_sizes(self) -> dict[str, int]:
+        """How much of our log each peer has said that it holds, as of the newest contact."""
+        with self._lock:
+            return dict(self._told)
+
     def holds_more(self, peer: str, signed: SignedCheckpoint | None) -> bool:
         """Judge a told checkpoint: whether it leads beyond, or away from, what is signed here."""
         log = self._store.logs.load_log(self._log().id)

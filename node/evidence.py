@@ -34,6 +34,7 @@ from node.errors import FormatError, GovernanceError, NotFoundError, SignatureEr
 from node.store import Store
 from node.store.evidence import StoredEvidence
 from node.store.logs import LogState
+from node.store.tables import position_of
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,10 @@ class EvidenceKeeper:
             raise NotFoundError(f"{problem} of evidence has the id {prefix[:80]!r}", hint="type: labmesh evidence list")
         file = self._store.evidence.find(found[0].id)
         if file is None:
-            raise NotFoundError(f"the evidence {found[0].id} is gone from the database", hint="restore it from a backup")
+            raise NotFoundError(
+                f"the evidence {found[0].id} is gone: a record in it was erased by its author",
+                hint="type: labmesh evidence list",
+            )
         return found[0], file
 
     def accept(self, raw: bytes, *, peer: str) -> bool:
@@ -181,6 +185,15 @@ class EvidenceKeeper:
         for pair in self._store.evidence.find_contradictions(log.id):
             if self._has_room("contradiction", log.member):
                 self._keep_found(partial(build_contradiction, author=log.member, signed=head, exhibits=pair, tree=tree))
+
+    def forget_dropped(self) -> None:
+        """Forget what the store holds no more, because a record in it was erased."""
+        with self._lock:
+            before, held = self._pieces, self._store.evidence.load_ids()
+            self._pieces = tuple(piece for piece in before if piece.id in held)
+            changed = len(self._pieces) != len(before)
+        if changed:
+            self._notify()
 
     def search_all(self) -> None:
         """Search every log that was not searched since the start."""
@@ -261,7 +274,15 @@ class EvidenceKeeper:
                     f"evidence against {judgement.member} has {len(raw)} bytes; at most {EVIDENCE_SIZE_MAX} fit"
                 )
             piece = HeldEvidence(sha256(raw).hexdigest(), found_ms, evidence.kind, judgement.member, judgement)
-            self._store.evidence.save(piece.id, kind=piece.kind, member=piece.member, found_ms=found_ms, file=raw)
+            if not self._store.evidence.save(
+                piece.id,
+                kind=piece.kind,
+                member=piece.member,
+                found_ms=found_ms,
+                file=raw,
+                shows=self._positions(judgement),
+            ):
+                return
             self._pieces = (*(held for held in self._pieces if held.id != piece.id), piece)
             self.note_told(piece.id, peer)
         logger.error("event=evidence id=%s kind=%s member=%s told_by=%s", piece.id, piece.kind, piece.member, peer or "-")
@@ -293,6 +314,13 @@ class EvidenceKeeper:
         audiences = self._store.evidence.load_audiences(log.id, [item.number for item in judgement.statements])
         readable = [reader is None or item == "*" or f",{reader}," in item for item in audiences]
         return len(audiences) == len(judgement.statements) and all(readable)
+
+    def _positions(self, judgement: Judgement) -> list[int]:
+        """Where the records that a contradiction shows stand; empty for other kinds, and where the log is not held."""
+        log = self._store.logs.find_log(log_origin(self._require_alliance().name, judgement.member))
+        if judgement.kind != "contradiction" or log is None:
+            return []
+        return [position_of(log.id, item.number) for item in judgement.statements]
 
     def _told_to(self, peer: str) -> set[str]:
         if peer not in self._told:

@@ -88,7 +88,7 @@ class KeyRotation:
         What it signed beyond is signed again by the new key, with the same sizes and roots.
 
         Raises:
-            GovernanceError: a quorum has seen more than `size`, the log is shorter, or a former key held longer.
+            GovernanceError: a quorum has, or may have, seen more, the log is shorter, or a former key held longer.
             UnconfirmedError: this home may be older than what was published.
         """
         with self._lock:
@@ -167,11 +167,28 @@ class KeyRotation:
                 f"a quorum of the other members has cosigned the log up to size {seen}: what they have seen stays signed",
                 hint=f"name that size or a larger one: labmesh keys revoke log --size {seen}",
             )
+        if size < (held := self._held_size(log)):
+            raise GovernanceError(
+                f"the other members hold the log up to size {held} and may have cosigned it, which has not reached this "
+                "node yet: they could refuse the card",
+                hint=f"the smallest size that can be named: labmesh keys revoke log --size {max(held, since)}",
+            )
         if size < since:
             raise GovernanceError(
                 f"the current log key has been in use since size {since} only",
                 hint=f"name that size or a larger one: labmesh keys revoke log --size {since}",
             )
+
+    def _held_size(self, log: LogState) -> int:
+        """The largest size that a quorum of the others may have cosigned, as far as they said what they hold."""
+        membership, store = self._parts.membership, self._parts.store
+        if membership.alliance is None:
+            return 0
+        others = membership.alliance.other_members(membership.member)
+        told, cosigned = self._parts.confirmation.told_sizes(), store.checkpoints.largest_cosigned(log.id, others)
+        sizes = sorted((max(told.get(peer, 0), cosigned.get(peer, 0)) for peer in others), reverse=True)
+        quorum = membership.alliance.roster.quorum
+        return min(sizes[quorum - 1], log.signed_size) if 0 < quorum <= len(sizes) else 0
 
     def _replace_witness_key(self) -> Card:
         self._require_confirmed()

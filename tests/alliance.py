@@ -214,7 +214,7 @@ class SimulatedMember:
                 kinds=self.kinds,
                 limits=StagingLimits(),
                 on_progress=lambda: None,
-                stall_s=0.2,
+                stall_s=5.0,
                 fault_pause_s=0.0,
             )
         )

@@ -272,6 +272,19 @@ class TestRevoking:
         assert held is not None and len(held.note.signatures) == 2, "cosignatures stay"
         assert log.head_note == bytes(after[-1])
 
+    def test_what_a_quorum_holds_may_be_cosigned(self, jinan: Rotating) -> None:
+        for prefix in "ABC":
+            push(jinan, 2, prefix)
+        at = {signed.size: bytes(signed) for signed in jinan.checkpoints()}
+        jinan.member.confirmation.accept_told("qingdao", at[4])
+        held = jinan.member.membership.own_card
+        with pytest.raises(GovernanceError, match="hold the log up to size 4 and may have cosigned") as refusal:
+            jinan.rotation.revoke_log(3)
+        assert refusal.value.hint.endswith("keys revoke log --size 4")
+        assert jinan.member.membership.own_card == held and jinan.names() == NAMES
+        assert jinan.rotation.revoke_log(4).former_log_keys[-1].size == 4
+        jinan.require_sound()
+
     @pytest.mark.parametrize(("size", "why"), [(7, "signed up to size 6"), (1, "in use since size 2")])
     def test_impossible_sizes(self, jinan: Rotating, size: int, why: str) -> None:
         push(jinan, 2, "A")

@@ -162,13 +162,17 @@ class Daemon:
         self.peers = Peers(parts)
         self.cosigner = Cosigner(parts, self.peers)
         self.thinning = Thinning(store, self.membership, clock)
-        self.sweeping = Sweeping(store.sweeper, on_swept=self.peers.nudge, on_alarm=self.alarms.raise_sentence)
+        self.sweeping = Sweeping(store.sweeper, on_swept=self._notice_swept, on_alarm=self.alarms.raise_sentence)
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self.evidence.refresh)
         self.membership.subscribe(self._on_loop(self._notice_membership))
         self._sign_head()
         self.card.reissue()
         self.evidence.subscribe(self._on_loop(self.peers.notice_evidence))
+
+    def _notice_swept(self) -> None:
+        self.evidence.forget_dropped()
+        self.peers.nudge()
 
     async def start_servers(self, home: Home) -> Servers:
         """Serve peers and the socket."""

@@ -175,6 +175,16 @@ class CheckpointStore:
         with self._database.read() as connection:
             return connection.execute(statement).scalar() or 0
 
+    def largest_cosigned(self, log_id: int, witnesses: Iterable[str]) -> dict[str, int]:
+        """The largest size that each of these witnesses cosigned; those that cosigned none are left out."""
+        statement = (
+            select(_COSIGNATURE.c.witness, func.max(_COSIGNATURE.c.size))
+            .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
+            .group_by(_COSIGNATURE.c.witness)
+        )
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
     def renew(self, log: LogState, *, above: int, sign: Callable[[Checkpoint], SignedCheckpoint]) -> None:
         """Sign the checkpoints of the own log beyond size `above` again, with the same sizes and roots.
 

@@ -8,18 +8,31 @@ does not matter: a statement works on what is held (`apply_effects`), and what c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import orjson
 from sqlalchemy import Connection, delete, insert, literal_column, select, text, update
 
 from node.clock import milliseconds
 from node.core.disclosure import GRANT, Grant, parse_statement
+from node.core.evidence import parse_evidence
+from node.core.proof import parse_tlog_proof
 from node.core.times import parse_milliseconds
 from node.store.rows import OpeningTuple, widen_audience
-from node.store.tables import STATUS_VISIBLE, ErasureRow, LogRow, OpeningRow, index_of, position_of, table_of
+from node.store.tables import (
+    STATUS_VISIBLE,
+    ErasureRow,
+    EvidenceRow,
+    EvidenceToldRow,
+    LogRow,
+    OpeningRow,
+    index_of,
+    position_of,
+    table_of,
+)
 
 _LOG, _OPENING, _ERASURE = table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow)
+_EVIDENCE, _TOLD = table_of(EvidenceRow), table_of(EvidenceToldRow)
 _NEAR_MAX = 2000
 _INDEXES_PER_QUERY = 500
 
@@ -158,13 +171,40 @@ def _erase(
     if (held is not None and list(held) != record_id) or _load_erased(connection, [position]):
         return False
     connection.execute(delete(_OPENING).where(here))
+    dropped = _drop_contradictions(connection, log_id, position, record_id)
     values = dict(
         zip(("kind", "key", "revision", "reason", "erased_ms", "statement_index"), (*record_id, *said), strict=True)
     )
     # What was never held here has left nothing to sweep.
-    row = {"position": position, "log_id": log_id, **values, "swept": held is None, "told": False}
+    row = {"position": position, "log_id": log_id, **values, "swept": held is None and not dropped, "told": False}
     connection.execute(insert(_ERASURE), row)
     return True
+
+
+def _drop_contradictions(connection: Connection, log_id: int, position: int, record_id: list[str | int | None]) -> bool:
+    """Delete the evidence that shows an erased record; returns whether there was any. There are few pieces."""
+    member = select(_LOG.c.member).where(_LOG.c.id == log_id).scalar_subquery()
+    pieces = select(_EVIDENCE.c.id, _EVIDENCE.c.file).where(
+        _EVIDENCE.c.kind == "contradiction", _EVIDENCE.c.member == member
+    )
+    doomed = [
+        evidence_id
+        for evidence_id, file in connection.execute(pieces)
+        if any(index == index_of(position) and named == record_id for index, named in _shown(file))
+    ]
+    for evidence_id in doomed:
+        connection.execute(delete(_EVIDENCE).where(_EVIDENCE.c.id == evidence_id))
+        connection.execute(delete(_TOLD).where(_TOLD.c.evidence_id == evidence_id))
+    return bool(doomed)
+
+
+def _shown(file: bytes) -> Iterator[tuple[int, list[str | int | None]]]:
+    """Index, and kind, key and revision, of each of the two records in a contradiction."""
+    statements = parse_evidence(file).statements
+    for name in ("first", "second"):
+        content = orjson.loads(statements[f"{name}.json"])
+        proof = parse_tlog_proof(statements[f"{name}.tlog-proof"].decode())
+        yield proof.index, [content["kind"], content["key"], content["revision"]]
 
 
 def _load_erased(connection: Connection, positions: Sequence[int]) -> dict[int, tuple[str, str, int]]:

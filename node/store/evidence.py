@@ -4,11 +4,13 @@
 | --- | --- | --- |
 | evidence | no: the one who is proved to have lied may hide one of the two statements now | judged again at each start |
 | evidence_told | yes: a peer that has a piece says so | no |
+
+A contradiction shows two records, so it goes with either of them when that is erased (`node.store.effects`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from sqlalchemy import and_, select
@@ -18,6 +20,7 @@ from node.store.database import Database
 from node.store.logs import FAULT_CONTRADICTION
 from node.store.tables import (
     STATUS_QUARANTINED,
+    ErasureRow,
     EvidenceRow,
     EvidenceToldRow,
     LogRow,
@@ -30,7 +33,7 @@ from node.store.tables import (
 CONTRADICTIONS_MAX = 64
 
 _EVIDENCE, _TOLD = table_of(EvidenceRow), table_of(EvidenceToldRow)
-_LOG, _OPENING = table_of(LogRow), table_of(OpeningRow)
+_LOG, _OPENING, _ERASURE = table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow)
 _HELD = _OPENING.alias("held")
 
 
@@ -51,12 +54,29 @@ class EvidenceStore:
         """Use an open database."""
         self._database = database
 
-    def save(self, evidence_id: str, *, kind: str, member: str, found_ms: int, file: bytes) -> None:
-        """Write a verified file; one that is there already stays as it is."""
+    def save(
+        self,
+        evidence_id: str,
+        *,
+        kind: str,
+        member: str,
+        found_ms: int,
+        file: bytes,
+        shows: Collection[int] = (),
+    ) -> bool:
+        """Write a verified file; one that is there already stays as it is.
+
+        Returns:
+            False, and nothing was written, when one of the positions whose records it shows was erased.
+        """
         row = (evidence_id, kind, member, found_ms, file)
         columns = ("id", "kind", "member", "found_ms", "file")
+        erased = select(_ERASURE.c.position).where(_ERASURE.c.position.in_(list(shows))).limit(1)
         with self._database.write() as connection:
+            if connection.execute(erased).scalar() is not None:
+                return False
             self._database.insert_rows(connection, _EVIDENCE, columns, [row], prefix="OR IGNORE")
+        return True
 
     def load(self) -> list[StoredEvidence]:
         """Every file, the oldest first."""
@@ -82,6 +102,11 @@ class EvidenceStore:
         """Ids of the pieces that a member has, as far as is known here."""
         with self._database.read() as connection:
             return set(connection.execute(select(_TOLD.c.evidence_id).where(_TOLD.c.member == member)).scalars())
+
+    def load_ids(self) -> set[str]:
+        """The ids of all that is there."""
+        with self._database.read() as connection:
+            return set(connection.execute(select(_EVIDENCE.c.id)).scalars())
 
     def find_contradictions(self, log_id: int) -> list[tuple[Exhibit, Exhibit]]:
         """Pairs of verified entries of one log with one kind, key and revision: the one kept, and the quarantined one."""

@@ -4,13 +4,15 @@ At each contact a peer tells which checkpoint of our log it holds. Where that le
 read from this peer like any mirrored one: staged, verified against a checkpoint that our own log key has signed, and only
 then put in place (`Ledger.take_back`), checkpoint by checkpoint, so that a broken line costs little. Then the peer is asked
 for the openings that are still missing, and only after that does it count as having told. One peer at a time gives back;
-one that announces entries and does not deliver them is left alone for a while, and said so.
+one that announces entries and does not deliver them, or only drop by drop, is left alone for a while, longer each time,
+and said so: nobody can keep the others from giving back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -19,7 +21,7 @@ from node.core.checkpoint import SignedCheckpoint
 from node.core.entry import COMMITMENT_SIZE, SEQUENCE_MAX, LogPage, committer
 from node.core.kinds import Kinds
 from node.core.mirror import AcceptedOpening, Mirror, StagingLimits
-from node.errors import MalformedError, PeerFaultError, ProofError, SplitViewError
+from node.errors import MalformedError, PeerFaultError, PeerUnreachableError, ProofError, SplitViewError
 from node.ledger import Ledger
 from node.membership import Membership
 from node.recovery import accept_own_opening
@@ -31,8 +33,14 @@ from node.sync.threads import finish
 logger = logging.getLogger(__name__)
 
 STEP_ENTRIES = 100_000
-STALL_S = 60.0
+STALL_S = 30.0
+RATE_MIN = 16 * 1024
+"""Bytes of entries a second that a peer has to deliver in the long run, beyond the first `STALL_S`."""
+TURN_S = 120.0
+"""For how long a peer may keep the turn while another waits; doubled at each failure, so that slow lines get through."""
+TURN_DOUBLINGS_MAX = 2
 FAULT_PAUSE_S = 30.0
+FAULT_PAUSE_MAX_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,28 @@ class RecoveryParts:
     limits: StagingLimits
     on_progress: Callable[[], None]
     stall_s: float = STALL_S
+    turn_s: float = TURN_S
     fault_pause_s: float = FAULT_PAUSE_S
+    now_s: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a peer has kept us waiting, and what came. Time spent here is not counted against it."""
+
+    stall_s: float
+    waited_s: float = 0.0
+    received: int = 0
+
+    def note(self, seconds: float, message: bytes | LogPage) -> None:
+        """Note what came after so many seconds; announcements count for nothing."""
+        self.waited_s += seconds
+        if isinstance(message, LogPage):
+            self.received += len(message.commitments) + sum(len(opening.record) for opening in message.openings)
+
+    def left_s(self) -> float:
+        """For how many seconds the next message may be waited for."""
+        return min(self.stall_s, self.stall_s + self.received / RATE_MIN - self.waited_s)
 
 
 @dataclass(slots=True)
@@ -58,6 +87,10 @@ class Recovery:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _faults: dict[str, str] = field(default_factory=dict)
     _not_before_s: dict[str, float] = field(default_factory=dict)
+    _failures: dict[str, int] = field(default_factory=dict)
+    # Kept from turn to turn, so that ending a stream early and coming back does not buy time.
+    _patience: dict[str, Patience] = field(default_factory=dict)
+    _contested: bool = False
     _asked: dict[str, int] = field(default_factory=dict)
     _steps: int = 0
 
@@ -77,6 +110,9 @@ class Recovery:
         while await asyncio.to_thread(parts.confirmation.holds_more, member, told):
             if not await self._take_turn(client, member):
                 break
+        if parts.confirmation.longer is None:
+            self._failures.clear()  # nobody can block what is done
+            self._patience.clear()
         await self._ask_openings(client, member)
         changed = await asyncio.to_thread(parts.confirmation.accept_told, member, note)
         if told is not None:
@@ -85,60 +121,83 @@ class Recovery:
 
     async def _take_turn(self, client: PeerClient, member: str) -> bool:
         """Let this peer give back one stretch, if no other does; returns whether it did."""
-        loop = asyncio.get_running_loop()
-        if self._turn.locked() or loop.time() < self._not_before_s.get(member, 0.0):
+        if self._turn.locked():
+            self._contested = True
+            return False
+        if self.parts.now_s() < self._not_before_s.get(member, 0.0):
             return False
         async with self._turn:
+            self._contested = False
+            before, moved, fault = self.parts.ledger.log.signed_size, False, ""
             try:
                 moved = await self._pull(client, member)
+                fault = "" if moved else "nothing came"
             except SplitViewError as error:
                 self.parts.confirmation.note_conflict(f"{error.message}: {member} holds a history that ours contradicts")
                 return False
             except PeerFaultError as error:
-                self._note_fault(member, loop.time(), error.message)
-                return False
+                fault = error.message
+            except PeerUnreachableError:
+                # The stream's own deadline is one of these: whoever runs into it lets others go first.
+                if self._patience_with(member).waited_s > self.parts.stall_s:
+                    self._pause(member)
+                raise
             finally:
                 await finish(asyncio.to_thread(self.parts.store.rebase.discard_staging, self.parts.ledger.log))
-        if moved:
-            self._faults.pop(member, None)
+        if moved or self.parts.ledger.log.signed_size != before:
             self._steps += 1
             await asyncio.to_thread(self.parts.confirmation.reconsider)
             logger.info("event=recovered member=%s size=%d", member, self.parts.ledger.log.signed_size)
-            self.parts.on_progress()
+        if fault:
+            self._note_fault(member, fault)
         else:
-            self._note_fault(member, loop.time(), "nothing came")
-        return moved
+            self._faults.pop(member, None)
+            self.parts.on_progress()
+        return not fault
 
     async def _pull(self, client: PeerClient, member: str) -> bool:
         """Read from the newest signed checkpoint on; where that leads nowhere, from the beginning."""
         head = self.parts.ledger.log.head
         try:
-            return await self._read(client, await asyncio.to_thread(RecoverySession, self.parts, head))
+            return await self._read(client, member, await asyncio.to_thread(RecoverySession, self.parts, head))
         except ProofError:
             # Either the peer sends wrong entries, or its history does not contain our newest checkpoint.
             if head is None:
                 raise
             logger.warning("event=recovery_from_start member=%s size=%d", member, head.size)
-            return await self._read(client, await asyncio.to_thread(RecoverySession, self.parts, None))
+            return await self._read(client, member, await asyncio.to_thread(RecoverySession, self.parts, None))
 
-    async def _read(self, client: PeerClient, session: RecoverySession) -> bool:
+    async def _read(self, client: PeerClient, member: str, session: RecoverySession) -> bool:
         origin, limit = self.parts.ledger.origin, min(STEP_ENTRIES, self.parts.limits.entries)
         stream = client.read_log(origin, start=session.start, after=SEQUENCE_MAX, follow=False, entries_max=limit)
-        async for message in self._in_time(stream):
+        patience = self._patience_with(member)
+        begun_s = patience.waited_s
+        turn_s = self.parts.turn_s * 2 ** min(self._failures.get(member, 0), TURN_DOUBLINGS_MAX)
+        async for message in self._in_time(stream, patience):
             await finish(asyncio.to_thread(session.apply, message))
+            if self._contested and patience.waited_s - begun_s > turn_s:
+                raise MalformedError(f"what it gives back takes longer than {turn_s:.0f} s, and another peer waits")
         return session.moved
 
-    async def _in_time(self, stream: AsyncIterator[bytes | LogPage]) -> AsyncIterator[bytes | LogPage]:
+    def _patience_with(self, member: str) -> Patience:
+        return self._patience.setdefault(member, Patience(self.parts.stall_s))
+
+    async def _in_time(self, stream: AsyncIterator[bytes | LogPage], patience: Patience) -> AsyncIterator[bytes | LogPage]:
         """The messages of a stream; a peer that makes us wait is at fault, for others may deliver."""
-        while True:
+        now_s = self.parts.now_s
+        while (left_s := patience.left_s()) > 0:
+            begun_s = now_s()
             try:
-                async with asyncio.timeout(self.parts.stall_s):
+                async with asyncio.timeout(left_s):
                     message = await anext(stream)
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                raise MalformedError(f"nothing came for {self.parts.stall_s:.0f} s") from None
+                break
+            patience.note(now_s() - begun_s, message)
             yield message
+        waited_s = max(patience.waited_s, patience.stall_s)
+        raise MalformedError(f"in {waited_s:.0f} s of waiting only {patience.received} bytes came")
 
     async def _ask_openings(self, client: PeerClient, member: str) -> None:
         """Ask a peer once for the openings that this home lacks, and again after each recovery."""
@@ -153,7 +212,7 @@ class Recovery:
             parts.ledger.origin, start=session.start, after=SEQUENCE_MAX, follow=False, entries_max=STEP_ENTRIES
         )
         try:
-            async for message in self._in_time(stream):
+            async for message in self._in_time(stream, Patience(parts.stall_s)):
                 await finish(asyncio.to_thread(session.apply, message))
         except PeerFaultError as error:
             logger.warning("event=openings_refused member=%s error=%r", member, error.message)
@@ -161,8 +220,16 @@ class Recovery:
         if session.found:
             logger.info("event=openings_recovered member=%s count=%d", member, session.found)
 
-    def _note_fault(self, member: str, now_s: float, why: str) -> None:
-        self._not_before_s[member] = now_s + self.parts.fault_pause_s
+    def _pause(self, member: str) -> None:
+        """Leave a peer alone, each time longer; then its time is counted anew."""
+        failures = self._failures.get(member, 0)
+        pause_s = min(self.parts.fault_pause_s * 2 ** min(failures, 20), FAULT_PAUSE_MAX_S)
+        self._not_before_s[member] = self.parts.now_s() + pause_s
+        self._failures[member] = failures + 1
+        self._patience.pop(member, None)
+
+    def _note_fault(self, member: str, why: str) -> None:
+        self._pause(member)
         self._faults[member] = (
             f"{member} has shown that it holds entries of this member's log which this home lacks, but does not give "
             f"them back: {why}"

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 
 from node.core.card import FormerLogKey
 from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.disclosure import erasure_body
 from node.core.evidence import format_evidence, parse_evidence
 from node.core.misconduct import judge_evidence
+from node.core.names import RecordId
 from node.core.roster import Head
-from node.errors import RollbackError, SplitViewError
+from node.errors import NotFoundError, RollbackError, SplitViewError
 from node.evidence import TOLD_AT_ONCE_MAX
 from node.sync import follower as follower_module
 from tests.alliance import SimulatedAlliance, drafts, examples, list_all, visible, wait_until
 from tests.builders import build_labs, build_log, record_bytes, sign_card
+from tests.disclosing import KINDS
 from tests.evidence_cases import build_fork, other_card
 from tests.sync.equivocation import announce, contact, holders, open_session, show
 
@@ -412,6 +415,33 @@ class TestContradictions:
         )
         assert holders(told_twice, "jinan") == []  # one history all the same: it is followed
         assert qingdao.evidence.alarms()
+
+    def test_it_goes_when_one_of_its_records_is_erased(self, tmp_path: Path) -> None:
+        alliance = SimulatedAlliance(tmp_path, 3, schemas=KINDS)
+        log, readers = build_log(JINAN), ["qingdao", "yantai"]
+        secret = record_bytes("jinan", "WJ-000001", body={"value": "unsagbar"}, audience=readers)
+        log.append_numbered(3, audience=readers)
+        log.append(secret)
+        show(alliance, "qingdao", log)
+        show(alliance, "yantai", log, 3)
+        qingdao, yantai = alliance["qingdao"], alliance["yantai"]
+        (piece,) = qingdao.evidence.pieces()
+        raw = qingdao.evidence.export(piece.id)[1]
+        assert yantai.evidence.accept(raw, peer="qingdao") and len(yantai.evidence.pieces()) == 1
+        assert b"unsagbar" in raw and b"unsagbar" in qingdao.stored_bytes()
+        said = erasure_body(3, RecordId("jinan", "result", "WJ-000001", 1), "wrong customer")
+        log.append(record_bytes("jinan", "3", kind="erasure", schema="erasure/1", body=said, audience=readers))
+        for reader in (qingdao, yantai):
+            show(alliance, reader.name, log)
+            assert reader.store.evidence.load() == [] and reader.evidence.untold("weifang") == []
+            with pytest.raises(NotFoundError, match="was erased"):
+                reader.evidence.export(piece.id)
+            assert reader.store.sweeper.sweep() is True
+            reader.evidence.forget_dropped()
+            assert (reader.evidence.pieces(), reader.evidence.alarms()) == ((), [])
+            assert reader.evidence.accept(raw, peer="weifang") and reader.evidence.pieces() == ()
+            assert b"unsagbar" not in reader.stored_bytes()
+        alliance.close()
 
     def test_it_is_told_to_those_who_may_read_both(self, told_twice: SimulatedAlliance) -> None:
         for server in ("weifang", "yantai"):
