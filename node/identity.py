@@ -45,6 +45,11 @@ def propose_identity(files: KeyFiles, own: SignedCard, *, now: datetime) -> byte
     return raw
 
 
+def is_identity_pending(files: KeyFiles) -> bool:
+    """Whether a new identity key waits, whose card has the next `seq` already."""
+    return files.next_path(NAME).exists()
+
+
 def settle_identity(files: KeyFiles, card: Card) -> bool:
     """Put the waiting key in its place when the home's newest card names it, or the old one is lost.
 

@@ -16,8 +16,9 @@ from node.core.card import CARD_TYPE, parse_card
 from node.core.dsse import build_envelope
 from node.daemon.card import OwnCard
 from node.errors import ConfigError, StoreError
+from node.identity import propose_identity
 from node.keyfiles import KeyFiles
-from tests.alliance import SimulatedAlliance, SimulatedMember, wait_until
+from tests.alliance import NOON, SimulatedAlliance, SimulatedMember, wait_until
 from tests.sync.equivocation import contact
 
 
@@ -117,6 +118,17 @@ def test_settings_that_no_card_can_hold_are_refused_at_the_start(alliance, signe
     with pytest.raises(ConfigError, match="cannot stand in a card"):
         start(jinan, name="x" * 201)
     assert not signed
+
+
+def test_no_card_beside_the_one_that_names_a_new_identity_key(alliance, signed) -> None:
+    jinan = alliance["jinan"]
+    files = KeyFiles(jinan.path / "keys")
+    files.folder.mkdir(mode=0o700, exist_ok=True)
+    card = start(jinan, name="Another name")
+    assert parse_card(propose_identity(files, jinan.membership.own_card, now=NOON))[1].seq == 2
+    assert not card.reissue() and not signed
+    files.next_path("identity").unlink()
+    assert card.reissue() and jinan.alarms == []
 
 
 def test_what_stands_in_the_way_is_said(alliance, monkeypatch) -> None:

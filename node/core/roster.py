@@ -137,8 +137,8 @@ def verify_next(held_hash: str, held: Roster, envelope: Envelope, roster: Roster
     """Verify that `roster` may follow `held`.
 
     Raises:
-        GovernanceError: another alliance, a version that is not the next, another predecessor, a smaller history, or too
-            few signatures of the old or the new council.
+        GovernanceError: another alliance, a version that is not the next, another predecessor, a member
+            dropped or taken back, or too few signatures of the old or the new council.
     """
     require_follows(held_hash, held, roster)
     _require_threshold(envelope, held, roster)

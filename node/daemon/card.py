@@ -15,6 +15,7 @@ from contextlib import suppress
 from node.config import Settings
 from node.confirmation import Confirmation
 from node.errors import LabmeshError
+from node.identity import is_identity_pending
 from node.keyfiles import KeyFiles
 from node.membership import Membership
 
@@ -59,8 +60,11 @@ class OwnCard:
                     await self._work.wait()
 
     def reissue(self) -> bool:
-        """Sign the next card if the settings say something new and this home may sign; returns whether it did."""
-        if not self._confirmation.confirmed:
+        """Sign the next card if the settings say something new and this home may sign; returns whether it did.
+
+        While an identity key waits for the council, the card that names it has the next `seq` already.
+        """
+        if not self._confirmation.confirmed or is_identity_pending(self._files):
             return False
         try:
             issued = self._membership.reissue_card(name=self._name, region=self._region, endpoints=self._endpoints)
