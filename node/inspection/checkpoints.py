@@ -9,6 +9,7 @@ from node.core.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import VerifierKey
 from node.core.names import witness_name
 from node.core.note import SignatureLine, parse_note
+from node.core.succession import revoked_at
 from node.errors import LabmeshError, SignatureError
 from node.inspection.alliance import KnownKeys
 from node.inspection.report import Check
@@ -18,9 +19,10 @@ from node.store.inspection import AnyRow, RawLog
 class CheckpointInspection:
     """Judges checkpoint rows once the roots at their sizes have been recomputed."""
 
-    def __init__(self, log: RawLog, known: KnownKeys) -> None:
+    def __init__(self, log: RawLog, known: KnownKeys, *, own: bool) -> None:
         """Begin with nothing looked at."""
-        self._log, self._known = log, known
+        self._log, self._known, self._own = log, known, own
+        self.unvouched: int | None = None
         self._card = known.cards[log.member][-1] if log.member in known.cards else None
         self.checkpoints, self.signatures, self.cosignatures = (
             Check("checkpoints"),
@@ -48,8 +50,12 @@ class CheckpointInspection:
                 self._inspect_cosignature(row, held[row.size])
 
     def inspect_note(self, note: bytes, size: int, root: bytes) -> Checkpoint | None:
-        """One note that must be the author's checkpoint of this size and root; None when it cannot be read."""
+        """One note that must be the author's checkpoint of this size and root; None when it cannot be read.
+
+        Where its key was revoked before it, `unvouched` is the size of the revocation; else None.
+        """
         self.checkpoints.count += 1
+        self.unvouched = None
         try:
             signed = parse_checkpoint(note)
         except LabmeshError as error:
@@ -66,7 +72,12 @@ class CheckpointInspection:
         try:
             verify_checkpoint(signed, self._card.log_key_at(signed.size, signed.root))
         except LabmeshError as error:
-            self.signatures.fault(f"size {size}: {error.message}")
+            # A mirror keeps what it had verified until the new key has signed it, and proves nothing with it.
+            self.unvouched = None if self._own or signed.root != root else revoked_at(self._card, signed)
+            if self.unvouched is None:
+                self.signatures.fault(f"size {size}: {error.message}")
+            else:
+                self.signatures.remark = f"size {size}: the log key was revoked at size {self.unvouched}"
         return signed.checkpoint
 
     def _inspect_cosignature(self, row: AnyRow, checkpoint: Checkpoint) -> None:
