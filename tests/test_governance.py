@@ -23,6 +23,7 @@ from node.core.amendment import (
 )
 from node.core.bundle import Bundle
 from node.core.card import CARD_TYPE, card_content
+from node.core.merkle import EMPTY_ROOT
 from node.core.names import parse_record_id
 from node.core.proposal import Proposal, format_proposal, parse_proposal
 from node.core.roster import Head, parse_roster
@@ -324,7 +325,6 @@ class TestRemoval:
             made.catch_up(reader, "qingdao")
             assert made[reader].store.search.advance() == 5
         head = made["jinan"].store.logs.head_of("qingdao", 3)
-        assert head is not None
         made["jinan"].membership.amend(RemoveMember("qingdao", head))
         spread(made, "jinan")
         for reader in ("jinan", "yantai", "qingdao"):
@@ -348,9 +348,23 @@ class TestRemoval:
         made = SimulatedAlliance(tmp_path, 3)
         made["qingdao"].push(*drafts(2))
         made.catch_up("yantai", "qingdao")
-        made["jinan"].membership.amend(RemoveMember("qingdao", made["jinan"].store.logs.head_of("qingdao")))
+        made["jinan"].membership.amend(RemoveMember("qingdao", None))
         spread(made, "jinan")
         assert made["yantai"].store.records.count() == 2
+
+    def test_a_remover_that_verified_nothing_lets_nothing_count(self, tmp_path: Path) -> None:
+        made = SimulatedAlliance(tmp_path, 3)
+        made["qingdao"].push(*drafts(2))
+        made.catch_up("yantai", "qingdao")
+        head = made["jinan"].store.logs.head_of("qingdao")
+        made["jinan"].membership.amend(RemoveMember("qingdao", head))
+        spread(made, "jinan")
+        joined = made["yantai"].membership.joined
+        assert joined.roster.members["qingdao"].cut == Head(0, EMPTY_ROOT)
+        assert made["yantai"].store.records.count() == 0
+        with pytest.raises(NotFoundError):
+            prove(made["yantai"], "WJ-000000")
+        assert list(find_other_histories(made["yantai"].store, joined)) == []
 
     def test_a_node_with_another_history_raises_an_alarm(self, tmp_path: Path) -> None:
         made = SimulatedAlliance(tmp_path, 3)
@@ -366,7 +380,7 @@ class TestRemoval:
         made = SimulatedAlliance(tmp_path, 2)
         made["qingdao"].push(*drafts(2))
         logs = made["jinan"].store.logs
-        assert logs.head_of("qingdao") is None
+        assert logs.head_of("qingdao") == Head(0, EMPTY_ROOT)
         with pytest.raises(NotFoundError, match="0 entries of qingdao are verified here, not 1"):
             logs.head_of("qingdao", 1)
         made.catch_up("jinan", "qingdao")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from node.core.card import Card
-from node.core.checkpoint import Checkpoint, SignedCheckpoint, parse_checkpoint, verify_checkpoint, verify_cosignature
+from node.core.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint, verify_cosignature
 from node.core.keys import VerifierKey
 from node.core.names import witness_name
 from node.core.note import SignatureLine, parse_note
+from node.core.succession import revoked_at
 from node.errors import LabmeshError, SignatureError
 from node.inspection.alliance import KnownKeys
 from node.inspection.report import Check
@@ -21,6 +22,7 @@ class CheckpointInspection:
     def __init__(self, log: RawLog, known: KnownKeys, *, own: bool) -> None:
         """Begin with nothing looked at."""
         self._log, self._known, self._own = log, known, own
+        self.unvouched: int | None = None
         self._card = known.cards[log.member][-1] if log.member in known.cards else None
         self.checkpoints, self.signatures, self.cosignatures = (
             Check("checkpoints"),
@@ -48,8 +50,12 @@ class CheckpointInspection:
                 self._inspect_cosignature(row, held[row.size])
 
     def inspect_note(self, note: bytes, size: int, root: bytes) -> Checkpoint | None:
-        """One note that must be the author's checkpoint of this size and root; None when it cannot be read."""
+        """One note that must be the author's checkpoint of this size and root; None when it cannot be read.
+
+        Where its key was revoked before it, `unvouched` is the size of the revocation; else None.
+        """
         self.checkpoints.count += 1
+        self.unvouched = None
         try:
             signed = parse_checkpoint(note)
         except LabmeshError as error:
@@ -66,11 +72,12 @@ class CheckpointInspection:
         try:
             verify_checkpoint(signed, self._card.log_key_at(signed.size, signed.root))
         except LabmeshError as error:
-            revoked = None if self._own else _revoked_at(self._card, signed)
-            if revoked is None:
+            # A mirror keeps what it had verified until the new key has signed it, and proves nothing with it.
+            self.unvouched = None if self._own or signed.root != root else revoked_at(self._card, signed)
+            if self.unvouched is None:
                 self.signatures.fault(f"size {size}: {error.message}")
             else:
-                self.signatures.remark = f"the key that signed size {size} was revoked at {revoked}; its author signs again"
+                self.signatures.remark = f"size {size}: the log key was revoked at size {self.unvouched}"
         return signed.checkpoint
 
     def _inspect_cosignature(self, row: AnyRow, checkpoint: Checkpoint) -> None:
@@ -91,15 +98,3 @@ class CheckpointInspection:
                 if key.key_id == line.key_id and line.name == witness_name(card.alliance, member):
                     return key
         raise SignatureError(f"no card of {member} that is held here names this witness key")
-
-
-def _revoked_at(card: Card, signed: SignedCheckpoint) -> int | None:
-    """The size beyond which the key of this signature no longer counts. What was mirrored until then waits for a new one."""
-    for former in card.former_log_keys:
-        if signed.size > former.size and signed.note.signatures_of(former.key):
-            try:
-                verify_checkpoint(signed, former.key)
-            except SignatureError:
-                continue
-            return former.size
-    return None

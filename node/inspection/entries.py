@@ -31,7 +31,7 @@ class EntryInspection:
             Check("openings"),
             Check("records"),
         )
-        self.restricted, self.erased = Check("restricted"), Check("erased")
+        self.restricted, self.erased, self.lost = Check("restricted"), Check("erased"), Check("lost")
         self.quarantined, self.not_understood = Check("quarantined"), Check("not understood")
         self.unreadable = array("Q")
 
@@ -40,7 +40,7 @@ class EntryInspection:
         """All of them, in the order in which people read."""
         return [
             self.entries, self.tiles, self.openings, self.records,
-            self.restricted, self.erased, self.quarantined, self.not_understood,
+            self.restricted, self.erased, self.lost, self.quarantined, self.not_understood,
         ]  # fmt: skip
 
     def commitments(self, found: RawRange) -> list[bytes]:
@@ -113,6 +113,8 @@ class EntryInspection:
         if erased:
             self.erased.count += 1
         elif self._own:
-            self.openings.fault(f"entry {index} has no opening, although the log is this member's own")
+            # A restored home may honestly have lost it, if nobody who answers could read it.
+            self.lost.count += 1
+            self.lost.remark = self.lost.remark or f"from entry {index} on, not even this member can open them all"
         else:
             self.restricted.count += 1

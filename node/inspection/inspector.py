@@ -60,11 +60,7 @@ class Inspector:
             yield Progress(high, log.head_size)
         self._inspect_head(checkpoints, known)
         checks += [self._head, *checkpoints.checks, *entries.checks]
-        checks.append(
-            self._guarded(
-                revisions, lambda: inspect_revisions(self._store, log, entries.unreadable, revisions, own=self._own)
-            )
-        )
+        checks.append(self._guarded(revisions, lambda: inspect_revisions(self._store, log, entries.unreadable, revisions)))
         checks.append(self._guarded(self._staged, self._inspect_staged))
         yield Report(log.member, log.origin, log.head_size, self._frontier.root(), checks)
 
@@ -86,14 +82,20 @@ class Inspector:
         checkpoints.inspect(found.checkpoints, found.cosignatures, roots)
 
     def _inspect_head(self, checkpoints: CheckpointInspection, known: KnownKeys) -> None:
-        log, check = self._log, self._head
+        log, check, unvouched = self._log, self._head, None
         check.count = 1 if log.head_note else 0
         if log.head_note:
             before = [item.faults for item in checkpoints.checks]
             checkpoints.inspect_note(log.head_note, self._signed, self._signed_root)
+            unvouched = checkpoints.unvouched
             if [item.faults for item in checkpoints.checks] != before:
                 check.fault(f"the newest checkpoint, of size {self._signed}, does not hold")
-        if self._newest != self._signed:
+        if unvouched is not None and self._newest <= self._signed:
+            # The checkpoints beyond are forgotten with the key; the new key signs the head again.
+            check.remark = (
+                f"the log key was revoked at size {unvouched}, and the new one has not signed size {self._signed} yet"
+            )
+        elif self._newest != self._signed:
             check.fault(f"the newest checkpoint held is that of size {self._newest}, but the log names size {self._signed}")
         if self._signed != log.head_size:
             text = f"{log.head_size - self._signed} of {log.head_size} entries are covered by no checkpoint"

@@ -1,4 +1,8 @@
-"""Revisions of each key: 1, 2, 3, … in the order of the log, without a gap that nothing unreadable can explain."""
+"""Revisions of each key: ascending in the order of the log, and none beyond its entry's place.
+
+They count 1, 2, 3, … but where a home has lost entries: beyond those its author leaves out every number that one of them
+may have (`node.recovery`), also after they came back, and for readers who could read them all along.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ PAGE = 5000
 GAP_MAX = 100_000
 
 
-def inspect_revisions(store: InspectionStore, log: RawLog, unreadable: array[int], check: Check, *, own: bool) -> Check:
+def inspect_revisions(store: InspectionStore, log: RawLog, unreadable: array[int], check: Check) -> Check:
     """Walk every readable key.
 
-    In the own log only an erased revision may be absent. In a mirrored one a revision may also be restricted: then there is
-    an unreadable entry between the two neighbours.
+    What is absent was erased, or is an unreadable entry between the two neighbours, or was left out, which is remarked.
     """
+    skipped = ""
     erased = store.load_erased_revisions(log)
     held: tuple[str, str] | None = None
     before, index = 0, -1
@@ -30,13 +34,15 @@ def inspect_revisions(store: InspectionStore, log: RawLog, unreadable: array[int
             check.count += 1
         if here < index:
             check.fault(f"revision {revision} of {kind}/{key} stands before revision {before} in the log")
-        if revision != before + 1:
+        if revision > here + 1:
+            check.fault(f"revision {revision} of {kind}/{key} cannot be in entry {here}: too few stand before it")
+        elif revision != before + 1:
             gone = _missing(kind, key, range(before + 1, revision), erased)
-            room = 0 if own else bisect_left(unreadable, here) - bisect_left(unreadable, index + 1)
+            room = bisect_left(unreadable, here) - bisect_left(unreadable, index + 1)
             if len(gone) > room:
-                check.fault(f"revision {gone[0]} of {kind}/{key} is missing before revision {revision}")
+                skipped = skipped or f"; revision {gone[0]} of {kind}/{key} is left out before revision {revision}"
         before, index = revision, here
-    check.remark = f"of {check.count} keys" if check.count else ""
+    check.remark = f"of {check.count} keys{skipped}" if check.count else ""
     return check
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.sql import ColumnElement
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint
 from node.core.disclosure import STATEMENT_KINDS
 from node.core.entry import PAGE_BYTES_AIM, PAGE_ENTRIES_MAX, LogPage, Opening
-from node.core.merkle import TILE_WIDTH, Frontier, Tree, format_frontier, parse_frontier
+from node.core.merkle import EMPTY_ROOT, TILE_WIDTH, Frontier, Tree, format_frontier, parse_frontier
 from node.core.mirror import AcceptedOpening, AcceptedPage
 from node.core.record import Record
 from node.core.roster import Head
@@ -106,8 +106,8 @@ class LogStore:
             row = connection.execute(select(_LOG).where(_LOG.c.origin == origin)).one_or_none()
         return None if row is None else _state(row)
 
-    def head_of(self, member: str, size: int | None = None) -> Head | None:
-        """Size and root of what is verified here of a member's log, or of its first `size` entries; None when nothing is.
+    def head_of(self, member: str, size: int | None = None) -> Head:
+        """Size and root of what is verified here of a member's log (0 when nothing is), or of its first `size` entries.
 
         Raises:
             NotFoundError: fewer than `size` entries are verified here.
@@ -122,7 +122,7 @@ class LogStore:
             )
         if row is not None and size is not None:
             return Head(size, self.tree(row.id).root(size))
-        return None if signed is None else Head(signed.size, signed.root)
+        return Head(0, EMPTY_ROOT) if signed is None else Head(signed.size, signed.root)
 
     def load_log(self, log_id: int) -> LogState:
         """The log with this number."""

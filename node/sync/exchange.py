@@ -20,6 +20,7 @@ from node.core.checkpoint import Cosignature, SignedCheckpoint, cosign_checkpoin
 from node.core.keys import Signer
 from node.core.merkle import Tree
 from node.core.roster import Head
+from node.core.succession import vouched_size
 from node.core.witness import accept_cosignatures
 from node.errors import FormatError, NotFoundError, SignatureError, SplitViewError
 from node.evidence import EvidenceKeeper
@@ -168,12 +169,14 @@ class CheckpointExchange:
     def cosign_head(self, origin: str) -> bool:
         """Cosign the verified head of a peer's log, once; returns whether a cosignature was made.
 
-        Nothing is cosigned for a member that has signed two histories.
+        Nothing is cosigned for a member that has signed two histories, nor a head whose key was revoked before it.
         """
         log = self._store.logs.find_log(origin)
         if log is None or log.head is None or log.member == self._membership.member:
             return False
         if self.evidence.split_view_of(log.member) is not None or not self.survives(log):
+            return False
+        if vouched_size(self._membership.joined.card(log.member), log.head) is not None:
             return False
         checkpoint = log.head.checkpoint
         with self._witness_lock:  # a retired key must not sign with a later time than the card gives it

@@ -22,7 +22,7 @@ from tests.store.filling import JINAN, Mirrored
 
 NAMES = [
     "rosters", "cards", "head", "checkpoints", "signatures", "cosignatures", "entries", "tiles", "openings", "records",
-    "restricted", "erased", "quarantined", "not understood", "revisions", "staged",
+    "restricted", "erased", "lost", "quarantined", "not understood", "revisions", "staged",
 ]  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def test_the_own_log(alliance: SimulatedAlliance) -> None:
     assert (report.member, report.origin, report.size, report.root) == ("jinan", JINAN.origin, 601, log.head_frontier.root())
     assert counts(report) == {
         "rosters": 2, "cards": 3, "head": 1, "checkpoints": 4, "signatures": 4, "cosignatures": 2, "entries": 601,
-        "tiles": 2, "openings": 601, "records": 601, "restricted": 0, "erased": 0, "quarantined": 0, "not understood": 0,
+        "tiles": 2, "openings": 601, "records": 601, "restricted": 0, "erased": 0, "lost": 0, "quarantined": 0,
+        "not understood": 0,
         "revisions": 598, "staged": 0,
     }  # fmt: skip
 
@@ -200,8 +201,8 @@ DAMAGES: dict[str, tuple[str, dict[str, str]]] = {
     "a row of another log": (f"UPDATE opening SET log_id = 99 WHERE {ENTRY}", {"records": "entry 7"}),
     "an unknown status": (f"UPDATE opening SET status = 7 WHERE {ENTRY}", {"records": "unknown status 7"}),
     "another revision": (
-        f"UPDATE opening SET revision = 5 WHERE {ENTRY}",
-        {"records": "entry 7", "revisions": "revision 1 of result/A-000007 is missing"},
+        f"UPDATE opening SET revision = 9 WHERE {ENTRY}",
+        {"records": "entry 7", "revisions": "revision 9 of result/A-000007 cannot be in entry 7"},
     ),
     "a note that is none": (f"UPDATE checkpoint SET note = x'00' WHERE {LOG} AND size = 300", {"checkpoints": "size 300"}),
     "another checkpoint's note": (
@@ -303,9 +304,57 @@ def test_damage_is_found_and_named(
         assert words in found.get(name, ""), found
 
 
-def test_an_opening_of_the_own_log_is_missed(alliance: SimulatedAlliance, tmp_path: Path) -> None:
-    statement = f"DELETE FROM opening WHERE {ENTRY}"
-    assert "entry 7 has no opening" in failed(damaged(alliance["jinan"], tmp_path, statement))["openings"]
+def remarks(report: Report) -> dict[str, str]:
+    return {check.name: check.detail for check in report.checks if check.ok}
+
+
+def test_an_opening_of_the_own_log_is_counted_as_lost(alliance: SimulatedAlliance, tmp_path: Path) -> None:
+    report = damaged(alliance["jinan"], tmp_path, f"DELETE FROM opening WHERE {ENTRY}")
+    assert report.verified and counts(report)["lost"] == 1
+    assert "from entry 7 on" in remarks(report)["lost"]
+
+
+def test_a_restored_home_that_lost_entries_passes_and_so_do_its_readers(tmp_path: Path) -> None:
+    made = SimulatedAlliance(tmp_path / "members", 3)
+    jinan = made["jinan"]
+    snapshot = jinan.snapshot(tmp_path / "snapshot")
+    jinan.push(draft("X"), draft("Y"), audience=("yantai",))
+    made.catch_up("qingdao", "jinan")
+    made.catch_up("yantai", "jinan")
+    jinan.roll_back(snapshot)
+    made.meet("jinan", "qingdao")
+    jinan.push(draft("Z"))
+    for name in ("jinan", "qingdao", "yantai"):
+        if name != "jinan":
+            made.catch_up(name, "jinan")
+        assert failed(audit(made[name])) == {}
+    assert counts(audit(jinan))["lost"] == 2
+    assert "revision 1 of result/Z is left out before revision 3" in remarks(audit(made["yantai"]))["revisions"]
+    made.meet("jinan", "yantai")
+    report = audit(jinan)
+    assert failed(report) == {} and counts(report)["lost"] == 0
+    made.close()
+
+
+def test_a_mirror_between_a_revocation_and_the_new_signature(tmp_path: Path) -> None:
+    made = RotatingAlliance(tmp_path, 3)
+    sim, yantai = made.simulated, made.simulated["yantai"]
+    for prefix, count in (("A", 3), ("B", 2)):
+        sim["jinan"].push(*drafts(count, prefix))
+        sim.catch_up("yantai", "jinan")
+    made["jinan"].rotation.revoke_log(3)
+    assert made.tell_card("jinan", "yantai") == []
+    for _ in range(2):
+        report = audit(yantai)
+        assert failed(report) == {}
+        assert "revoked at size 3, and the new one has not signed size 5 yet" in remarks(report)["head"]
+        assert not yantai.exchange.cosign_head(JINAN.origin)
+    sim.catch_up("yantai", "jinan")
+    sim["jinan"].push(draft("C"))
+    sim.catch_up("yantai", "jinan")
+    assert yantai.exchange.cosign_head(JINAN.origin)
+    assert failed(audit(yantai)) == {} and "revoked" not in remarks(audit(yantai))["head"]
+    made.close()
 
 
 def test_a_mirror_cannot_know_which_openings_it_should_have(alliance: SimulatedAlliance, tmp_path: Path) -> None:
@@ -316,15 +365,13 @@ def test_a_mirror_cannot_know_which_openings_it_should_have(alliance: SimulatedA
 def test_a_mirror_misses_a_revision_that_no_unreadable_entry_explains(alliance: SimulatedAlliance, tmp_path: Path) -> None:
     where = "key = 'A-000003' AND revision = 3"
     report = damaged(alliance["qingdao"], tmp_path, f"UPDATE opening SET revision = 9 WHERE {where}")
-    assert "revision 3 of result/A-000003 is missing before revision 9" in failed(report)["revisions"]
+    assert "revision 3 of result/A-000003 is left out before revision 9" in remarks(report)["revisions"]
 
 
 def test_revisions_in_the_wrong_order(alliance: SimulatedAlliance, tmp_path: Path) -> None:
-    statement = (
-        "UPDATE opening SET revision = CASE revision WHEN 1 THEN 20 ELSE 10 END, key = 'SWAPPED' "
-        "WHERE key = 'A-000004' AND revision = 2"
-    )
-    assert "SWAPPED is missing before revision 10" in failed(damaged(alliance["jinan"], tmp_path, statement))["revisions"]
+    statement = "UPDATE opening SET revision = 3 WHERE key = 'A-000004' AND revision = 1"
+    report = damaged(alliance["jinan"], tmp_path, statement)
+    assert "revision 3 of result/A-000004 stands before revision 2 in the log" in failed(report)["revisions"]
 
 
 def test_many_faults_are_counted_and_three_are_shown(alliance: SimulatedAlliance, tmp_path: Path) -> None:
