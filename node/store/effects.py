@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, literal_column, select, text,
 from node.clock import milliseconds
 from node.core.disclosure import GRANT, Grant, parse_statement
 from node.core.times import parse_milliseconds
+from node.store.owed import read_owed
 from node.store.rows import OpeningTuple, widen_audience
 from node.store.tables import STATUS_VISIBLE, ErasureRow, LogRow, OpeningRow, index_of, position_of, table_of
 
@@ -161,8 +162,9 @@ def _erase(
     values = dict(
         zip(("kind", "key", "revision", "reason", "erased_ms", "statement_index"), (*record_id, *said), strict=True)
     )
-    # What was never held here has left nothing to sweep.
-    row = {"position": position, "log_id": log_id, **values, "swept": held is None, "told": False}
+    # What was never held here has left nothing to sweep; what was forgotten may have been this.
+    swept = held is None and not read_owed(connection)
+    row = {"position": position, "log_id": log_id, **values, "swept": swept, "told": False}
     connection.execute(insert(_ERASURE), row)
     return True
 
