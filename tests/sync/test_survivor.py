@@ -16,7 +16,7 @@ from node.core.roster import Head
 from node.errors import MalformedError
 from node.store.logs import LogState
 from node.sync.survivor import Comparison
-from tests.alliance import SimulatedAlliance, drafts, list_all, visible
+from tests.alliance import SimulatedAlliance, Tampering, drafts, list_all, visible
 from tests.builders import MemoryLog, build_labs, build_log
 from tests.evidence_cases import build_fork
 from tests.sync.equivocation import contact, holders, show
@@ -109,7 +109,7 @@ def test_a_server_that_does_not_show_the_survivor_makes_nobody_forget(
         alliance.follow("yantai", "jinan", lambda state: state.state == "refused")
         assert alliance.reads[-1].start == 0
     assert visible(alliance["yantai"].store) == held
-    alliance.tampering.page = alliance.tampering.stream = lambda same: same
+    alliance.tampering = Tampering()
     require_survivor(alliance)
 
 
