@@ -18,6 +18,7 @@ from node.core.disclosure import GRANT, Grant, parse_statement
 from node.core.evidence import parse_evidence
 from node.core.proof import parse_tlog_proof
 from node.core.times import parse_milliseconds
+from node.store.owed import read_owed
 from node.store.rows import OpeningTuple, widen_audience
 from node.store.tables import (
     STATUS_VISIBLE,
@@ -175,8 +176,9 @@ def _erase(
     values = dict(
         zip(("kind", "key", "revision", "reason", "erased_ms", "statement_index"), (*record_id, *said), strict=True)
     )
-    # What was never held here has left nothing to sweep.
-    row = {"position": position, "log_id": log_id, **values, "swept": held is None and not dropped, "told": False}
+    # What was never held here has left nothing to sweep; what was forgotten may have been this.
+    swept = held is None and not dropped and not read_owed(connection)
+    row = {"position": position, "log_id": log_id, **values, "swept": swept, "told": False}
     connection.execute(insert(_ERASURE), row)
     return True
 

@@ -12,6 +12,7 @@ from node.core.names import RecordId
 from node.core.record import may_read
 from node.core.times import format_milliseconds
 from node.store.database import Database
+from node.store.owed import note_swept, read_owed
 from node.store.rows import parse_audience
 from node.store.tables import (
     INDEX_BITS,
@@ -112,9 +113,15 @@ class ErasureStore:
         with self._database.read() as connection:
             return list(connection.execute(statement).scalars())
 
-    def save_swept(self, positions: Sequence[int]) -> None:
-        """Nothing is left of these."""
+    def count_owed(self) -> int:
+        """How often entries were forgotten since the last sweep (`forgetting`); 0 when nothing is owed."""
+        with self._database.read() as connection:
+            return read_owed(connection)
+
+    def save_swept(self, positions: Sequence[int], owed: int = 0) -> None:
+        """Nothing is left of these, nor of what `count_owed` counted."""
         with self._database.write() as connection:
+            note_swept(connection, owed)
             for position in positions:
                 connection.execute(update(_ERASURE).where(_ERASURE.c.position == position).values(swept=True))
 

@@ -31,6 +31,7 @@ class Sweeper:
         """Sweep these two files."""
         self._database, self._erasures, self._search = database, erasures, search
         self._rewritten: set[int] = set()
+        self._owed = 0
 
     def sweep(self) -> bool | None:
         """Sweep what waits: True when it is done, False when a reader has to end first, None when nothing waits.
@@ -38,17 +39,19 @@ class Sweeper:
         Raises:
             StoreError: a database refused, for example for want of room; try again later.
         """
-        positions = self._erasures.unswept()
-        if not positions:
+        positions, owed = self._erasures.unswept(), self._erasures.count_owed()
+        if not positions and not owed:
             return None
-        if not self._rewritten.issuperset(positions):
+        if owed != self._owed or not self._rewritten.issuperset(positions):
             forget_texts()
             self._search.remove(positions)
             self._database.rewrite()
             self._rewritten.update(positions)
+            self._owed = owed
         if not (self._search.truncate() and self._database.truncate()):
             return False
-        self._erasures.save_swept(positions)
+        self._erasures.save_swept(positions, owed)
         self._rewritten.clear()
+        self._owed = 0
         logger.info("event=swept entries=%d", len(positions))
         return True

@@ -59,4 +59,4 @@ def open_surviving(store: Store, exchange: CheckpointExchange, origin: str, memb
 def forget_history(store: Store, log: LogState) -> None:
     """Forget what is held of a log, because another history of it survives."""
     logger.warning("event=history_forgotten origin=%s size=%d", log.origin, log.head_size)
-    forget_mirror(store.database, log.id)
+    forget_mirror(store, log.id)

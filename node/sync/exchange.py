@@ -1,7 +1,9 @@
 """Checkpoints that nodes tell each other, and the cosignatures on them.
 
 A node cosigns a peer's checkpoint only as its verified head, which never moves but to a proven extension; so two
-cosignatures of one witness never lie on different histories. Cosignatures are collected by whoever holds the checkpoint.
+cosignatures of one witness never lie on different histories, but for two deliberate exceptions: after the council has named
+another history as the survivor, or the author has revoked the key of what was cosigned, the own cosignatures on what is
+given up are forgotten, and the history that counts is cosigned. Cosignatures are collected by whoever holds the checkpoint.
 
 Every checkpoint that is told or announced is held against what is known of its log. A smaller one must be the root that our
 tree has at its size; a larger one is remembered until our log reaches it. What cannot be one history becomes evidence.

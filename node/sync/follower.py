@@ -26,6 +26,7 @@ from node.errors import (
     PeerFaultError,
     PeerUnreachableError,
     ProofError,
+    RollbackError,
     SignatureError,
     SplitViewError,
     StagingLimitError,
@@ -39,6 +40,7 @@ from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.pull import PullSession
 from node.sync.recovery import Recovery
+from node.sync.revoked import cut_revoked, revoked_beyond
 from node.sync.survivor import is_replaced
 from node.sync.threads import finish
 
@@ -282,19 +284,21 @@ class Follower:
             logger.debug("event=cosignatures_taken member=%s count=%d", self.member, saved)
 
     async def _pull(self, client: PeerClient) -> None:
-        """Read the log; where the history held here is not the one that survives, forget it and read that."""
+        """Read the log; where what is held here is not what survives or counts any more, forget that and read on."""
         parts = self._parts
         try:
             await self._read_log(client)
-        except ProofError:
-            origin = parts.membership.joined.card(self.member).origin
-            log, head = (
-                await asyncio.to_thread(parts.store.logs.find_log, origin),
-                parts.exchange.surviving_head(self.member),
-            )
-            if log is None or not await is_replaced(client, log, head, entries_max=self._entries_max):
+        except (ProofError, RollbackError, SplitViewError) as error:
+            card, head = parts.membership.joined.card(self.member), parts.exchange.surviving_head(self.member)
+            log = await asyncio.to_thread(parts.store.logs.find_log, card.origin)
+            if log is None or self._is_accused():
                 raise
-            await finish(asyncio.to_thread(forget_history, parts.store, log))
+            if (size := revoked_beyond(card, log, error)) is not None:
+                await finish(asyncio.to_thread(cut_revoked, parts.store, parts.exchange, log, size))
+            elif await is_replaced(client, log, head, entries_max=self._entries_max):
+                await finish(asyncio.to_thread(forget_history, parts.store, log))
+            else:
+                raise
             await self._read_log(client)
 
     async def _read_log(self, client: PeerClient) -> None:

@@ -42,8 +42,9 @@ class PullSession:
         self._mirror.compare_former_roots(lambda size: parts.store.logs.tree(log.id).root(size))
         self._vouched = None if log.head is None else vouched_size(card, log.head)
         if self._vouched is not None:
-            # The key of the head was revoked. What was verified stays; the author's new key must say it again.
+            # The key of the head was revoked. What was verified stays, until the author's new key says something else.
             parts.store.checkpoints.forget_beyond(log.id, self._vouched)
+            parts.exchange.forget_note(log.origin)
         # What was announced on an earlier connection may have been a lie; the truth is announced again at once.
         state.verified = state.size = log.head_size
 

@@ -115,7 +115,7 @@ class TestForgetting:
     def test_nothing_of_it_is_left_and_the_other_logs_stay(self, mirrored: SimulatedAlliance) -> None:
         store, log = mirrored["qingdao"].store, mirrored["qingdao"].mirror_of("jinan")
         yantai = [item for item in list_all(store) if item.author == "yantai"]
-        forget_mirror(store.database, log.id)
+        forget_mirror(store, log.id)
         again = mirrored["qingdao"].mirror_of("jinan")
         assert again.id not in (log.id, mirrored["qingdao"].mirror_of("yantai").id)
         assert (again.origin, again.member, again.head_size, again.head, again.staged.size) == (
@@ -134,7 +134,7 @@ class TestForgetting:
 
     def test_it_is_fetched_again(self, mirrored: SimulatedAlliance) -> None:
         before = visible(mirrored["qingdao"].store)
-        forget_mirror(mirrored["qingdao"].store.database, mirrored["qingdao"].mirror_of("jinan").id)
+        forget_mirror(mirrored["qingdao"].store, mirrored["qingdao"].mirror_of("jinan").id)
         mirrored.catch_up("qingdao", "jinan")
         after = visible(mirrored["qingdao"].store)
         assert (after.logs, after.count) == (before.logs, before.count)
@@ -150,7 +150,7 @@ class TestForgetting:
                 log_id = qingdao.mirror_of(name).id
                 assert log_id not in seen
                 seen.add(log_id)
-                forget_mirror(qingdao.store.database, log_id)
+                forget_mirror(qingdao.store, log_id)
 
     def test_a_session_that_is_still_open_writes_nothing(self, mirrored: SimulatedAlliance) -> None:
         from node.core.entry import LogPage
@@ -162,7 +162,7 @@ class TestForgetting:
         session.apply(mirrored["jinan"].ledger.log.head_note)
         own = mirrored["jinan"].ledger.log
         page = mirrored["jinan"].store.logs.read_page(own, start=600, stop=601, reader="qingdao")
-        forget_mirror(qingdao.store.database, session.log.id)
+        forget_mirror(qingdao.store, session.log.id)
         with pytest.raises(LabmeshError):
             session.apply(LogPage(600, page.commitments, page.openings))
         assert qingdao.mirror_of("jinan").head_size == 0

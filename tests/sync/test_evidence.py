@@ -379,7 +379,7 @@ class TestSettlement:
         held = visible(forked["qingdao"].store)
         state = forked.follow("qingdao", "jinan", lambda state: state.state == "refused")
         assert "not the history that the roster lets survive" in state.error
-        # Beyond the named size qingdao has nothing to compare; nobody has shown it the survivor, so nothing is given up.
+        # Qingdao ends before the named size, and nobody has shown it the survivor: nothing is given up.
         assert visible(forked["qingdao"].store) == held
 
     def test_a_removal_settles_it_too(self, forked: SimulatedAlliance) -> None:

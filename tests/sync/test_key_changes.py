@@ -17,10 +17,15 @@ from node.core.mirror import StagingLimits
 from node.core.names import parse_record_id
 from node.disowning import find_disowned
 from node.errors import GovernanceError, SplitViewError, UnconfirmedError
+from node.inspection import Inspector, Report
 from node.store.logs import LogState
-from tests.alliance import drafts, visible
+from node.store.records import Filter
+from tests.alliance import drafts, list_all, visible
 from tests.builders import kinds
 from tests.rotating import RotatingAlliance
+from tests.store.test_erasures import index_all
+from tests.sync.equivocation import show
+from tests.sync.test_survivor import fork_of
 from tests.verifiers import agreed_verdict
 
 
@@ -274,3 +279,69 @@ class TestDisowning:
         note = bytes(sign_checkpoint(Checkpoint(jinan.member.lab.origin, 2, bytes(32)), thief))
         _, splits = seen["yantai"].member.exchange.accept_notes([note], peer="qingdao")
         assert [type(split) for split in splits] == [SplitViewError]
+
+
+class TestThief:
+    """A thief signed other entries beyond size 3, and yantai has verified them; then jinan ends the key at 3."""
+
+    def steal(self, alliance: RotatingAlliance, extra: int) -> None:
+        sim = alliance.simulated
+        push(alliance, 3, "COMMON")
+        for name in ("qingdao", "yantai"):
+            sim.catch_up(name, "jinan")
+        show(sim, "yantai", fork_of(sim, extra))
+        index_all(sim["yantai"].store)
+
+    def follow_on(self, alliance: RotatingAlliance) -> None:
+        """Yantai ends with jinan's own log, and accuses nobody."""
+        sim = alliance.simulated
+        jinan, yantai = sim["jinan"], sim["yantai"]
+        own = jinan.ledger.log.head_note
+        sim.follow("yantai", "jinan", lambda _: mirror(alliance, "yantai").head_note == own)
+        require_followed(alliance, "yantai")
+        assert [item.record for item in list_all(yantai.store)] == [item.record for item in list_all(jinan.store)]
+        assert (yantai.evidence.pieces(), yantai.evidence.alarms()) == ((), [])
+        index_all(yantai.store)
+        found = yantai.store.records.search('"jinan" OR "true" OR "common"', Filter(), limit=100)
+        assert {item.record for item in found.records} <= {item.record for item in list_all(jinan.store)}
+
+    @pytest.mark.parametrize("extra", [3, 4, 5])
+    def test_a_peer_that_verified_it_ends_with_the_honest_log(self, alliance: RotatingAlliance, extra: int) -> None:
+        """The honest log is longer than the thief's, as long, or shorter until it has grown."""
+        self.steal(alliance, extra)
+        push(alliance, 4, "TRUE")
+        alliance["jinan"].rotation.revoke_log(3)
+        assert not alliance.tell_card("jinan", "qingdao", "yantai")
+        if extra > 4:
+            state = alliance.simulated.follow("yantai", "jinan", lambda state: state.verified)
+            assert state.verified == 3 + extra and not alliance["yantai"].member.alarms
+            push(alliance, extra - 4, "GROWN")
+        self.follow_on(alliance)
+        push(alliance, 2, "NEXT")
+        self.follow_on(alliance)
+        cosign_by(alliance, "qingdao", "yantai")
+        assert (
+            alliance["yantai"].member.exchange.accept_notes(alliance["jinan"].member.exchange.held_notes(), peer="jinan")[1]
+            == []
+        )
+        report = list(Inspector(alliance["yantai"].member.store.inspection, kinds(), "jinan").run())[-1]
+        assert isinstance(report, Report) and report.verified
+
+    def test_a_smaller_announcement_by_the_new_key(self, alliance: RotatingAlliance) -> None:
+        self.steal(alliance, 9)
+        push(alliance, 4, "TRUE")
+        alliance["jinan"].rotation.revoke_log(3)
+        alliance.tell_card("jinan", "yantai")
+        note = alliance["jinan"].member.ledger.log.head_note
+        alliance.simulated.tampering.stream = lambda messages: messages or [note]
+        self.follow_on(alliance)
+
+    def test_an_announcement_of_what_the_card_vouches_for_cuts_nothing(self, alliance: RotatingAlliance) -> None:
+        self.steal(alliance, 2)
+        note = alliance["jinan"].member.ledger.log.head_note
+        push(alliance, 1, "TRUE")
+        alliance["jinan"].rotation.revoke_log(3)
+        alliance.tell_card("jinan", "yantai")
+        alliance.simulated.tampering.stream = lambda messages: messages or [note]
+        state = alliance.simulated.follow("yantai", "jinan", lambda state: state.state == "refused")
+        assert state.reason == "ROLLBACK" and mirror(alliance, "yantai").head_size == 5
