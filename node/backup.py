@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -46,6 +47,9 @@ _KEY_MEMBER = re.compile(r"keys/[a-z0-9][a-z0-9.-]{0,60}\.pem")
 # KeyError: a member that is not there. NotImplementedError, RuntimeError: compressed or encrypted in ways not used here.
 _DAMAGED = (BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, OverflowError, zlib.error)
 _PLAIN = serialization.NoEncryption()
+
+ATTEMPTS = 20
+RETRY_S = 0.1
 
 AskPassphrase = Callable[[], bytes]
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -99,8 +103,7 @@ def create_backup(home: Home, target: Path, *, keys: bool, passphrase: bytes | N
         raise HomeError(f"there is no folder {target.parent}", hint="make it, or name another file")
     with tempfile.TemporaryDirectory(prefix=f".{target.name[:50]}-", dir=target.parent) as folder:
         database, draft = Path(folder) / DATABASE_NAME, Path(folder) / "draft"
-        database.touch(mode=0o600)
-        copy_database(home.database_path, database)
+        _copy_between_rotations(home, database, keys=keys)
         require_intact(database)
         key_members = _keys_for_backup(home, passphrase) if keys else (KEYS_NONE, {})
         manifest = _write(draft, database, home.config_path, key_members, made)
@@ -260,6 +263,25 @@ def _read_member(archive: ZipFile, name: str) -> Iterator[bytes]:
                 yield chunk
     except (*_DAMAGED, OSError) as error:
         raise HomeError(f"the backup is damaged: {name}: {error}", hint="use another backup") from error
+
+
+def _copy_between_rotations(home: Home, database: Path, *, keys: bool) -> None:
+    """Copy the database while the keys stay the same, for a restored home must have the keys that its card names."""
+    folder = home.path / "keys"
+    for _ in range(ATTEMPTS):
+        before = _read_keys(folder) if keys else {}
+        database.unlink(missing_ok=True)
+        database.touch(mode=0o600)
+        copy_database(home.database_path, database)
+        # Asked before the keys are read again: a next key is there until it is renamed, and then the keys differ.
+        waiting = keys and any((folder / f"{name}.next.pem").exists() for name in ("log", "witness"))
+        if not keys or (not waiting and _read_keys(folder) == before):
+            return
+        time.sleep(RETRY_S)
+    raise HomeError(
+        "the keys of this home are being changed, so no backup was made",
+        hint="try again in a minute; if nobody changes keys, restart the node: it sorts them out",
+    )
 
 
 def _keys_for_backup(home: Home, passphrase: bytes | None) -> tuple[str, dict[str, bytes]]:

@@ -79,7 +79,7 @@ class EvidenceKeeper:
         self._pieces: tuple[HeldEvidence, ...] = ()
         self._told: dict[str, set[str]] = {}
         self._failures: set[str] = set()
-        self._passed_over: dict[str, None] = {}
+        self._passed_over: dict[str, set[str]] = {}
         self._unsearched = {log.id for log in store.logs.load_logs()}
         self.refresh()
 
@@ -151,9 +151,9 @@ class EvidenceKeeper:
             try:
                 self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), peer)
             except VerificationError:
-                self._pass_over(evidence_id)
+                self._pass_over(evidence_id, peer)
                 raise
-            self._pass_over(evidence_id)
+        self._pass_over(evidence_id, peer)
         self.note_told(evidence_id, peer)
         return True
 
@@ -218,9 +218,15 @@ class EvidenceKeeper:
                 room -= len(file)
         return chosen
 
-    def known_ids(self) -> list[str]:
-        """Ids that this node needs not be told: standing pieces, and files judged since the rosters or cards changed."""
-        return list(dict.fromkeys([*self._passed_over, *(piece.id for piece in self._pieces if piece.stands)]))[:IDS_MAX]
+    def known_ids(self, peer: str) -> list[str]:
+        """Ids that this peer needs not tell: what it told since the rosters or cards changed, and what it may be told.
+
+        An id alone says that somebody contradicted himself, so it goes to nobody who may not read both records.
+        """
+        with self._lock:
+            told = [evidence_id for evidence_id, peers in self._passed_over.items() if peer in peers]
+        standing = [piece.id for piece in self._pieces if piece.stands and self._may_be_told(piece, peer)]
+        return list(dict.fromkeys([*told, *standing]))[:IDS_MAX]
 
     def note_told(self, evidence_id: str, peer: str) -> None:
         """A peer has a piece. Ids that are not held here mean nothing."""
@@ -230,12 +236,15 @@ class EvidenceKeeper:
                 self._store.evidence.save_told(evidence_id, peer)
                 self._told[peer].add(evidence_id)
 
-    def _pass_over(self, evidence_id: str) -> None:
+    def _pass_over(self, evidence_id: str, peer: str) -> None:
         """Judge this file no second time before the rosters or cards change; the newest few are remembered."""
         with self._lock:
+            if evidence_id in self._passed_over:
+                self._passed_over[evidence_id].add(peer)
+                return
             while len(self._passed_over) >= PASSED_OVER_MAX:
                 del self._passed_over[next(iter(self._passed_over))]
-            self._passed_over[evidence_id] = None
+            self._passed_over[evidence_id] = {peer}
 
     def _keep_found(self, build: Callable[[Alliance], Evidence | None]) -> None:
         """Build and keep what was found here. Where that fails an alarm says so, and nothing else is held up."""

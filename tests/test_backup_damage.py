@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from node import backup as backup_module
 from node.backup import create_backup, read_manifest, restore_backup
 from node.errors import HomeError
 from node.home import Home, create_home
+from node.store.snapshot import copy_database
 from tests.alliance import NOON
 
 PASSPHRASE = b"correct horse"
@@ -28,6 +30,30 @@ def restore(raw: bytes, folder: Path) -> None:
     file = folder / "backup"
     file.write_bytes(raw)
     restore_backup(file, folder / "home", keys_from=None, ask_passphrase=lambda: PASSPHRASE)
+
+
+def test_a_rotation_during_the_copy_makes_it_begin_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_home(tmp_path / "home", member="jinan", alliance="a.example", name="N", region="R", address="h:1", listen="h:1")
+    folder, copies = tmp_path / "home" / "keys", list[Path]()
+    old = (folder / "log.pem").read_bytes()
+    new = (folder / "witness.pem").read_bytes()
+
+    def copy(source: Path, target: Path) -> None:
+        copies.append(target)
+        if len(copies) == 1:  # the whole rotation
+            (folder / "log.pem").write_bytes(new)
+        elif len(copies) == 2:  # another one begins
+            (folder / "log.next.pem").write_bytes(old)
+        elif len(copies) == 3:  # and ends
+            (folder / "log.next.pem").rename(folder / "log.pem")
+        copy_database(source, target)
+
+    monkeypatch.setattr(backup_module, "copy_database", copy)
+    monkeypatch.setattr(backup_module, "RETRY_S", 0.0)
+    create_backup(Home(tmp_path / "home"), tmp_path / "backup", keys=True, passphrase=PASSPHRASE, made=NOON)
+    assert len(copies) == 4
+    (tmp_path / "to").mkdir()
+    restore((tmp_path / "backup").read_bytes(), tmp_path / "to")
 
 
 def test_the_whole_backup_is_taken(backup: bytes, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ class Follower:
             cards_digest=membership.cards_digest(),
             rosters=rosters,
             card=card,
-            evidence_ids=self._parts.exchange.evidence.known_ids(),
+            evidence_ids=await asyncio.to_thread(self._parts.exchange.evidence.known_ids, self.member),
         )
         seq = membership.own_card[1].seq  # before the digest: it may change meanwhile, and must not be taken for held
         if answer.cards_digest == membership.cards_digest():

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from labmesh.v1 import node_pb2
+from node.clients import SOCKET, Caller, Role
 from node.core.amendment import RemoveMember, Renew, ReplaceIdentity
 from node.core.card import CARD_TYPE, card_content
 from node.core.standing import EXPIRY_NOTICE
 from node.membership import ROSTER_LIFETIME
+from node.rpc import access
+from node.rpc.calls.parts import Context, NodeServiceParts
+from node.rpc.calls.state import StateCalls
 from node.rpc.status import StatusParts, build_status
 from tests.alliance import SimulatedAlliance, SimulatedMember
 from tests.builders import build_labs, public_key, sign_content, sign_with
@@ -93,3 +100,27 @@ def test_a_home_whose_identity_key_was_replaced_is_degraded(tmp_path: Path) -> N
     told = status(alliance, "qingdao")
     assert told.state == "degraded"
     assert "the roster names another identity key for qingdao than this home has" in told.alarms[0]
+
+
+@pytest.mark.parametrize(
+    ("caller", "shown"),
+    [
+        (SOCKET, ["jinan/result/K-1 was said twice"]),
+        (Caller("lims", Role.READ), ["jinan/result/K-1 was said twice"]),
+        (Caller("lims", Role.READ, ("method",)), []),
+    ],
+)
+def test_alarms_are_not_for_clients_of_some_kinds(caller: Caller, shown: list[str]) -> None:
+    """An alarm may name a record of any kind."""
+
+    class Parts:
+        def build_status(self) -> node_pb2.GetStatusResponse:
+            return node_pb2.GetStatusResponse(size=3, alarms=["jinan/result/K-1 was said twice"])
+
+    async def ask() -> node_pb2.GetStatusResponse:
+        access._CALLER.set(caller)
+        calls = StateCalls(cast(NodeServiceParts, Parts()))
+        return await calls.GetStatus(node_pb2.GetStatusRequest(), cast(Context, None))
+
+    answer = copy_context().run(asyncio.run, ask())
+    assert (answer.size, list(answer.alarms)) == (3, shown)

@@ -456,6 +456,15 @@ class TestContradictions:
         assert told_twice["weifang"].evidence.pieces() == ()
         assert b"WJ-000001" not in told_twice["weifang"].stored_bytes()
 
+    def test_not_even_its_id_is_told_to_others(self, told_twice: SimulatedAlliance) -> None:
+        qingdao, yantai = told_twice["qingdao"], told_twice["yantai"]
+        (piece,) = qingdao.evidence.pieces()
+        _, raw = qingdao.evidence.export(piece.id)
+        yantai.evidence.accept(raw, peer="qingdao")
+        for holder in (qingdao, yantai):
+            assert holder.evidence.known_ids("weifang") == []
+        assert qingdao.evidence.known_ids("yantai") == yantai.evidence.known_ids("qingdao") == [piece.id]
+
     def test_a_crash_before_the_evidence_is_made_up_for(self, told_twice: SimulatedAlliance) -> None:
         qingdao = told_twice["qingdao"]
         with qingdao.store.database.write() as connection:
