@@ -1,5 +1,5 @@
+#!/usr/bin/env python3
 """Check one Labmesh bundle without trusting Labmesh: a second verifier that shares no code with the node.
-
 Usage: python3 verify_bundle.py FILE --fingerprint HEX. It needs Python 3.11 and `cryptography`, and follows node/DESIGN.md,
 section "Bytes". The fingerprint must come from a person, not from the file. NOT checked: the JSON Schema of the record's
 body; certificates in cards. Exit code: 0 verified, 1 refused, 2 usage.
