@@ -289,9 +289,11 @@ class Follower:
         try:
             await self._read_log(client)
         except (ProofError, RollbackError, SplitViewError) as error:
+            if self._is_accused():  # at once: the evidence, too, is about to end this pull
+                raise
             card, head = parts.membership.joined.card(self.member), parts.exchange.surviving_head(self.member)
             log = await asyncio.to_thread(parts.store.logs.find_log, card.origin)
-            if log is None or self._is_accused():
+            if log is None:
                 raise
             if (size := revoked_beyond(card, log, error)) is not None:
                 await finish(asyncio.to_thread(cut_revoked, parts.store, parts.exchange, log, size))
