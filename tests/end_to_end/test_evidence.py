@@ -159,6 +159,7 @@ def test_the_accused_that_is_removed_is_no_alarm_any_more(mesh: Mesh) -> None:
         # Who told the note gets the proof with the answer.
         assert len(answer.evidence) == 1
         assert first.status().state == "degraded"
+        assert labmesh("confirm", home=first.home.path)[0] == 0
         code, _ = labmesh("roster", "remove", LIAR, home=first.home.path)
         assert code == 0
         eventually(lambda: not [alarm for alarm in first.status().alarms if "evidence" in alarm], "the alarm is gone")
