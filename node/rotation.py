@@ -27,6 +27,7 @@ from node.core.card import Card, FormerLogKey, FormerWitnessKey, parse_card
 from node.core.keys import Signer, VerifierKey
 from node.disowning import seen_size
 from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedError, UserError
+from node.identity import is_identity_pending
 from node.keyfiles import CERTIFICATE_GRACE, KeyFiles, build_certificate, format_key, is_certificate_of, settle_keys
 from node.ledger import Ledger
 from node.membership import Membership
@@ -70,10 +71,12 @@ class KeyRotation:
         Raises:
             UserError: no such role.
             UnconfirmedError: this home may be older than what was published.
-            GovernanceError: a rotation of the TLS key is under way, or the card has no room.
+            GovernanceError: a rotation of the TLS key is under way, an identity key waits for the council, or the card has
+                no room.
             HomeError: the keys on disk and the card do not fit together.
         """
         with self._lock:
+            self._require_settled_identity()
             if role == "log":
                 return self._replace_log_key(None)
             if role == "witness":
@@ -88,10 +91,12 @@ class KeyRotation:
         What it signed beyond is signed again by the new key, with the same sizes and roots.
 
         Raises:
-            GovernanceError: a quorum has, or may have, seen more, the log is shorter, or a former key held longer.
+            GovernanceError: a quorum has, or may have, seen more, the log is shorter, a former key held longer, or an
+                identity key waits for the council.
             UnconfirmedError: this home may be older than what was published.
         """
         with self._lock:
+            self._require_settled_identity()
             return self._replace_log_key(size)
 
     def tls_waits_for(self) -> list[str]:
@@ -291,6 +296,14 @@ class KeyRotation:
         raw = self._parts.store.membership.load_own_card(membership.member)
         if raw is not None and parse_card(raw)[0].hash == membership.own_card[0].hash:
             settle_keys(self._parts.files, membership.own_card[1])
+
+    def _require_settled_identity(self) -> None:
+        """The card that names the waiting identity key has the next `seq` already; another one would be evidence."""
+        if is_identity_pending(self._parts.files):
+            raise GovernanceError(
+                "a new identity key waits for the council, so no other key can change before its roster is here",
+                hint="let the council type: labmesh roster rekey MEMBER CARD   and restart this node when it is in force",
+            )
 
     def _require_confirmed(self) -> None:
         if not self._parts.confirmation.confirmed:

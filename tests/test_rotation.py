@@ -17,6 +17,7 @@ from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.merkle import EMPTY_ROOT
 from node.core.witness import accept_cosignatures
 from node.errors import GovernanceError, HomeError, StoreError, UnconfirmedError, UserError
+from node.identity import propose_identity
 from node.keyfiles import KeyFiles, is_certificate_of, is_protected
 from node.rotation import TLS_PATIENCE, KeyRotation
 from node.store.checkpoints import CheckpointStore
@@ -221,6 +222,18 @@ class TestRefusals:
             jinan.rotation.revoke_log(2)
         assert jinan.member.membership.own_card == held
         assert {path: path.read_bytes() for path in jinan.files.present()} == files
+
+    @pytest.mark.parametrize("role", ["log", "witness", "tls"])
+    def test_no_key_changes_while_an_identity_key_waits_for_the_council(self, jinan: Rotating, role: str) -> None:
+        """The card that the council has names the next `seq`; another one with it would be evidence against the member."""
+        held = jinan.member.membership.own_card
+        propose_identity(jinan.files, held, now=jinan.member.clock())
+        with pytest.raises(GovernanceError, match="identity key") as refused:
+            jinan.rotation.rotate(role)
+        assert "roster rekey" in refused.value.hint
+        with pytest.raises(GovernanceError, match="identity key"):
+            jinan.rotation.revoke_log(2)
+        assert jinan.member.membership.own_card == held
 
     @pytest.mark.parametrize("role", ["", "identity", "LOG"])
     def test_other_roles(self, jinan: Rotating, role: str) -> None:
