@@ -156,7 +156,7 @@ def test_a_log_whose_key_changed(tmp_path: Path) -> None:
     made.tell_card("jinan", "qingdao")
     assert failed(audit(jinan)) == failed(audit(qingdao)) == {}
     (signatures,) = [check for check in audit(qingdao).checks if check.name == "signatures"]
-    assert "was revoked at 5" in signatures.detail
+    assert "was revoked at size 5" in signatures.detail
     made.close()
 
 
