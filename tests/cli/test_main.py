@@ -225,9 +225,20 @@ def test_the_debug_variable_shows_the_traceback(tmp_path):
     assert done.returncode == 1 and b"Traceback" in err and b"\nerror: " in err
 
 
+def _wait_until_idle(process: subprocess.Popen[bytes]) -> None:
+    """Until it has used no processor time for a second: it has started, and waits for its input."""
+    used, since, deadline = -1.0, time.monotonic(), time.monotonic() + 60
+    while time.monotonic() < min(since + 1.0, deadline):
+        time.sleep(0.05)
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        now = float(fields[11]) + float(fields[12])
+        if now != used or fields[0] == "R":
+            used, since = now, time.monotonic()
+
+
 def test_an_interruption_is_130():
     done = _process("push", "-", "--kind", "result", stdin=subprocess.PIPE)
-    time.sleep(2.0)
+    _wait_until_idle(done)
     done.send_signal(signal.SIGINT)
     out, err = done.communicate(timeout=60)
     assert (done.returncode, out) == (130, b"") and b"Traceback" not in err
