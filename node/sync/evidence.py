@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from node.errors import FormatError, PeerFaultError, VerificationError
 from node.evidence import TOLD_AT_ONCE_MAX, EvidenceKeeper
 from node.store import Store
-from node.store.forgetting import forget_mirror
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import PeerClient
@@ -50,13 +49,7 @@ def open_surviving(store: Store, exchange: CheckpointExchange, origin: str, memb
     """What is held of a member's log; nothing, where the roster lets another history survive."""
     log = store.logs.open_log(origin, member)
     if not exchange.survives(log):
-        forget_history(store, log)
+        exchange.forget_history(log)
         log = store.logs.open_log(origin, member)
     exchange.evidence.search_contradictions(log)
     return log
-
-
-def forget_history(store: Store, log: LogState) -> None:
-    """Forget what is held of a log, because another history of it survives."""
-    logger.warning("event=history_forgotten origin=%s size=%d", log.origin, log.head_size)
-    forget_mirror(store, log.id)

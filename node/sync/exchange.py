@@ -11,6 +11,7 @@ tree has at its size; a larger one is remembered until our log reaches it. What 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from hashlib import sha256
@@ -28,7 +29,10 @@ from node.errors import FormatError, NotFoundError, SignatureError, SplitViewErr
 from node.evidence import EvidenceKeeper
 from node.membership import Membership
 from node.store import Store
+from node.store.forgetting import cut_mirror, forget_mirror
 from node.store.logs import LogState
+
+logger = logging.getLogger(__name__)
 
 UNREACHED_MAX = 8
 
@@ -51,16 +55,19 @@ class CheckpointExchange:
         self._store, self._membership, self._confirmation = store, membership, confirmation
         self._witness, self._clock = witness, clock
         self._lock, self._witness_lock = threading.Lock(), threading.Lock()
+        # A history is not forgotten while it is read here. Always taken before the other locks.
+        self._histories = threading.RLock()
         self._notes: dict[str, tuple[int, int, bytes]] = {}
         self._unreached: dict[str, tuple[Head | None, dict[int, SignedCheckpoint]]] = {}
 
     def held_notes(self) -> list[bytes]:
         """The newest checkpoint of every log that may be told, with its cosignatures, by origin."""
         notes = []
-        for log in self._store.logs.load_logs():
-            size = self._tellable_size(log) if self.survives(log) else 0
-            if size and (note := self._note(log, size)):
-                notes.append(note)
+        with self._histories:
+            for log in self._store.logs.load_logs():
+                size = self._tellable_size(log) if self.survives(log) else 0
+                if size and (note := self._note(log, size)):
+                    notes.append(note)
         return notes
 
     def digest(self, notes: Iterable[bytes]) -> bytes:
@@ -98,7 +105,8 @@ class CheckpointExchange:
                     seen.add(signed.origin)
                     author = alliance.author_of(signed.origin)
                     if version is None or _head_version(alliance, author) <= version <= alliance.roster.version:
-                        saved += self._accept_note(alliance, author, signed)
+                        with self._histories:
+                            saved += self._accept_note(alliance, author, signed)
             except SplitViewError as error:
                 splits.append(error)
             except (FormatError, SignatureError, NotFoundError):
@@ -115,22 +123,28 @@ class CheckpointExchange:
         with self._lock:
             self._notes.pop(origin, None)
 
-    def note_announced(self, signed: SignedCheckpoint) -> None:
+    def note_announced(self, signed: SignedCheckpoint, *, surviving: Head | None) -> None:
         """Remember a checkpoint that verifies, but that our log has not reached: a few of each log.
+
+        Args:
+            signed: the checkpoint.
+            surviving: what the roster said of the log when it was told; what has been decided since may be against it.
 
         Raises:
             SplitViewError: another root was signed for this size.
         """
         author = self._membership.joined.author_of(signed.origin)
+        if self.surviving_head(author) != surviving:
+            return
         with self._lock:
-            known = self._unreached_of(signed.origin, author)
+            known = self._unreached_of(signed.origin, surviving)
             other = known.get(signed.size)
             if other is None:
                 while len(known) >= UNREACHED_MAX:
                     del known[next(iter(known))]
                 known[signed.size] = signed
         if other is not None and other.root != signed.root:
-            self._refuse(author, other, signed)
+            self._refuse(author, other, signed, surviving=surviving)
 
     def review_announced(self, log: LogState) -> None:
         """Hold what was announced or told before against a log that has grown.
@@ -138,17 +152,29 @@ class CheckpointExchange:
         Raises:
             SplitViewError: the verified log does not contain a checkpoint that its author signed.
         """
+        surviving = self.surviving_head(log.member)
         with self._lock:
-            known = self._unreached_of(log.origin, log.member)
+            known = self._unreached_of(log.origin, surviving)
             reached = [known.pop(size) for size in sorted(known) if size <= log.head_size]
         head = log.head
         for signed in reached:
             if head is not None and (signed.size, signed.root) != (head.size, head.root):
-                self._require_same_history(log, signed)
+                self._require_same_history(log, signed, surviving)
 
-    def _unreached_of(self, origin: str, author: str) -> dict[int, SignedCheckpoint]:
+    def forget_history(self, log: LogState) -> None:
+        """Forget what is held of a log, because another history of it survives."""
+        logger.warning("event=history_forgotten origin=%s size=%d", log.origin, log.head_size)
+        with self._histories:
+            forget_mirror(self._store, log.id)
+
+    def cut_history(self, log: LogState, size: int) -> None:
+        """Forget what lies beyond `size`, because its author's newest card vouches for no more."""
+        with self._histories:
+            cut_mirror(self._store, log, size)
+        self.forget_note(log.origin)
+
+    def _unreached_of(self, origin: str, head: Head | None) -> dict[int, SignedCheckpoint]:
         """What is remembered of a log, since the roster last said which history of it survives."""
-        head = self.surviving_head(author)
         since, known = self._unreached.get(origin, (head, {}))
         if since != head:
             known = {}
@@ -189,7 +215,7 @@ class CheckpointExchange:
         return True
 
     def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint) -> int:
-        key = alliance.card(author).log_key_at(signed.size, signed.root)
+        key, surviving = alliance.card(author).log_key_at(signed.size, signed.root), alliance.roster.members[author].head
         verify_checkpoint(signed, key)
         log = self._store.logs.find_log(signed.origin)
         # Of the own log, what lies beyond the signed head is judged when a peer tells it to us as ours (`confirmation`).
@@ -197,14 +223,17 @@ class CheckpointExchange:
             return 0
         if log is None or signed.size > log.signed_size:
             if author != self._membership.member:
-                self.note_announced(signed.signed_by(key))
+                self.note_announced(signed.signed_by(key), surviving=surviving)
             return 0
-        if not self._require_same_history(log, signed) or self._store.checkpoints.find(log.id, signed.size) is None:
+        if (
+            not self._require_same_history(log, signed, surviving)
+            or self._store.checkpoints.find(log.id, signed.size) is None
+        ):
             return 0
         return self._save(log, signed.size, accept_cosignatures(alliance, author, signed))
 
-    def _require_same_history(self, log: LogState, signed: SignedCheckpoint) -> bool:
-        """Whether our log contains a checkpoint.
+    def _require_same_history(self, log: LogState, signed: SignedCheckpoint, surviving: Head | None) -> bool:
+        """Whether our log contains a checkpoint that was told while the roster said `surviving` of that log.
 
         Raises:
             SplitViewError: it does not, and that is news.
@@ -217,11 +246,21 @@ class CheckpointExchange:
         size = self._tellable_size(log)
         larger = held or self._store.checkpoints.choose(log.id, start=size, entries_max=0, ceiling=size)
         if larger is not None and signed.size <= larger.size <= size and self.survives(log):
-            self._refuse(log.member, larger, signed, tree)
+            self._refuse(log.member, larger, signed, tree, surviving=surviving)
         return False
 
-    def _refuse(self, author: str, held: SignedCheckpoint, offered: SignedCheckpoint, tree: Tree | None = None) -> None:
+    def _refuse(
+        self,
+        author: str,
+        held: SignedCheckpoint,
+        offered: SignedCheckpoint,
+        tree: Tree | None = None,
+        *,
+        surviving: Head | None,
+    ) -> None:
         """Keep the evidence; raise where the author's misconduct is proved now and was not before."""
+        if self.surviving_head(author) != surviving:
+            return  # decided a moment ago: what is still told of the other history is no news
         if self.evidence.split_view_of(author) is None and self.evidence.accept_split_view(author, held, offered, tree):
             size = min(held.size, offered.size)
             raise SplitViewError(offered.origin, size=size, held_note=bytes(held), offered_note=bytes(offered))

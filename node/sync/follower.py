@@ -35,7 +35,7 @@ from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.erasures import acknowledge_erasures
-from node.sync.evidence import EvidenceTalk, forget_history, open_surviving
+from node.sync.evidence import EvidenceTalk, open_surviving
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.pull import PullSession
@@ -296,9 +296,9 @@ class Follower:
             if log is None:
                 raise
             if (size := revoked_beyond(card, log, error)) is not None:
-                await finish(asyncio.to_thread(cut_revoked, parts.store, parts.exchange, log, size))
+                await finish(asyncio.to_thread(cut_revoked, parts.exchange, log, size))
             elif await is_replaced(client, log, head, entries_max=self._entries_max):
-                await finish(asyncio.to_thread(forget_history, parts.store, log))
+                await finish(asyncio.to_thread(parts.exchange.forget_history, log))
             else:
                 raise
             await self._read_log(client)

@@ -29,6 +29,7 @@ class PullSession:
         """Begin with what the store holds."""
         self.log = log
         self._parts, self._state = parts, state
+        self._surviving = parts.exchange.surviving_head(log.member)
         self._mirror = Mirror(
             card,
             reader=parts.membership.member,
@@ -37,7 +38,7 @@ class PullSession:
             staged=log.staged,
             staged_bytes=log.staged_bytes,
             limits=parts.limits,
-            surviving=parts.exchange.surviving_head(log.member),
+            surviving=self._surviving,
         )
         self._mirror.compare_former_roots(lambda size: parts.store.logs.tree(log.id).root(size))
         self._vouched = None if log.head is None else vouched_size(card, log.head)
@@ -85,12 +86,12 @@ class PullSession:
         exchange = self._parts.exchange
         try:
             signed = self._mirror.accept_announcement(note)
-        except (RollbackError, SplitViewError):
+        except (RollbackError, SplitViewError) as error:
             _, splits = exchange.accept_notes([note], peer=self._state.member)  # its signature is good: it may be evidence
-            if splits:
+            if splits and isinstance(error, RollbackError):
                 raise splits[0] from None
             raise
-        exchange.note_announced(signed)
+        exchange.note_announced(signed, surviving=self._surviving)
         return signed
 
     def _save(self, page: AcceptedPage | None) -> bool:

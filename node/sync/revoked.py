@@ -11,8 +11,6 @@ import logging
 from node.core.card import Card
 from node.core.succession import vouched_size
 from node.errors import PeerFaultError, RollbackError
-from node.store import Store
-from node.store.forgetting import cut_mirror
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
 
@@ -35,8 +33,7 @@ def revoked_beyond(card: Card, log: LogState, error: PeerFaultError) -> int | No
     return vouched
 
 
-def cut_revoked(store: Store, exchange: CheckpointExchange, log: LogState, size: int) -> None:
+def cut_revoked(exchange: CheckpointExchange, log: LogState, size: int) -> None:
     """Forget what lies beyond `size`, because nobody vouches for it."""
     logger.warning("event=revoked_entries_forgotten origin=%s size=%d vouched=%d", log.origin, log.head_size, size)
-    cut_mirror(store, log, size)
-    exchange.forget_note(log.origin)
+    exchange.cut_history(log, size)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.core.card import FormerLogKey
-from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.disclosure import erasure_body
 from node.core.evidence import format_evidence, parse_evidence
 from node.core.misconduct import judge_evidence
@@ -109,7 +109,7 @@ class TestFinding:
     def test_few_announcements_are_remembered(self, alliance: SimulatedAlliance) -> None:
         log = build_log(JINAN, 60)
         for size in range(1, 60):
-            alliance["qingdao"].exchange.note_announced(log.checkpoint(size))
+            alliance["qingdao"].exchange.note_announced(log.checkpoint(size), surviving=None)
         assert len(alliance["qingdao"].exchange._unreached[JINAN.origin][1]) == 8
 
     def test_a_head_under_a_revoked_key_accuses_nobody(self, alliance: SimulatedAlliance) -> None:
@@ -370,6 +370,17 @@ class TestSettlement:
         assert holders(forked, "jinan") == []
         forked["qingdao"].exchange.accept_notes(told, peer="yantai", version=version)
         assert holders(forked, "jinan") == ["qingdao"]
+
+    def test_what_was_on_its_way_while_it_was_decided_is_no_news(self, forked: SimulatedAlliance) -> None:
+        """Told under the older roster, looked at under the newer: neither remembered nor held against the survivor."""
+        qingdao, (dead,) = forked["qingdao"], forked["yantai"].exchange.held_notes()
+        settle(forked, Head(7, forked["jinan"].ledger.checkpoint.root))
+        qingdao.exchange.note_announced(parse_checkpoint(dead), surviving=None)
+        forked["jinan"].push(*drafts(5, "NEXT"))
+        forked.catch_up("qingdao", "jinan")
+        assert holders(forked, "jinan") == []
+        qingdao.exchange._require_same_history(qingdao.mirror_of("jinan"), parse_checkpoint(dead), None)
+        assert holders(forked, "jinan") == []
 
     def test_the_other_history_is_refused_from_a_new_reader(self, forked: SimulatedAlliance) -> None:
         """Even by one who begins with nothing: page after page up to the head that the roster names."""
