@@ -28,12 +28,11 @@ from node.core.names import RecordId, parse_kind
 from node.core.proof import TlogProof, parse_tlog_proof
 from node.core.record import may_read
 from node.core.roster import ROSTER_TYPE, parse_roster
-from node.core.verdict import Step
+from node.core.verdict import Step, run_steps
 from node.errors import (
     FormatError,
     GovernanceError,
     InvalidRecordError,
-    LabmeshError,
     NotFoundError,
     SignatureError,
     VerificationError,
@@ -120,21 +119,11 @@ def judge_evidence(evidence: Evidence, *, fingerprint: str | None = None, held: 
         held: the alliance that the reader has verified; one of the two chains must begin with the other.
     """
     trial = _Trial(evidence, fingerprint, held)
-    steps: list[Step] = []
-    for name, run in zip(STEPS, _RUNNERS, strict=True):
-        if steps and not steps[-1].ok:
-            steps.append(Step(name, None, "not reached"))
-            continue
-        try:
-            steps.append(Step(name, True, run(trial)))
-        except LabmeshError as error:
-            steps.append(Step(name, False, error.message))
+    steps = run_steps(STEPS, _RUNNERS, trial)
     if not all(step.ok for step in steps):
-        return Judgement(tuple(steps), evidence.kind)
+        return Judgement(steps, evidence.kind)
     subject, statements = trial.statements[0].subject, tuple(trial.statements)
-    return Judgement(
-        tuple(steps), evidence.kind, trial.member, trial.summary, subject, trial.covered, statements, trial.trusted
-    )
+    return Judgement(steps, evidence.kind, trial.member, trial.summary, subject, trial.covered, statements, trial.trusted)
 
 
 def find_settlement(judgement: Judgement, alliance: Alliance) -> str:

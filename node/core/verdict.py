@@ -14,10 +14,11 @@ No clock is read: expiry is reported by the caller, and fails nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import TypeVar
 
 from node.core.alliance import Alliance, load_alliance
 from node.core.bundle import Bundle
@@ -34,6 +35,8 @@ from node.core.times import format_seconds
 from node.core.witness import accept_cosignatures, verify_witness_line
 from node.errors import FormatError, InvalidRecordError, LabmeshError, SignatureError, VerificationError
 
+T = TypeVar("T")
+
 STEPS = ("roster", "cards", "checkpoint", "cosignatures", "commitment", "inclusion", "schema", "blobs")
 
 
@@ -44,6 +47,20 @@ class Step:
     step: str
     ok: bool | None
     detail: str
+
+
+def run_steps(names: Sequence[str], runners: Sequence[Callable[[T], str]], subject: T) -> tuple[Step, ...]:
+    """Run steps in order; each gives its detail, or raises a LabmeshError. After a failure none is reached."""
+    steps: list[Step] = []
+    for name, run in zip(names, runners, strict=True):
+        if steps and not steps[-1].ok:
+            steps.append(Step(name, None, "not reached"))
+            continue
+        try:
+            steps.append(Step(name, True, run(subject)))
+        except LabmeshError as error:
+            steps.append(Step(name, False, error.message))
+    return tuple(steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +116,7 @@ def verify_bundle(bundle: Bundle, *, fingerprint: str, kinds: Kinds, known: Alli
         known: an alliance that the verifier follows. Where it is the bundle's, its newer rosters and cards are judged by.
     """
     evidence = _Evidence(bundle, fingerprint, kinds, known)
-    steps: list[Step] = []
-    for name, run in zip(STEPS, _RUNNERS, strict=True):
-        if steps and not steps[-1].ok:
-            steps.append(Step(name, None, "not reached"))
-            continue
-        try:
-            steps.append(Step(name, True, run(evidence)))
-        except LabmeshError as error:
-            steps.append(Step(name, False, error.message))
-    return _build_verdict(evidence, tuple(steps))
+    return _build_verdict(evidence, run_steps(STEPS, _RUNNERS, evidence))
 
 
 def _verify_roster(evidence: _Evidence) -> str:

@@ -145,12 +145,12 @@ class Follower:
         """One connection, until it ends. A connection that worked and broke is not a failed attempt."""
         client = self._parts.make_client(self._parts.membership.joined.card(self.member))
         self._was_connected = False
-        self._is_accused()
+        self._show_accusation()
         try:
             await self._contact(client)
             self._was_connected = True
             self._evidence_came.clear()
-            accused = self._is_accused()
+            accused = self._show_accusation()
             pull = () if accused else (self._pull(client),)
             await _run_together(self._keep_contact(client), self._watch_evidence(accused), *pull)
         except PeerUnreachableError as error:
@@ -178,7 +178,11 @@ class Follower:
             self._evidence_came.clear()
 
     def _is_accused(self) -> bool:
-        """Whether there is proof that the member signed two histories; shown, too."""
+        """Whether there is proof that the member signed two histories."""
+        return self._parts.exchange.evidence.split_view_of(self.member) is not None
+
+    def _show_accusation(self) -> bool:
+        """Put into the state what `_is_accused` says, and say it."""
         piece = self._parts.exchange.evidence.split_view_of(self.member)
         self.state.accuse("" if piece is None else piece.judgement.summary)
         return piece is not None
@@ -376,7 +380,7 @@ class Follower:
         logger.warning("event=peer_fault member=%s reason=%s error=%r", self.member, error.reason, error.message)
         if isinstance(error, SplitViewError):
             self._parts.on_split_view(error)
-            self._is_accused()
+            self._show_accusation()
 
     def _now_ms(self) -> int:
         return milliseconds(self._parts.clock())
