@@ -14,10 +14,12 @@ from node.clients import Clients
 from node.clock import Clock
 from node.config import Settings
 from node.confirmation import ClockWatch, Confirmation
+from node.core.alliance import Alliance
 from node.core.card import Card
 from node.core.kinds import Kinds
 from node.cutoff import find_other_histories
 from node.daemon.card import OwnCard
+from node.daemon.indexing import Indexing
 from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
 from node.daemon.thinning import Thinning
@@ -50,8 +52,6 @@ from node.sync.spread import CardSpread
 
 logger = logging.getLogger(__name__)
 
-INDEX_PAUSE_S = 0.05
-INDEX_DELAY_S = 0.1
 TLS_LOOK_S = 3600.0
 LOG_KEY_LOST = (
     "this member's card names a log key that this home does not hold, so nothing is signed: the home is older than its "
@@ -75,94 +75,38 @@ class Daemon:
         passphrase: bytes | None = None,
     ) -> None:
         """Build; nothing runs yet."""
-        self.kinds = kinds = Kinds(load_schemas())
         self.settings, self.store, self.keys = settings, store, keys
         self.loop, self.clock = loop, clock
-        objection = build_objection(store, lambda: self.membership.alliance)
-        self.membership = Membership(store.membership, identity=keys.identity, clock=clock, objection=objection)
-        self.ledger = Ledger(
-            store,
-            author=self.membership.member,
-            signer=keys.log,
-            kinds=kinds,
-            clock=clock,
-            members=self._audience_members,
-            may_sign=lambda: self.confirmation.confirmed and self._holds_log_key(),
-        )
-        self.confirmation = Confirmation(
-            store,
-            member=self.membership.member,
-            log=lambda: self.ledger.log,
-            alliance=lambda: self.membership.alliance,
-            watch=ClockWatch(clock),
-            on_doubt=self._on_loop(self._nudge_peers),
-        )
-        self.evidence = EvidenceKeeper(
-            store, member=self.membership.member, alliance=lambda: self.membership.alliance, clock=clock
-        )
-        self.exchange = CheckpointExchange(
-            store,
-            membership=self.membership,
-            confirmation=self.confirmation,
-            evidence=self.evidence,
-            witness=keys.witness,
-            clock=clock,
-        )
-        self.clients = Clients(store.clients, kinds=kinds, clock=clock)
+        self.kinds = Kinds(load_schemas())
+        self.membership = self._build_membership()
+        self.ledger = self._build_ledger()
+        self.confirmation = self._build_confirmation()
+        self.evidence = EvidenceKeeper(store, member=self.membership.member, alliance=self._alliance, clock=clock)
+        self.exchange = self._build_exchange()
+        self.disclosure = self._build_disclosure()
+        self.clients = Clients(store.clients, kinds=self.kinds, clock=clock)
         self.remote = RemoteService(settings.remote, home.path, self.clients, now=clock)
+        self.heads = Heads(loop)
+        self.alarms = Alarms()
         self.tls_work = asyncio.Event()
         self.spread = CardSpread(self._on_loop(self.tls_work.set))
         files = home.key_files(passphrase)
         self.rotation = self._build_rotation(files)
-        self.heads = Heads(loop)
-        self.alarms = Alarms()
         self.card = OwnCard(self.membership, self.confirmation, settings, files=files, on_alarm=self.alarms.raise_sentence)
-        self.trusted = TrustedCertificates(
-            own_card=lambda: self.membership.own_card[1], alliance=lambda: self.membership.alliance
-        )
-        self.work = asyncio.Event()
-        self.disclosure = Disclosure(
-            store,
-            self.ledger,
-            author=self.membership.member,
-            kinds=kinds,
-            clock=clock,
-            members=self._audience_members,
-        )
-        self._judging: asyncio.Task[None] | None = None
+        self.trusted = TrustedCertificates(own_card=lambda: self.membership.own_card[1], alliance=self._alliance)
+        self.recovery = self._build_recovery()
         self._endpoint_turns: dict[str, itertools.count[int]] = defaultdict(itertools.count)
-        self.recovery = Recovery(
-            RecoveryParts(
-                store=store,
-                ledger=self.ledger,
-                membership=self.membership,
-                confirmation=self.confirmation,
-                kinds=kinds,
-                limits=settings.staging,
-                on_progress=self._nudge_peers,
-            )
-        )
-        parts = FollowerParts(
-            store=store,
-            membership=self.membership,
-            exchange=self.exchange,
-            confirmation=self.confirmation,
-            recovery=self.recovery,
-            kinds=kinds,
-            clock=clock,
-            limits=settings.staging,
-            contact_interval_s=settings.sync.contact_interval_s,
-            retry_max_s=settings.sync.retry_max_s,
-            make_client=self._make_client,
-            on_head=self._notice_head,
-            on_split_view=self._notice_split_view,
-            on_alarm=self.alarms.raise_sentence,
-            on_card_held=self.spread.note,
-        )
+        parts = self._follower_parts()
         self.peers = Peers(parts)
         self.cosigner = Cosigner(parts, self.peers)
+        self.indexing = Indexing(store.search)
         self.thinning = Thinning(store, self.membership, clock)
         self.sweeping = Sweeping(store.sweeper, on_swept=self._notice_swept, on_alarm=self.alarms.raise_sentence)
+        self._judging: asyncio.Task[None] | None = None
+        self._start_listening()
+
+    def _start_listening(self) -> None:
+        """Let news travel, and settle what an earlier process left."""
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self.evidence.refresh)
         self.membership.subscribe(self._on_loop(self._notice_membership))
@@ -208,16 +152,6 @@ class Daemon:
         )
         return servers
 
-    async def index(self) -> None:
-        """Fill the search index in batches, whenever there is something to take in."""
-        while True:
-            self.work.clear()
-            while await asyncio.to_thread(self._index_batch):
-                await asyncio.sleep(INDEX_PAUSE_S)
-            await self.work.wait()
-            # First the peers: what has just arrived is passed on before this thread takes its share of the processor.
-            await asyncio.sleep(INDEX_DELAY_S)
-
     async def advance_tls(self) -> None:
         """End a rotation of the TLS key when every peer has the card that names it, or waited long enough."""
         while True:
@@ -237,16 +171,9 @@ class Daemon:
             after, understood = batch[0], understood + batch[1]
         if understood:
             logger.info("event=revalidated understood=%d", understood)
-            self.work.set()
+            self.indexing.notice()
         # A crash may have come between a page that contradicts its log and the evidence of it.
         await asyncio.to_thread(self.evidence.search_all)
-
-    def _index_batch(self) -> bool:
-        try:
-            return self.store.search.advance() > 0
-        except StoreError as error:
-            logger.error("event=index_failed error=%r", error.message)
-            return False
 
     def _peer_service_parts(self) -> PeerServiceParts:
         return PeerServiceParts(
@@ -282,6 +209,82 @@ class Daemon:
             rotation=self.rotation,
         )
 
+    def _build_membership(self) -> Membership:
+        objection = build_objection(self.store, self._alliance)
+        return Membership(self.store.membership, identity=self.keys.identity, clock=self.clock, objection=objection)
+
+    def _build_ledger(self) -> Ledger:
+        return Ledger(
+            self.store,
+            author=self.membership.member,
+            signer=self.keys.log,
+            kinds=self.kinds,
+            clock=self.clock,
+            members=self._audience_members,
+            may_sign=lambda: self.confirmation.confirmed and self._holds_log_key(),
+        )
+
+    def _build_confirmation(self) -> Confirmation:
+        return Confirmation(
+            self.store,
+            member=self.membership.member,
+            log=lambda: self.ledger.log,
+            alliance=self._alliance,
+            watch=ClockWatch(self.clock),
+            on_doubt=self._on_loop(self._nudge_peers),
+        )
+
+    def _build_exchange(self) -> CheckpointExchange:
+        return CheckpointExchange(
+            self.store,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            evidence=self.evidence,
+            witness=self.keys.witness,
+            clock=self.clock,
+        )
+
+    def _build_disclosure(self) -> Disclosure:
+        return Disclosure(
+            self.store,
+            self.ledger,
+            author=self.membership.member,
+            kinds=self.kinds,
+            clock=self.clock,
+            members=self._audience_members,
+        )
+
+    def _build_recovery(self) -> Recovery:
+        parts = RecoveryParts(
+            store=self.store,
+            ledger=self.ledger,
+            membership=self.membership,
+            confirmation=self.confirmation,
+            kinds=self.kinds,
+            limits=self.settings.staging,
+            on_progress=self._nudge_peers,
+        )
+        return Recovery(parts)
+
+    def _follower_parts(self) -> FollowerParts:
+        return FollowerParts(
+            store=self.store,
+            membership=self.membership,
+            exchange=self.exchange,
+            confirmation=self.confirmation,
+            recovery=self.recovery,
+            kinds=self.kinds,
+            clock=self.clock,
+            limits=self.settings.staging,
+            contact_interval_s=self.settings.sync.contact_interval_s,
+            retry_max_s=self.settings.sync.retry_max_s,
+            make_client=self._make_client,
+            on_head=self._notice_head,
+            on_split_view=self._notice_split_view,
+            on_alarm=self.alarms.raise_sentence,
+            on_card_held=self.spread.note,
+        )
+
     def _build_rotation(self, files: KeyFiles) -> KeyRotation:
         parts = RotationParts(
             files=files,
@@ -310,6 +313,9 @@ class Daemon:
             deadline_s=self.settings.sync.deadline_s,
         )
 
+    def _alliance(self) -> Alliance | None:
+        return self.membership.alliance
+
     def _audience_members(self) -> list[str]:
         alliance = self.membership.alliance
         return alliance.active_members() if alliance else [self.membership.member]
@@ -337,14 +343,14 @@ class Daemon:
     def _notice_own_head(self) -> None:
         self.card.notice()
         self.heads.announce()
-        self.work.set()
+        self.indexing.notice()
         self.sweeping.notice()
 
     def _notice_head(self, log: LogState) -> None:
         self.card.notice()
         self.cosigner.notice_head(log)
         self.heads.announce()
-        self.work.set()
+        self.indexing.notice()
         self.sweeping.notice()
 
     def _notice_membership(self) -> None:

@@ -66,7 +66,7 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
     servers = await daemon.start_servers(home)
     lasting = [
         asyncio.create_task(daemon.peers.run(), name="peers"),
-        asyncio.create_task(daemon.index(), name="index"),
+        asyncio.create_task(daemon.indexing.run(), name="index"),
         asyncio.create_task(daemon.sweeping.run(), name="sweep"),
         asyncio.create_task(daemon.thinning.run(), name="thin"),
     ]
