@@ -6,14 +6,11 @@ shows what each daemon wrote to stderr (see conftest). Only processes that were 
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +33,7 @@ from node.home import Home, Keys, create_home
 from node.membership import Membership
 from node.rpc.tls import channel_credentials, expected_name
 from node.schemas import load_schemas
+from tests.end_to_end.nursery import Child
 from tests.verifiers import agreed_verdict
 
 T = TypeVar("T")
@@ -46,7 +44,6 @@ PATIENCE_S = 60.0
 POLL_S = 0.05
 CALL_S = 30.0
 
-_DAEMON = "import sys; from pathlib import Path; from node.daemon import run; run(Path(sys.argv[1]))"
 _NODE_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", 16 * 1024 * 1024)]
 
 running: list[Mesh] = []
@@ -88,19 +85,13 @@ class Node:
         """Start nothing yet."""
         self.home, self.card, self.member, self.port = home, card, card.member, port
         self.stderr_path, self._stdout_path = logs / f"{card.member}.err", logs / f"{card.member}.out"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Child | None = None
         self._channel: grpc.Channel | None = None
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> Child:
         """Start a daemon on this home without waiting for it."""
         with self.stderr_path.open("ab") as stderr, self._stdout_path.open("wb") as stdout:
-            return subprocess.Popen(
-                [sys.executable, "-c", _DAEMON, str(self.home.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])},
-            )
+            return Child("--home", self.home.path, "run", stdout=stdout, stderr=stderr)
 
     def start(self) -> Node:
         """Start the daemon and wait until it says `ready`."""
@@ -125,7 +116,7 @@ class Node:
         return self
 
     @property
-    def running(self) -> subprocess.Popen[bytes]:
+    def running(self) -> Child:
         """The daemon's process."""
         assert self.process is not None, f"{self.member} does not run"
         return self.process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, Mesh, Node, open_mesh, result_records
+from tests.end_to_end.harness import Mesh, Node, open_mesh, result_records
+from tests.end_to_end.nursery import run_labmesh
 from tests.verifiers import SCRIPT
 
 
@@ -27,10 +27,8 @@ def mesh():
 
 def audit(node: Node, member: str) -> tuple[int, dict[str, Any]]:
     """`labmesh audit` as a process."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])}
-    arguments = [sys.executable, "-m", "cli.main", "--home", str(node.home.path), "--json", "audit", member]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
-    assert "Traceback" not in done.stderr, done.stderr
+    done = run_labmesh("--home", node.home.path, "--json", "audit", member)
+    assert b"Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,17 +14,16 @@ from labmesh.v1 import peer_pb2
 from node.rpc.convert import page_to_wire
 from tests.builders import MemoryLog, record_bytes
 from tests.end_to_end.disk import read_log_file
-from tests.end_to_end.harness import ROOT, Mesh, Node, eventually, open_mesh, result_record
+from tests.end_to_end.harness import Mesh, Node, eventually, open_mesh, result_record
 from tests.end_to_end.hostile import BODY, HostilePeer, Message, honest, serve_hostile
+from tests.end_to_end.nursery import run_labmesh
 
 LIAR, FIRST, SECOND, THIRD = "weifang", "jinan", "qingdao", "zibo"
 
 
 def labmesh(*args: object, home: Path) -> tuple[int, Any]:
     """A command of its own process, and its JSON."""
-    command = [sys.executable, "-m", "cli.main", "--home", str(home), "--json", *map(str, args)]
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, env=paths, capture_output=True, timeout=60, check=False)
+    done = run_labmesh("--home", home, "--json", *args)
     return done.returncode, orjson.loads(done.stdout)
 
 

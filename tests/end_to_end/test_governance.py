@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import grpc
 import pytest
 
 from labmesh.v1 import peer_pb2, peer_pb2_grpc
-from tests.end_to_end.harness import ALLIANCE, ROOT, Mesh, Node, code_of, eventually, open_mesh, reason_of, result_records
+from tests.end_to_end.harness import ALLIANCE, Mesh, Node, code_of, eventually, open_mesh, reason_of, result_records
+from tests.end_to_end.nursery import run_labmesh
 
 MEMBERS = ("jinan", "qingdao", "yantai", "weifang")
 ORIGIN = f"{ALLIANCE}/log/jinan"
@@ -27,14 +25,7 @@ def mesh():
 
 def labmesh(node: Node, *args: object, exit_code: int = 0) -> Any:
     """Run the command line as an admin does, beside the running daemon; returns the JSON document."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "--home", str(node.home.path), "--json", *map(str, args)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])},
-        check=False,
-    )
+    done = run_labmesh("--home", node.home.path, "--json", *args)
     assert done.returncode == exit_code, done
     return json.loads(done.stdout)
 

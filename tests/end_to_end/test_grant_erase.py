@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ from node.core.names import log_origin
 from tests.end_to_end.disk import read_log_file
 from tests.end_to_end.harness import (
     ALLIANCE,
-    ROOT,
     Mesh,
     Node,
     code_of,
@@ -27,6 +23,7 @@ from tests.end_to_end.harness import (
     result_record,
     result_records,
 )  # fmt: skip
+from tests.end_to_end.nursery import run_labmesh
 
 SECRET = "jinan/result/SECRET"
 WORD = "zqxvmarker8842"
@@ -35,9 +32,7 @@ REASON = "客户要求"
 
 def labmesh(node: Node, *words: str) -> tuple[int, Any]:
     """Run the command line on a node's home; returns its exit code and document."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")])}
-    command = [sys.executable, "-m", "cli.main", "--home", str(node.home.path), "--json", *words]
-    done = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
+    done = run_labmesh("--home", node.home.path, "--json", *words)
     return done.returncode, json.loads(done.stdout)
 
 

@@ -13,6 +13,7 @@ from labmesh.v1 import node_pb2
 from node.core.card import Card, parse_card
 from node.keyfiles import is_protected
 from tests.end_to_end.harness import Mesh, Node, eventually, reason_of, result_records
+from tests.end_to_end.nursery import run_labmesh
 
 
 def rotate(node: Node, role: str) -> tuple[Card, list[str]]:
@@ -128,8 +129,7 @@ def test_a_log_key_is_revoked_and_peers_go_on(make_mesh):
 
 def labmesh(home: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """The command line in a process of its own."""
-    command = [sys.executable, "-m", "cli.main", "--home", str(home), *arguments]
-    return subprocess.run(command, capture_output=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+    return run_labmesh("--home", home, *arguments)
 
 
 def test_a_node_whose_keys_are_protected(make_mesh, tmp_path):

@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -35,6 +33,7 @@ from tests.end_to_end.harness import (
     result_record,
     result_records,
 )
+from tests.end_to_end.nursery import run_labmesh
 from tests.test_remote_certificate import write_pair
 
 METHODS = [method.name for method in node_pb2.DESCRIPTOR.services_by_name["NodeService"].methods]
@@ -76,17 +75,9 @@ class Gate:
 
     def labmesh(self, client: str, *args: object) -> tuple[int, str, str]:
         """The command line on another machine: no home, the client's token, the node's certificate."""
-        command = [sys.executable, "-m", "cli.main", "--remote", f"localhost:{self.port}"]
-        command += ["--token-file", str(self.folder / client), "--ca", str(self.node.home.path / "remote.crt")]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "protos")]),
-            "HOME": "/nonexistent",
-        }
-        done = subprocess.run(
-            [*command, *map(str, args)], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        return done.returncode, done.stdout, done.stderr
+        there = ["--remote", f"localhost:{self.port}", "--token-file", self.folder / client]
+        done = run_labmesh(*there, "--ca", self.node.home.path / "remote.crt", *args, env={"HOME": "/nonexistent"})
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def revoke(self, name: str) -> None:
         """Take a client's token back."""
