@@ -100,6 +100,12 @@ class Confirmation:
             return self._overridden or self._kept or len(self._told) >= self.needed
 
     @property
+    def presumed(self) -> bool:
+        """Whether a person's word stands for the peers that have not told: this home may have forgotten its newest card."""
+        with self._lock:
+            return self._overridden and len(self._told) < self.needed
+
+    @property
     def longer(self) -> tuple[str, int] | None:
         """The peer that holds most of what this home lacks, and the size it told; None when no peer does."""
         with self._lock:

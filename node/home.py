@@ -29,6 +29,7 @@ from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, Signer, VerifierKey
 from node.core.names import log_origin, parse_alliance, parse_member, witness_name
 from node.errors import HomeError
+from node.identity import NEW_IDENTITY
 from node.keyfiles import KEY_NAMES, KeyFiles, build_certificate, format_key, require_private
 from node.membership import IdentityKey
 from node.store import DATABASE_NAME, Store, create_store, open_store
@@ -114,18 +115,31 @@ class Home:
     def load_keys(self, member: str, alliance: str, passphrase: bytes | None = None) -> Keys:
         """The private keys.
 
+        Where the log, witness or TLS key is gone, a key that no card names stands in: the node runs without what it would
+        sign, until it is rotated (`node.lost_keys`).
+
         Raises:
-            HomeError: a key is missing, unreadable, readable by others, or under another passphrase.
+            HomeError: the identity key is missing, or a key is unreadable, readable by others, or under another passphrase.
         """
         files = self.key_files(passphrase)
-        identity, log, witness = (files.load_ed25519(files.path(name)) for name in KEY_NAMES[:3])
+        if not files.path("identity").exists():
+            raise HomeError(
+                f"{files.path('identity')} is missing: without it no card and no roster can be signed",
+                hint=f"restore it from a backup; if it is lost: {NEW_IDENTITY}; then start again",
+            )
+        identity, log, witness = (
+            files.load_ed25519(files.path(name)) if files.path(name).exists() else Ed25519PrivateKey.generate()
+            for name in KEY_NAMES[:3]
+        )
+        has_tls = files.path("tls").exists()
+        tls = files.load_tls(files.path("tls")) if has_tls else ec.generate_private_key(ec.SECP256R1())
         log_key = VerifierKey(log_origin(alliance, member), TYPE_LOG, log.public_key().public_bytes_raw())
         witness_key = VerifierKey(witness_name(alliance, member), TYPE_WITNESS, witness.public_key().public_bytes_raw())
         return Keys(
             IdentityKey(identity.public_key().public_bytes_raw(), identity.sign),
             Signer(log_key, log.sign),
             Signer(witness_key, witness.sign),
-            format_key(files.load_tls(files.path("tls"))),
+            format_key(tls),
         )
 
     def require_private(self) -> None:

@@ -18,6 +18,7 @@ from node.core.succession import SignedCard
 from node.keyfiles import KeyFiles
 
 NAME = "identity"
+NEW_IDENTITY = "labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE"
 
 
 def propose_identity(files: KeyFiles, own: SignedCard, *, now: datetime) -> bytes:

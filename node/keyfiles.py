@@ -242,7 +242,7 @@ def is_certificate_of(der: bytes, key: ec.EllipticCurvePrivateKey) -> bool:
 
 def _settle_ed25519(files: KeyFiles, name: str, named: bytes) -> str:
     # The current key first: it tells a wrong passphrase from a next key that a crash left half-written.
-    if _public(files, files.path(name)) == named:
+    if files.path(name).exists() and _public(files, files.path(name)) == named:
         files.drop_next(name)
         return f"an unused {name} key was removed"
     if _public(files, files.next_path(name)) == named:
@@ -256,8 +256,8 @@ def _public(files: KeyFiles, path: Path) -> bytes:
 
 
 def _settle_tls(files: KeyFiles, card: Card) -> str:
-    current = files.load_tls(files.path("tls"))
-    if not any(is_certificate_of(der, current) for der in card.tls_certificates):
+    current = files.load_tls(files.path("tls")) if files.path("tls").exists() else None
+    if current is None or not any(is_certificate_of(der, current) for der in card.tls_certificates):
         coming = files.load_tls(files.next_path("tls"))
         if any(is_certificate_of(der, coming) for der in card.tls_certificates):
             files.promote("tls")

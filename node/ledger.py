@@ -98,11 +98,6 @@ class Ledger:
         """The key that signs now."""
         return self._signer.key
 
-    def settled_key(self) -> VerifierKey:
-        """The key that signs when a change of it, if one is under way, is done."""
-        with self._lock:
-            return self._signer.key
-
     def renew_checkpoints(self, above: int) -> None:
         """Sign the checkpoints beyond size `above` again, which a former key had signed; sizes and roots stay."""
         with self._lock:

@@ -28,7 +28,7 @@ from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import SIGNATURE_SIZE, Sign
 from node.core.proposal import Proposal, Review, format_proposal, parse_proposal, require_may_sign, review_proposal
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
-from node.core.succession import SignedCard, require_successor
+from node.core.succession import SignedCard, leap_seq, require_successor
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore, SignedVersion
 
@@ -299,23 +299,28 @@ class Membership:
         except FormatError as error:
             raise ConfigError(f"the settings cannot stand in a card: {error.message}") from error
 
-    def reissue_card(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> bool:
+    def reissue_card(self, *, name: str, region: str, endpoints: tuple[str, ...], leap: bool = False) -> bool:
         """Sign the next card when the settings say something new; returns whether they did.
 
         Only for a home that is confirmed (`Confirmation.confirmed`): one that was rolled back would use a `seq` again.
+        `leap` as in `issue_card`.
         """
         with self._lock:
             card = self._own_card[1]
             if (card.name, card.region, card.endpoints) == (name, region, endpoints):
                 return False
             try:
-                self.issue_card(lambda held: replace(held, name=name, region=region, endpoints=endpoints))
+                self.issue_card(lambda held: replace(held, name=name, region=region, endpoints=endpoints), leap=leap)
             except FormatError as error:
                 raise ConfigError(f"the settings cannot stand in a card: {error.message}") from error
             return True
 
-    def issue_card(self, change: Callable[[Card], Card], *, saved: Callable[[Card], None] | None = None) -> Card:
+    def issue_card(
+        self, change: Callable[[Card], Card], *, saved: Callable[[Card], None] | None = None, leap: bool = False
+    ) -> Card:
         """Sign the next card of this member; `saved` is called when it is on disk, before anybody is told.
+
+        With `leap` its `seq` is beyond all that this home can have used and forgotten (`core.succession.leap_seq`).
 
         Raises:
             FormatError: the changed card is none, or may not follow the held one.
@@ -325,7 +330,8 @@ class Membership:
         with self._lock:
             envelope, card = self._own_card
             now = self._clock().replace(microsecond=0)
-            successor = replace(change(card), seq=card.seq + 1, previous=envelope.hash, issued=now)
+            seq = leap_seq(card.seq, int(now.timestamp())) if leap else card.seq + 1
+            successor = replace(change(card), seq=seq, previous=envelope.hash, issued=now)
             raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
             parsed = parse_card(raw)
             require_successor(self._own_card, parsed[1])
@@ -392,8 +398,8 @@ class Membership:
             self._store.save_alliance(alliance, pin=pin, signed=signed)
             self._alliance = alliance
             own = alliance.cards.get(self.member)
-            if own is not None and own[1].seq > self._own_card[1].seq:
-                self._own_card = own
+            if own is not None:
+                self._own_card = own  # by another identity key its `seq` may be smaller
         for notify in self._subscribers:
             notify()
         return alliance

@@ -6,7 +6,8 @@ file is renamed and the running node signs with it, then peers are told. A crash
 
 A TLS key changes in two steps, because a peer that was away knows only the old certificate: first the card lists both and
 the node goes on presenting the old one; when every active peer is known to hold that card, or after 30 days, a card with
-the new one alone follows, and the node presents it.
+the new one alone follows, and the node presents it. Where nobody can connect with the present one, because the card names
+it no more or it has expired, a person may put the new one in its place at once, without asking peers first.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from node.clock import Clock
 from node.confirmation import Confirmation
@@ -27,9 +29,10 @@ from node.core.card import Card, FormerLogKey, FormerWitnessKey, parse_card
 from node.core.keys import Signer, VerifierKey
 from node.disowning import seen_size
 from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedError, UserError
-from node.identity import is_identity_pending
+from node.identity import NEW_IDENTITY, is_identity_pending
 from node.keyfiles import CERTIFICATE_GRACE, KeyFiles, build_certificate, format_key, is_certificate_of, settle_keys
 from node.ledger import Ledger
+from node.lost_keys import find_lost_roles
 from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
@@ -40,6 +43,16 @@ logger = logging.getLogger(__name__)
 
 ROLES = ("log", "witness", "tls")
 TLS_PATIENCE = timedelta(days=30)
+NO_CARD = (
+    "this home may be older than what was published, so no card is signed: it could name a wrong size, or a `seq` again"
+)
+WAIT_FOR_PEERS_TLS = (
+    "wait until enough peers are connected (labmesh status); if they refuse this home's certificate: labmesh doctor"
+)
+TLS_LOST = (
+    "if it was not done yet, take the file that `labmesh roster export -o FILE` writes at a peer (here: labmesh join FILE); "
+    "then type: labmesh keys rotate tls --without-peers"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +76,16 @@ class KeyRotation:
         """Begin with the TLS key that is presented now."""
         self.tls_key_pem = tls_key_pem
         self._parts = parts
+        self._stand_in: bytes | None = None
         self._lock = threading.Lock()
 
-    def rotate(self, role: str) -> Card:
+    def rotate(self, role: str, *, without_peers: bool = False) -> Card:
         """Put a new key in the place of the current one; returns the card that says so.
+
+        Args:
+            role: `log`, `witness` or `tls`.
+            without_peers: TLS only: do not ask peers first whether this home is older than its newest card, because none
+                can connect with the present key. Its card leaps, so that no `seq` is used twice.
 
         Raises:
             UserError: no such role.
@@ -77,12 +96,14 @@ class KeyRotation:
         """
         with self._lock:
             self._require_settled_identity()
+            if without_peers and role != "tls":
+                raise UserError("only the TLS key can be changed without peers", hint=f"type: labmesh keys rotate {role}")
             if role == "log":
                 return self._replace_log_key(None)
             if role == "witness":
                 return self._replace_witness_key()
             if role == "tls":
-                return self._begin_tls()
+                return self._rotate_tls(without_peers)
         raise UserError(f"there is no {role!r} key that can be rotated", hint=f"the roles are {', '.join(ROLES)}")
 
     def revoke_log(self, size: int) -> Card:
@@ -98,6 +119,25 @@ class KeyRotation:
         with self._lock:
             self._require_settled_identity()
             return self._replace_log_key(size)
+
+    def lost_roles(self) -> list[str]:
+        """The roles whose key in the own card this home does not hold."""
+        if not self._find_lost():
+            return []
+        with self._lock:  # a change under way saves the card before this process signs with the key that it names
+            return self._find_lost()
+
+    def presentable_card(self) -> Card:
+        """The own card, with a certificate of the TLS key of this home.
+
+        Where the card names none, one that nobody trusts stands in, so that the node can serve its own people.
+        """
+        card = self._parts.membership.own_card[1]
+        if self._tls_key_fits(card):
+            return card
+        if self._stand_in is None or not is_certificate_of(self._stand_in, self._load_presented()):
+            self._stand_in = build_certificate(self._load_presented(), card.alliance, card.member, self._parts.clock())
+        return replace(card, tls_certificates=(self._stand_in,))
 
     def tls_waits_for(self) -> list[str]:
         """The active members not yet known to hold the card with both certificates; empty when no rotation waits."""
@@ -122,7 +162,7 @@ class KeyRotation:
         if head is None or not card.former_log_keys:
             return False
         above = card.former_log_keys[-1].size
-        if head.size <= above or head.note.signatures_of(card.log_key):
+        if head.size <= above or head.note.signatures_of(card.log_key) or self._parts.ledger.log_key != card.log_key:
             return False
         self._parts.ledger.renew_checkpoints(above)
         return True
@@ -184,6 +224,24 @@ class KeyRotation:
                 hint=f"name that size or a larger one: labmesh keys revoke log --size {since}",
             )
 
+    def _find_lost(self) -> list[str]:
+        parts = self._parts
+        return find_lost_roles(
+            parts.membership.own_card[1],
+            log_key=parts.ledger.log_key,
+            witness_key=parts.exchange.witness_key,
+            tls_key=self._load_presented(),
+        )
+
+    def _load_presented(self) -> ec.EllipticCurvePrivateKey:
+        key = load_pem_private_key(self.tls_key_pem, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key
+
+    def _tls_key_fits(self, card: Card) -> bool:
+        key = self._load_presented()
+        return any(is_certificate_of(der, key) for der in card.tls_certificates)
+
     def _held_size(self, log: LogState) -> int:
         """The largest size that a quorum of the others may have cosigned, as far as they said what they hold."""
         membership, store = self._parts.membership, self._parts.store
@@ -215,9 +273,36 @@ class KeyRotation:
         logger.warning("event=witness_key_changed seq=%d", cards[0].seq)
         return cards[0]
 
-    def _begin_tls(self) -> Card:
-        self._require_confirmed()
+    def _rotate_tls(self, without_peers: bool) -> Card:
         card = self._parts.membership.own_card[1]
+        fits = self._tls_key_fits(card)
+        if without_peers:
+            if fits and self._parts.clock() < self._expiry(card):
+                raise GovernanceError(
+                    "the newest card in this home names its TLS key, so peers that have no newer one can connect",
+                    hint="if every peer refuses it: take the file that `labmesh roster export -o FILE` writes at one of "
+                    "them (here: labmesh join FILE), and type this again; otherwise: labmesh keys rotate tls",
+                )
+            return self._replace_tls_key()
+        if not self._parts.confirmation.confirmed:
+            raise UnconfirmedError(NO_CARD, hint=WAIT_FOR_PEERS_TLS if fits else TLS_LOST)
+        return self._begin_tls(card) if fits else self._replace_tls_key()
+
+    def _replace_tls_key(self) -> Card:
+        """Present a new certificate at once: with the old key nobody can connect anyway."""
+        held = self._parts.membership.own_card[1]
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._prepare("tls", key)
+        coming, pem = build_certificate(key, held.alliance, held.member, self._parts.clock()), format_key(key)
+
+        def present() -> None:
+            self.tls_key_pem = pem
+
+        issued = self._issue("tls", lambda card: replace(card, tls_certificates=(coming,)), then=present)
+        logger.warning("event=tls_key_replaced seq=%d", issued.seq)
+        return issued
+
+    def _begin_tls(self, card: Card) -> Card:
         files = self._parts.files
         if len(card.tls_certificates) > 1 and files.next_path("tls").exists():
             waiting = ", ".join(self.tls_waits_for()) or "nobody"
@@ -260,7 +345,11 @@ class KeyRotation:
         return True
 
     def _issue(self, name: str, change: Callable[[Card], Card], then: Callable[[], None] | None = None) -> Card:
-        """Save the card, then put the next key `name` (if any) in its place."""
+        """Save the card, then put the next key `name` (if any) in its place.
+
+        Where the peers were not asked, the home may have forgotten cards that it signed: then the `seq` leaps.
+        """
+        leap = not self._parts.confirmation.confirmed or self._parts.confirmation.presumed
 
         def saved(_: Card) -> None:
             # The card is on disk and names the new key: from here on nothing may stop the change in this process.
@@ -273,7 +362,7 @@ class KeyRotation:
                 then()
 
         try:
-            return self._parts.membership.issue_card(change, saved=saved)
+            return self._parts.membership.issue_card(change, saved=saved, leap=leap)
         except FormatError as error:
             self._settle()
             raise GovernanceError(f"the key cannot be changed: {error.message}", hint=error.hint) from error
@@ -283,33 +372,40 @@ class KeyRotation:
 
     def _prepare(self, name: str, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
         files = self._parts.files
-        self._settle()
-        if name == "tls":
-            files.drop_next(name)  # of a rotation whose key was lost
-        if files.next_path(name).exists():
+        if self._settle():
+            files.drop_next(name)  # of a rotation whose key was lost: the card names neither it nor the current one
+        elif files.next_path(name).exists():
             raise HomeError(f"{files.next_path(name)} is in the way", hint="restart the node; it sorts the keys out")
         files.write(files.next_path(name), key)
 
-    def _settle(self) -> None:
-        """Take away an unused next key, unless the database holds another card than this process knows of."""
+    def _settle(self) -> bool:
+        """Take away an unused next key, unless the database holds another card than this process knows of: then False."""
         membership = self._parts.membership
         raw = self._parts.store.membership.load_own_card(membership.member)
-        if raw is not None and parse_card(raw)[0].hash == membership.own_card[0].hash:
-            settle_keys(self._parts.files, membership.own_card[1])
+        if raw is None or parse_card(raw)[0].hash != membership.own_card[0].hash:
+            return False
+        settle_keys(self._parts.files, membership.own_card[1])
+        return True
 
     def _require_settled_identity(self) -> None:
         """The card that names the waiting identity key has the next `seq` already; another one would be evidence."""
+        membership = self._parts.membership
+        if membership.identity_key != membership.own_card[1].identity_key and not is_identity_pending(self._parts.files):
+            raise GovernanceError(
+                "the identity key in this home is not the one in its card, so it can sign no card",
+                hint=f"restore keys/identity.pem, or make a new one: {NEW_IDENTITY}",
+            )
         if is_identity_pending(self._parts.files):
             raise GovernanceError(
                 "a new identity key waits for the council, so no other key can change before its roster is here",
-                hint="let the council type: labmesh roster rekey MEMBER CARD   and restart this node when it is in force",
+                hint="let the council type: labmesh roster rekey MEMBER CARD   and restart this node when it is in force; "
+                "or give the new key up, if the council has not signed: labmesh keys identity --abandon",
             )
 
     def _require_confirmed(self) -> None:
         if not self._parts.confirmation.confirmed:
             raise UnconfirmedError(
-                "this home may be older than what was published, so no card is signed: it could name a wrong size",
-                hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm",
+                NO_CARD, hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
             )
 
     def _presented(self, card: Card) -> bytes:

@@ -194,12 +194,23 @@ class TestOpening:
         path.chmod(0o400)
         home.load_keys("jinan", ALLIANCE)
 
-    @pytest.mark.parametrize("name", KEY_NAMES)
-    def test_a_missing_key(self, home: Home, name: str) -> None:
-        home.key_path(name).unlink()
-        with pytest.raises(HomeError, match="cannot be read") as caught:
+    def test_a_missing_identity_key(self, home: Home) -> None:
+        home.key_path("identity").unlink()
+        with pytest.raises(HomeError, match="no card and no roster can be signed") as caught:
             home.load_keys("jinan", ALLIANCE)
-        assert "backup" in caught.value.hint
+        assert "backup" in caught.value.hint and "labmesh roster rekey" in caught.value.hint
+
+    @pytest.mark.parametrize("name", ["log", "witness", "tls"])
+    def test_another_missing_key_is_stood_in_for(self, home: Home, name: str) -> None:
+        """By one that no card names: the node runs, and signs nothing with it."""
+        card = home.load_keys("jinan", ALLIANCE)
+        home.key_path(name).unlink()
+        first, second = home.load_keys("jinan", ALLIANCE), home.load_keys("jinan", ALLIANCE)
+        assert not home.key_path(name).exists()
+        for keys in (first, second):
+            assert (keys.log.key == card.log.key, keys.witness.key == card.witness.key) == (name != "log", name != "witness")
+            assert (keys.tls_key_pem == card.tls_key_pem) == (name != "tls")
+        assert first.tls_key_pem == second.tls_key_pem or name == "tls"
 
     def test_a_file_that_is_no_key(self, home: Home) -> None:
         home.key_path("log").write_bytes(b"no key")

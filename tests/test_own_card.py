@@ -82,7 +82,7 @@ def test_a_restored_home_at_another_address_signs_no_second_card_of_a_seq(allian
     assert card.reissue() and not card.reissue()
     for caller, server in (("jinan", "qingdao"), ("jinan", "yantai"), ("yantai", "qingdao")):
         contact(alliance, caller, server)
-    assert {seq: len(cards) for seq, cards in signed.items()} == {2: 1, 3: 1}
+    assert [len(cards) for cards in signed.values()] == [1, 1]
     for member in alliance.members.values():
         assert member.membership.joined.card("jinan").endpoints == ("restored.example:1",)
     assert pieces(alliance) == [] and all(not member.alarms for member in alliance.members.values())

@@ -15,6 +15,9 @@ from node.errors import FormatError, GovernanceError, SignatureError
 
 SignedCard = tuple[Envelope, Card]
 
+LEAP_MIN = 1000
+LEAP_S = 10
+
 
 def require_successor(held: SignedCard, card: Card) -> None:
     """Refuse a card that may not take the place of the held one.
@@ -30,6 +33,16 @@ def require_successor(held: SignedCard, card: Card) -> None:
         raise GovernanceError(f"the card of {card.member} with seq {card.seq} does not follow the held one")
     _require_log_keys(old, card)
     _require_witness_keys(old, card)
+
+
+def leap_seq(seq: int, unix_s: int) -> int:
+    """A `seq` beyond every one that a member can have used that may have forgotten its newest cards.
+
+    Two cards of one `seq` are evidence, also against an honest member whose disk went back in time. So its next card leaps:
+    to one `seq` for each ten seconds since 1970, which no home reaches by changes of its own, and which is another one each
+    time that the same backup is restored; where the clock is wrong or the member has leaped far, by a thousand.
+    """
+    return max(seq + LEAP_MIN, unix_s // LEAP_S)
 
 
 def require_unused_keys(cards: Mapping[str, SignedCard], active: Iterable[str], card: Card) -> None:

@@ -53,10 +53,6 @@ from node.sync.spread import CardSpread
 logger = logging.getLogger(__name__)
 
 TLS_LOOK_S = 3600.0
-LOG_KEY_LOST = (
-    "this member's card names a log key that this home does not hold, so nothing is signed: the home is older than its "
-    "card; restore newer keys, or type: labmesh keys rotate log"
-)
 SOFTWARE_VERSION_UNKNOWN = "0+unknown"
 
 
@@ -122,7 +118,7 @@ class Daemon:
         """Serve peers and the socket."""
         await self._judge_histories()
         credentials = server_credentials(
-            self.trusted, key_pem=lambda: self.rotation.tls_key_pem, own_card=lambda: self.membership.own_card[1]
+            self.trusted, key_pem=lambda: self.rotation.tls_key_pem, own_card=self.rotation.presentable_card
         )
         servers: Servers | None = None
         status = StatusParts(
@@ -134,6 +130,7 @@ class Daemon:
             peer_states=lambda: self.peers.states,
             alarms=lambda: [*self.evidence.alarms(), *self.alarms.sentences()],
             split_views=self.evidence.split_views,
+            lost_roles=self.rotation.lost_roles,
             now=self.clock,
             port=lambda: servers.port if servers else 0,
             remote=self.remote.status,
@@ -309,7 +306,7 @@ class Daemon:
             peer,
             peer.endpoints[turn % len(peer.endpoints)],
             key_pem=self.rotation.tls_key_pem,
-            own_card=self.membership.own_card[1],
+            own_card=self.rotation.presentable_card(),
             deadline_s=self.settings.sync.deadline_s,
         )
 
@@ -366,8 +363,6 @@ class Daemon:
         """Compare the logs held with the heads that the roster names."""
         if (alliance := self.membership.alliance) is None:
             return
-        if await asyncio.to_thread(self.ledger.settled_key) != self.membership.own_card[1].log_key:
-            self.alarms.raise_sentence(LOG_KEY_LOST)
         await asyncio.to_thread(self.store.membership.save_cuts, alliance)
         for sentence in await asyncio.to_thread(
             lambda: list(find_other_histories(self.store, alliance, own=self.membership.member))

@@ -67,7 +67,12 @@ class OwnCard:
         if not self._confirmation.confirmed or is_identity_pending(self._files):
             return False
         try:
-            issued = self._membership.reissue_card(name=self._name, region=self._region, endpoints=self._endpoints)
+            issued = self._membership.reissue_card(
+                name=self._name,
+                region=self._region,
+                endpoints=self._endpoints,
+                leap=self._confirmation.presumed,
+            )
         except LabmeshError as error:
             self._on_alarm(f"the card cannot say what the settings say: {error.message}")
             return False

@@ -13,7 +13,6 @@ from node.clock import utc_now
 from node.config import Settings
 from node.core.card import parse_card
 from node.daemon.building import Daemon
-from node.errors import HomeError
 from node.home import Home
 from node.identity import settle_identity
 from node.keyfiles import settle_keys
@@ -60,7 +59,8 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
     _settle_keys(home, store, passphrase)
     keys = home.load_keys(identity.member, identity.alliance, passphrase)
     daemon = Daemon(home, settings, store, keys, clock=utc_now, loop=loop, passphrase=passphrase)
-    _require_own_keys(daemon)
+    for role in daemon.rotation.lost_roles():
+        logger.warning("event=key_lost role=%s", role)
     if daemon.rotation.renew_checkpoints():
         logger.warning("event=checkpoints_renewed")
     servers = await daemon.start_servers(home)
@@ -101,17 +101,6 @@ def _settle_keys(home: Home, store: Store, passphrase: bytes | None) -> None:
             logger.warning("event=keys_settled what=%r", done)
         if settle_identity(home.key_files(passphrase), card):
             logger.warning("event=identity_key_replaced")
-
-
-def _require_own_keys(daemon: Daemon) -> None:
-    """Refuse to sign with keys that the own card does not name.
-
-    Raises:
-        HomeError: the keys in the home are not those of its card.
-    """
-    card = daemon.membership.own_card[1]
-    if daemon.keys.log.key != card.log_key or daemon.keys.witness.key != card.witness_key:
-        raise HomeError("the keys in this home are not those of its card", hint="restore keys/ from a backup")
 
 
 def _configure_garbage_collection() -> None:

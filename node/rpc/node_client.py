@@ -190,9 +190,10 @@ class NodeClient:
         """Take a lab system's token back."""
         return self._call(self._stub.RevokeClient, node_pb2.RevokeClientRequest(name=name), CHANGE_DEADLINE_S).client
 
-    def rotate_key(self, role: str) -> tuple[bytes, list[str]]:
+    def rotate_key(self, role: str, *, without_peers: bool = False) -> tuple[bytes, list[str]]:
         """Rotate a key; returns the new card's envelope, and for TLS the members that must take it first."""
-        answer = self._call(self._stub.RotateKey, node_pb2.RotateKeyRequest(role=role), CHANGE_DEADLINE_S)
+        request = node_pb2.RotateKeyRequest(role=role, without_peers=without_peers)
+        answer = self._call(self._stub.RotateKey, request, CHANGE_DEADLINE_S)
         return answer.card, list(answer.waiting_for)
 
     def revoke_log_key(self, size: int) -> bytes:

@@ -11,6 +11,7 @@ from node.confirmation import Confirmation
 from node.core.standing import Notice, build_notices
 from node.core.times import format_milliseconds
 from node.ledger import Ledger
+from node.lost_keys import describe_lost_role
 from node.membership import Membership
 from node.store import Store
 from node.sync.peer import PeerState
@@ -29,6 +30,7 @@ class StatusParts:
     peer_states: Callable[[], dict[str, PeerState]]
     alarms: Callable[[], list[str]]
     split_views: Callable[[], list[str]]
+    lost_roles: Callable[[], list[str]]
     now: Callable[[], datetime]
     port: Callable[[], int]
     remote: Callable[[], node_pb2.RemoteStatus | None]
@@ -63,7 +65,7 @@ def _state(parts: StatusParts) -> str:
     if confirmation.longer is not None:
         return "recovering"
     needs_person = any(notice.level == "error" for notice in _notices(parts))
-    if confirmation.conflict is not None or needs_person or parts.split_views():
+    if confirmation.conflict is not None or needs_person or parts.split_views() or parts.lost_roles():
         return "degraded"
     return "ready" if confirmation.confirmed else "unconfirmed"
 
@@ -87,6 +89,7 @@ def _alarms(parts: StatusParts) -> list[str]:
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")
+    found += map(describe_lost_role, parts.lost_roles())
     return found + [str(notice) for notice in _notices(parts)]
 
 

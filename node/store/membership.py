@@ -152,10 +152,13 @@ class MembershipStore:
             self._insert_cards(connection, [(envelope.hash, member, seq, raw)])
 
     def _insert_cards(self, connection: Connection, cards: Iterable[tuple[str, str, int, bytes]]) -> None:
-        """Write cards, each in the place of the member's older ones: only the newest counts."""
+        """Write cards, each in the place of the member's others: only one counts.
+
+        It need not have the largest `seq`: a card by a new identity key may follow one that its home had forgotten.
+        """
         rows = list(cards)
-        for _, member, seq, _ in rows:
-            connection.execute(delete(_CARD).where(_CARD.c.member == member, _CARD.c.seq < seq))
+        for _, member, _, _ in rows:
+            connection.execute(delete(_CARD).where(_CARD.c.member == member))
         self._database.insert_rows(connection, _CARD, ("hash", "member", "seq", "envelope"), rows)
 
 

@@ -20,7 +20,7 @@ from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
 from node.core.alliance import Alliance
 from node.core.checkpoint import Cosignature, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, verify_checkpoint
-from node.core.keys import Signer
+from node.core.keys import Signer, VerifierKey
 from node.core.merkle import Tree
 from node.core.roster import Head
 from node.core.succession import vouched_size
@@ -118,6 +118,11 @@ class CheckpointExchange:
         with self._witness_lock:
             self._witness = retire()
 
+    @property
+    def witness_key(self) -> VerifierKey:
+        """The key that cosigns now."""
+        return self._witness.key
+
     def forget_note(self, origin: str) -> None:
         """Make the note of a log anew: another key has signed its checkpoints."""
         with self._lock:
@@ -197,7 +202,8 @@ class CheckpointExchange:
     def cosign_head(self, origin: str) -> bool:
         """Cosign the verified head of a peer's log, once; returns whether a cosignature was made.
 
-        Nothing is cosigned for a member that has signed two histories, nor a head whose key was revoked before it.
+        Nothing is cosigned for a member that has signed two histories, nor a head whose key was revoked before it, nor
+        anything while the own card names another witness key than this home holds.
         """
         log = self._store.logs.find_log(origin)
         if log is None or log.head is None or log.member == self._membership.member:
@@ -208,6 +214,8 @@ class CheckpointExchange:
             return False
         checkpoint = log.head.checkpoint
         with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
+            if self._witness.key != self._membership.own_card[1].witness_key:
+                return False
             cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         if not self._store.checkpoints.save_own_cosignature(log, self._membership.member, cosignature):
             return False

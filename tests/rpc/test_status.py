@@ -46,6 +46,7 @@ def status_of(member: SimulatedMember) -> node_pb2.GetStatusResponse:
             peer_states=dict,
             alarms=list,
             split_views=list,
+            lost_roles=list,
             now=member.clock,
             port=lambda: 7443,
             remote=lambda: None,

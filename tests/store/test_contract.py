@@ -709,10 +709,17 @@ class TestStore:
         membership = opened.store.membership
         first = sign_card(build_card(JINAN), JINAN)
         second = sign_card(build_card(JINAN, seq=2, previous=parse_card(first)[0].hash, name="Another"), JINAN)
-        membership.save_card("jinan", 2, second, CARD_TYPE)
         membership.save_card("jinan", 1, first, CARD_TYPE)
+        membership.save_card("jinan", 2, second, CARD_TYPE)
         membership.save_card("qingdao", 3, sign_card(build_card(JINAN, name="A third"), JINAN), CARD_TYPE)
         assert opened.reopen().membership.load_own_card("jinan") == second
+        # By a new identity key, whose home had forgotten its newest card: of the same seq, or of a smaller one.
+        membership = opened.store.membership
+        for seq in (2, 1):
+            rekeyed = sign_card(build_card(JINAN, seq=seq, previous="0" * 64 if seq > 1 else None, name=f"New {seq}"), JINAN)
+            membership.save_card("jinan", seq, rekeyed, CARD_TYPE)
+            assert opened.reopen().membership.load_own_card("jinan") == rekeyed
+            membership = opened.store.membership
 
     # Durability of mistakes
 

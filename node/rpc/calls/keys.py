@@ -19,7 +19,8 @@ class KeyCalls(Calls):
         """A new key, and the card that names it."""
 
         async def answer() -> node_pb2.RotateKeyResponse:
-            await asyncio.to_thread(self._parts.rotation.rotate, request.role)
+            rotation = self._parts.rotation
+            await asyncio.to_thread(rotation.rotate, request.role, without_peers=request.without_peers)
             waiting = self._parts.rotation.tls_waits_for() if request.role == "tls" else []
             return node_pb2.RotateKeyResponse(card=self._own_card(), waiting_for=waiting)
 

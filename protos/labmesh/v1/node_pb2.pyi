@@ -1718,16 +1718,22 @@ class RotateKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_FIELD_NUMBER: _builtins.int
+    WITHOUT_PEERS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """`log`, `witness` or `tls`."""
+    without_peers: _builtins.bool
+    """TLS only: do not ask peers first whether this home is older than its newest card, because none can connect with the
+    present key: the card does not name it any more, or it has expired. Refused where it is neither.
+    """
     def __init__(
         self,
         *,
         role: _builtins.str = ...,
+        without_peers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "without_peers", b"without_peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
