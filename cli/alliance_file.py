@@ -2,6 +2,7 @@
 
     {"rosters": [envelope, …], "cards": [envelope, …]}      roster export: the chain of rosters and the known cards
     {"roster": envelope, "cards": [envelope, …]}            a proposal: the next roster, and the cards that go with it
+    envelope                                                one card
 
 Nothing is believed here: whoever takes the envelopes verifies them.
 """
@@ -31,6 +32,8 @@ class AllianceFile:
     cards: list[bytes]
     is_proposal: bool = False
     """Whether it is a proposal: one roster, of use only where the ones before are held."""
+    is_card: bool = False
+    """Whether it is a single card, of use only where the rosters are held."""
 
 
 def format_alliance_file(content: AllianceFile) -> bytes:
@@ -56,6 +59,8 @@ def parse_alliance_file(raw: bytes, name: str) -> AllianceFile:
     from node.core.canonical import dumps_canonical
 
     content = _parse_json(raw, name, EXPORT_HINT)
+    if _is_envelope(content) and _is_card(content):
+        return AllianceFile([], [parse_card_file(raw, name)], is_card=True)
     if _is_envelope(content):
         _refuse(name, f"is {_envelope_noun(content)}, not the file of an alliance", EXPORT_HINT)
     if _is_proposal(content):
@@ -140,7 +145,11 @@ def _are_envelopes(contents: Json) -> bool:
 
 
 def _envelope_noun(content: dict[str, Json]) -> str:
-    return "a member's card" if ".card." in str(content["payloadType"]) else "a single signed envelope"
+    return "a member's card" if _is_card(content) else "a single signed envelope"
+
+
+def _is_card(content: dict[str, Json]) -> bool:
+    return ".card." in str(content["payloadType"])
 
 
 def _refuse(name: str, what: str, hint: str) -> NoReturn:

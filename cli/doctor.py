@@ -10,10 +10,12 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import PurePath
 from statistics import median
 from typing import Any, Literal
 
 from cli.facts import Facts
+from cli.key_facts import ANOTHER, CARD_BY_HAND
 from cli.texts import format_size
 
 Level = Literal["ok", "warning", "error"]
@@ -22,6 +24,7 @@ FREE_BYTES_MIN = 1024**3
 FREE_SHARE_MIN = 0.05
 NOTICE = timedelta(days=30)
 UNUSED = timedelta(days=90)
+TAKE_NEWER = "at one of them: labmesh roster export -o FILE; here: labmesh join FILE"
 CLOCK_WARNING_S = 5
 CLOCK_ERROR_S = 60
 
@@ -78,7 +81,10 @@ def _check_home(facts: Facts) -> Iterator[Finding]:
 
 def _check_keys(facts: Facts) -> Iterator[Finding]:
     for path in facts.missing_keys:
-        yield Finding("keys", "error", f"{path} is missing or cannot be read", "restore it from a backup")
+        name = PurePath(path).stem if path.endswith(".pem") else ""
+        yield Finding(
+            "keys", "error", f"{path} is missing or cannot be read", "restore it from a backup" + ANOTHER.get(name, "")
+        )
     open_to_others = [(path, mode, wanted) for path, mode, wanted in facts.modes if mode & ~wanted]
     for path, mode, wanted in open_to_others:
         hint = f"type: chmod {wanted & 0o700:o} {shlex.quote(path)}"
@@ -137,11 +143,20 @@ def _check_certificate(facts: Facts) -> Iterator[Finding]:
     end = facts.certificates_end[0]  # the one that is presented; while it is rotated, another follows it
     hint = "in good time, with the node running, type: labmesh keys rotate tls"
     if end <= facts.now:
-        hint = (
-            "nobody can connect; type: labmesh keys rotate tls, then labmesh roster export -o FILE, and let each member "
-            "take that file: labmesh join FILE"
-        )
+        hint = f"nobody can connect; with the node running, type: labmesh keys rotate tls --without-peers; {CARD_BY_HAND}"
     yield _expiry("certificate", "this node's TLS certificate", end, facts.now, hint=hint)
+    met = {welcome: [peer for peer, found in facts.welcomes if found == welcome] for _, welcome in facts.welcomes}
+    if met.get("refused") and "welcome" not in met:
+        message = (
+            f"{', '.join(met['refused'])} refused this home's TLS certificate: the newest card that is held there names "
+            "another, so this home is older than its card (a restored backup, a snapshot)"
+        )
+        yield Finding(
+            "certificate", "error", message, f"{TAKE_NEWER}; labmesh keys rotate tls --without-peers; {CARD_BY_HAND}"
+        )
+    elif met.get("other certificate") and "welcome" not in met:
+        message = f"{', '.join(met['other certificate'])} showed a TLS certificate that is not in the card held here"
+        yield Finding("certificate", "error", message, f"{TAKE_NEWER}; labmesh doctor")
 
 
 def _check_roster(facts: Facts) -> Iterator[Finding]:

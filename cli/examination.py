@@ -31,6 +31,8 @@ DATABASE_FAULTS_MAX = 5
 
 def collect_facts(app: App) -> Facts:
     """Look at the home, and ask its node."""
+    from cli.key_facts import try_peers
+
     facts = Facts(home=str(app.home_path), now=utc_now(), version=software_version(), python=platform.python_version())
     try:
         home = app.home
@@ -39,7 +41,7 @@ def collect_facts(app: App) -> Facts:
         return replace(facts, home_fault=_fault(error))
     facts = _examine_files(facts, home)
     facts = _examine_database(facts, home, app.passphrase_file)
-    return _ask_daemon(facts, app)
+    return try_peers(_ask_daemon(facts, app), home, app.passphrase_file)
 
 
 def _examine_files(facts: Facts, home: Home) -> Facts:

@@ -88,6 +88,8 @@ class Facts:
     settings_differences: Sequence[str] = ()
     """What labmesh.toml says otherwise than the card."""
     listen_fault: Fault | None = None
+    welcomes: Sequence[tuple[str, str]] = ()
+    """Where no peer is connected: peers, each with what it made of a TLS connection (`cli.tls_probe.Welcome`)."""
     addresses: Sequence[tuple[str, str]] | None = None
     """Own endpoints, each with why it cannot be connected to (empty: it can)."""
     python: str = ""

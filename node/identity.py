@@ -2,7 +2,7 @@
 
 The new key waits as `keys/identity.next.pem`. The card that names it goes to the council; when the roster that names it has
 arrived, and with it the card, the next start puts the file in the place of the old one. Where the old file is lost, the new
-one takes its place at once.
+one takes its place at once. As long as the roster does not name it, it can be given up.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node.core.alliance import Alliance
 from node.core.card import CARD_TYPE, Card, card_content, parse_card
 from node.core.dsse import build_envelope, format_envelope
 from node.core.succession import SignedCard
+from node.errors import GovernanceError
 from node.keyfiles import KeyFiles
 
 NAME = "identity"
@@ -44,6 +46,27 @@ def propose_identity(files: KeyFiles, own: SignedCard, *, now: datetime) -> byte
     raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, key.sign))
     parse_card(raw)
     return raw
+
+
+def abandon_identity(files: KeyFiles, member: str, alliance: Alliance | None) -> None:
+    """Give up the waiting key; the one in the home stays.
+
+    Raises:
+        GovernanceError: none waits, the roster names it already, or there is no other.
+        HomeError: the waiting key cannot be opened.
+    """
+    if not is_identity_pending(files):
+        raise GovernanceError("no new identity key waits", hint="type: labmesh keys show")
+    key = files.load_ed25519(files.next_path(NAME)).public_key().public_bytes_raw()
+    entry = None if alliance is None else alliance.roster.members.get(member)
+    if entry is not None and entry.identity_key == key:
+        raise GovernanceError(
+            "the roster names the new identity key already, so the old one signs nothing any more",
+            hint="restart the node: it takes the new key into use",
+        )
+    if not files.path(NAME).exists():
+        raise GovernanceError("the old identity key is gone, so the new one is the only one", hint=NEW_IDENTITY)
+    files.drop_next(NAME)
 
 
 def is_identity_pending(files: KeyFiles) -> bool:

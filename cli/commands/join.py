@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from node.core.alliance import Alliance
 
 
+HEARD = "Running nodes hear of it from one another."
+
+
 @node_command()
 @click.argument("file", metavar="FILE", type=INPUT_FILE)
 @click.option("--fingerprint", metavar="HEX", type=TEXT, help="The alliance's fingerprint, from another source than FILE.")
@@ -27,15 +30,16 @@ if TYPE_CHECKING:
 def command(app: App, file: str, fingerprint: str | None) -> None:
     """Join an alliance, or take newer rosters and cards.
 
-    FILE is what `labmesh roster export` wrote, or a proposal with every signature that it needs. On a new node the
-    alliance's fingerprint must be compared: it is shown and asked for, unless --fingerprint gives it. On a joined node
-    nothing is asked.
+    FILE is what `labmesh roster export` wrote, a proposal with every signature that it needs, or a member's newer card
+    (labmesh card). On a new node the alliance's fingerprint must be compared: it is shown and asked for, unless
+    --fingerprint gives it. On a joined node nothing is asked: what its council or the member did not sign is refused.
     """
     pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
     content = parse_alliance_file(read_input(file), display_name(file))
     held = read_held_alliance(app.home)
-    if held.alliance is None and content.is_proposal:
-        raise GovernanceError(f"{display_name(file)} is a proposal, of use only to a node that has joined", hint=EXPORT_HINT)
+    if held.alliance is None and (content.is_proposal or content.is_card):
+        noun = "a proposal" if content.is_proposal else "a member's card"
+        raise GovernanceError(f"{display_name(file)} is {noun}, of use only to a node that has joined", hint=EXPORT_HINT)
     if held.alliance is None and pinned is None:
         pinned = _ask(app, content, file)
     with open_governance(app) as governance:
@@ -56,11 +60,28 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
         print_lines(
             f"{held.identity.member} has joined {held.identity.alliance}.", app.complete("Start the node: labmesh run")
         )
+    elif content.is_card and joined is not None:
+        print_lines(_report_card(content.cards[0], held.alliance, joined))
     elif state.version > held.alliance.roster.version:
         print_lines(f"The roster is now version {state.version}; it was {held.alliance.roster.version}.")
     else:
         print_lines(f"The roster is version {state.version}, as before; newer cards in the file were taken.")
     print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
+
+
+def _report_card(raw: bytes, before: Alliance, after: Alliance) -> str:
+    """What became of a single card."""
+    from node.core.card import parse_card
+
+    envelope, card = parse_card(raw)
+    held = after.cards[card.member]
+    if held[0].hash != envelope.hash:
+        return (
+            f"A newer card of {card.member} is held here (seq {held[1].seq}, this one has {card.seq}); nothing was changed."
+        )
+    if card.member in before.cards and before.cards[card.member][0].hash == envelope.hash:
+        return f"This card of {card.member} (seq {card.seq}) is held here already."
+    return f"The card of {card.member} with seq {card.seq} is taken. {HEARD}"
 
 
 def _ask(app: App, content: AllianceFile, file: str) -> str:

@@ -9,7 +9,9 @@ import click
 
 from cli.app import App, NodeGroup, pass_app
 from cli.files import OUTPUT_FILE, display_name, require_place, write_output
+from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_table
+from cli.passphrase import HOME_VARIABLE
 
 if TYPE_CHECKING:
     from node.core.card import Card
@@ -47,16 +49,22 @@ def show(app: App) -> None:
 
 @command.command()
 @click.argument("role", type=ROLES, metavar="log|witness|tls")
+@click.option("--without-peers", is_flag=True, help="TLS only: do not ask peers first, because none can connect.")
 @pass_app
-def rotate(app: App, role: str) -> None:
+def rotate(app: App, role: str, without_peers: bool) -> None:
     """Put a new key in the place of the current one, and tell it to the peers in a new card.
 
     What the old key signed stays valid. Its private half is deleted as soon as it is not used any more: at once for log
     and witness, for tls when every active peer has taken the new card, or after 30 days.
+
+    A home that was restored from before a change of its TLS key meets nobody, and nobody can tell it what it has
+    forgotten. Then take what a peer holds first: `labmesh roster export -o FILE` there, `labmesh join FILE` here. After
+    `labmesh keys rotate tls --without-peers` bring it this member's new card: `labmesh card -o CARD`, there `labmesh join
+    CARD`. From there the others hear of it.
     """
     with app.node as node:
-        raw, waiting = node.rotate_key(role)
-    _report(app, raw, role, waiting)
+        raw, waiting = node.rotate_key(role, without_peers=without_peers)
+    _report(app, raw, role, waiting, told_by_hand=without_peers)
 
 
 @command.command()
@@ -79,13 +87,16 @@ def revoke(app: App, role: str, size: int, yes: bool) -> None:
 
 
 @command.command()
-@click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, required=True, help="Where the card is written.")
+@click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Where the card is written.")
+@click.option("--abandon", is_flag=True, help="Give up a new key that waits for the council, and keep the old one.")
 @pass_app
-def identity(app: App, output: str) -> None:
+def identity(app: App, output: str | None, abandon: bool) -> None:
     """Make a new identity key, because the old one was lost or stolen, and write the card that names it.
 
     Send the card to a member of the council, who types `labmesh roster rekey`. The home changes to the new key at the first
     start after the council's roster has arrived; until then change no other key. The same command again writes the same key.
+    Where the council does not sign after all, --abandon gives it up; tell the council first, for a roster that names a key
+    which nobody has any more needs another `labmesh roster rekey`.
     """
     from cli.governance import read_held_alliance
     from cli.passphrase import home_passphrase
@@ -94,6 +105,11 @@ def identity(app: App, output: str) -> None:
     from node.core.keys import format_base64
     from node.identity import propose_identity
 
+    if abandon == (output is not None):
+        raise UsageFault("either -o FILE for the card, or --abandon", hint="type: labmesh keys identity -o FILE")
+    if output is None:
+        _abandon_identity(app)
+        return
     require_place(output, free=True)
     own = parse_card(read_held_alliance(app.home).own_card)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
@@ -111,8 +127,28 @@ def identity(app: App, output: str) -> None:
     )
 
 
+def _abandon_identity(app: App) -> None:
+    from cli.governance import read_held_alliance
+    from cli.passphrase import home_passphrase
+    from node.identity import abandon_identity
+
+    held = read_held_alliance(app.home)
+    files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
+    if not app.json and sys.stdin.isatty():
+        click.confirm("Give the new identity key up? A card that names it is of no use then.", abort=True, err=True)
+    abandon_identity(files, held.identity.member, held.alliance)
+    if app.json:
+        print_document({"abandoned": True})
+        return
+    print_lines("The new identity key is gone; the old one stays. Tell the council not to sign the card that names it.")
+
+
 @command.command()
-@click.option("--new-passphrase-file", metavar="FILE", help=f"The new passphrase; otherwise {NEW_VARIABLE}, or a prompt.")
+@click.option(
+    "--new-passphrase-file",
+    metavar="FILE",
+    help=f"The new passphrase; else {HOME_VARIABLE} (keys without one) or {NEW_VARIABLE} (keys that have one), or a prompt.",
+)
 @pass_app
 def protect(app: App, new_passphrase_file: str | None) -> None:
     """Put the private keys under a passphrase, or under another one. The node must be stopped.
@@ -120,7 +156,7 @@ def protect(app: App, new_passphrase_file: str | None) -> None:
     From then on `labmesh run` needs it, and every command that signs without a running node. What lay on the disk before
     may still be found there: a key that may have been copied should be rotated.
     """
-    from cli.passphrase import HOME_VARIABLE, home_passphrase, read_passphrase
+    from cli.passphrase import home_passphrase, read_passphrase
 
     app.home.require()
     with app.home.lock():
@@ -144,7 +180,7 @@ def unprotect(app: App) -> None:
     _report_protection(app, False, changed)
 
 
-def _report(app: App, raw: bytes, role: str, waiting: list[str]) -> None:
+def _report(app: App, raw: bytes, role: str, waiting: list[str], *, told_by_hand: bool = False) -> None:
     from node.core.card import parse_card
 
     envelope, card = parse_card(raw)
@@ -158,7 +194,14 @@ def _report(app: App, raw: bytes, role: str, waiting: list[str]) -> None:
         document = {"role": role, "seq": card.seq, "card": envelope.hash, "former": former, "waiting_for": waiting}
         print_document(document)
         return
-    print_lines(*_sentences(card, role, waiting))
+    if told_by_hand:
+        print_lines(
+            f"The card with seq {card.seq} names the new certificate, and no peer can hear of it from this node.",
+            "Write it: labmesh card -o CARD   and bring it to a peer, who types: labmesh join CARD",
+            "From there the others hear of it.",
+        )
+    else:
+        print_lines(*_sentences(card, role, waiting))
     print_lines("Back up keys/ anew: a backup with former keys cannot speak for this member any more.")
 
 
