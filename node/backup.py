@@ -122,17 +122,33 @@ def read_manifest(path: Path) -> Manifest:
         return _read_manifest(archive, path)
 
 
-def restore_backup(path: Path, target: Path, *, keys_from: Path | None, ask_passphrase: AskPassphrase) -> Manifest:
+def _ignore_lost(_role: str) -> None:
+    """Whoever starts the home is told by its node."""
+
+
+def restore_backup(
+    path: Path,
+    target: Path,
+    *,
+    keys_from: Path | None,
+    ask_passphrase: AskPassphrase,
+    on_lost: Callable[[str], None] = _ignore_lost,
+) -> Manifest:
     """Make a home from a backup. It appears whole, or not at all; nothing may be there.
+
+    The log, witness or TLS key may be older or newer than the card in the database: a newer card may come from the peers,
+    and a lost key can be rotated. The identity key must be the card's, so that these are the keys of this home.
 
     Args:
         path: the backup.
         target: the folder of the home.
         keys_from: a folder with the private keys; None to take them from the backup.
         ask_passphrase: called once where the keys are protected.
+        on_lost: called with each role whose key is not the one in the card.
 
     Raises:
-        HomeError: something is there already; the backup is damaged, or not of this software; a key does not fit.
+        HomeError: something is there already; the backup is damaged, or not of this software; a key is missing, or the
+            identity key is another one.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise HomeError(
@@ -148,12 +164,14 @@ def restore_backup(path: Path, target: Path, *, keys_from: Path | None, ask_pass
             if keys_from is None and manifest.keys == KEYS_NONE:
                 raise HomeError(f"{path} holds no private keys", hint="name the folder where they were kept: --keys DIR")
             _extract(archive, manifest, draft)
-        _restore_keys(draft, manifest, keys_from, ask_passphrase)
+        lost = _restore_keys(draft, manifest, keys_from, ask_passphrase)
         move_in(draft, target) if there else draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     _sync_folder(target.parent)
+    for role in lost:
+        on_lost(role)
     return manifest
 
 
@@ -298,8 +316,8 @@ def _keys_for_backup(home: Home, passphrase: bytes | None) -> tuple[str, dict[st
     }
 
 
-def _restore_keys(draft: Path, manifest: Manifest, keys_from: Path | None, ask_passphrase: AskPassphrase) -> None:
-    """Put the keys into the draft, and verify that they are those of its card."""
+def _restore_keys(draft: Path, manifest: Manifest, keys_from: Path | None, ask_passphrase: AskPassphrase) -> list[str]:
+    """Put the keys into the draft, and compare them with its card; returns the roles whose key is another one."""
     folder = draft / "keys"
     if keys_from is not None:
         for path in folder.iterdir():
@@ -309,14 +327,16 @@ def _restore_keys(draft: Path, manifest: Manifest, keys_from: Path | None, ask_p
     found = _read_keys(folder)
     passphrase = ask_passphrase() if any(b"ENCRYPTED" in raw for raw in found.values()) else None
     opened = {name: _parse_key(name, raw, passphrase) for name, raw in found.items()}
-    _require_keys_of(parse_card(read_facts(draft / DATABASE_NAME).card)[1], opened)
+    lost = _compare_keys(parse_card(read_facts(draft / DATABASE_NAME).card)[1], opened)
     if keys_from is None and manifest.keys == KEYS_WRAPPED:
         for name, key in opened.items():
             (folder / name).unlink()
             _write_key(folder / name, _format_key(key, _PLAIN))
+    return lost
 
 
-def _require_keys_of(card: Card, keys: dict[str, PrivateKey]) -> None:
+def _compare_keys(card: Card, keys: dict[str, PrivateKey]) -> list[str]:
+    lost = []
     wanted = {
         "identity.pem": {card.identity_key},
         "log.pem": {card.log_key.public_key},
@@ -326,11 +346,15 @@ def _require_keys_of(card: Card, keys: dict[str, PrivateKey]) -> None:
     for name, allowed in wanted.items():
         if name not in keys:
             raise HomeError(f"the key {name} is missing", hint="name the folder that holds all of them: --keys DIR")
-        if _public(keys[name].public_key()) not in allowed:
+        if _public(keys[name].public_key()) in allowed:
+            continue
+        if name == "identity.pem":
             raise HomeError(
                 f"{name} is not the key in the card of {card.member}",
                 hint="use the keys as they were when the backup was made",
             )
+        lost.append(name.removesuffix(".pem"))
+    return lost
 
 
 def _public(key: object) -> bytes:

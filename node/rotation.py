@@ -197,6 +197,12 @@ class KeyRotation:
         card, store = self._parts.membership.own_card[1], self._parts.store
         # What is not signed yet, if anything, is signed with the new key.
         at = log.signed_size if size is None else size
+        if size is None and card.former_log_keys and at < card.former_log_keys[-1].size:
+            raise GovernanceError(
+                f"the card ends a former log key at size {card.former_log_keys[-1].size}, and this home holds only {at} "
+                "signed entries: the log cannot go on without the others",
+                hint="let the peers connect that hold them (labmesh peers), or restore a newer backup",
+            )
         self._require_good(card, log, at)
         return FormerLogKey(card.log_key, at, store.logs.tree(log.id).root(at))
 
@@ -206,7 +212,11 @@ class KeyRotation:
         seen = seen_size(self._parts.store, alliance, card.member, log)
         since = card.former_log_keys[-1].size if card.former_log_keys else 0
         if size > log.signed_size:
-            raise GovernanceError(f"the log is signed up to size {log.signed_size}, so no key can be retired at size {size}")
+            raise GovernanceError(
+                f"the log is signed up to size {log.signed_size}, so no key can be retired at size {size}",
+                hint=f"at most: labmesh keys revoke log --size {log.signed_size}; if nobody else may hold the key: "
+                "labmesh keys rotate log",
+            )
         if size < seen:
             raise GovernanceError(
                 f"a quorum of the other members has cosigned the log up to size {seen}: what they have seen stays signed",

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer, VerifierKey
@@ -46,6 +47,18 @@ class Rotating:
         self._wire()
         self.rotation.renew_checkpoints()
         return done
+
+    def lose(self, *names: str) -> None:
+        """Other keys lie in these files from now on, as if old ones had been restored; start again with them."""
+        for name in names:
+            self.files.path(name).unlink()
+            other = ec.generate_private_key(ec.SECP256R1()) if name == "tls" else Ed25519PrivateKey.generate()
+            self.files.write(self.files.path(name), other)
+        self._wire()
+        member = self.member
+        member.ledger._may_sign = lambda: (
+            member.confirmation.confirmed and member.membership.own_card[1].log_key == member.ledger.log_key
+        )
 
     def signer(self, name: str) -> Signer:
         """The key on disk, under the name that the card gives it."""

@@ -40,14 +40,22 @@ def command(app: App, file: str, keys: str | None, passphrase_file: str | None) 
         )
 
     home = app.home_path
-    manifest = restore_backup(Path(file), home, keys_from=Path(keys) if keys else None, ask_passphrase=ask_passphrase)
+    lost: list[str] = []
+    manifest = restore_backup(
+        Path(file), home, keys_from=Path(keys) if keys else None, ask_passphrase=ask_passphrase, on_lost=lost.append
+    )
     older = manifest.schema != SCHEMA_REVISION
     if app.json:
         content = {name: getattr(manifest, name) for name in ("member", "alliance", "schema", "size", "root", "made")}
-        print_document({"home": str(home), **content, "upgrade_needed": older})
+        print_document({"home": str(home), **content, "upgrade_needed": older, "lost_keys": lost})
         return
     print_lines(f"{home} is {manifest.member} as of {manifest.made}, with {manifest.size:,} entries of its log.")
     print_note("Do not start the home that the backup was made of any more: two homes of one member would write two logs.")
+    for role in lost:
+        print_note(
+            f"The {role} key is not the one in the card of the backup; if the peers have no newer card that names it, "
+            "labmesh status says what to type."
+        )
     typed = f"labmesh --home {shlex.quote(str(home))}"
     if older:
         print_note(f"The backup was made by an older version: type {typed} upgrade")

@@ -211,7 +211,7 @@ def _replace_identity(alliance: Alliance, member: str, raw: bytes) -> dict[str, 
     if card.identity_key == entry.identity_key:
         raise GovernanceError(
             f"the card names the identity key that {member} has already; a card with the same key needs no council",
-            hint=f"{member} makes a new key, and sends the card that names it",
+            hint=f"to take a newer card: labmesh join CARD; for a new key {member} types: labmesh keys identity -o CARD",
         )
     if card.identity_key in roster_keys(held):
         raise GovernanceError("the new identity key belongs to another member already", hint=f"{member} makes a new key")
@@ -238,7 +238,9 @@ def _require_newcomer(alliance: Alliance, card: Card, members: Mapping[str, Memb
             hint="let the laboratory init a new home with another member id",
         )
     if card.member in members:
-        raise GovernanceError(f"{card.member} is in the roster already", hint="type: labmesh roster show")
+        raise GovernanceError(
+            f"{card.member} is in the roster already", hint="to take its newer card: labmesh join CARD; labmesh roster show"
+        )
 
 
 def _require_active(alliance: Alliance, member: str) -> Member:

@@ -56,8 +56,8 @@ def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> 
             "membership",
             "error",
             f"the roster names another identity key for {member} than this home has",
-            "restart the node if its people made a new key (labmesh keys identity); if nobody did, telephone the council "
-            f"({council}) at once",
+            "restart the node if its people made a new key (labmesh keys identity), restore keys/identity.pem if it is an "
+            f"old one; if neither, telephone the council ({council}) at once, which can replace it: labmesh roster rekey",
         )
     return None
 

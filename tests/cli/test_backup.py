@@ -16,7 +16,7 @@ import pytest
 from node.backup import read_manifest
 from node.home import Home
 from node.store.database import SCHEMA_REVISION
-from tests.cli.conftest import ALLIANCE, Ended, run
+from tests.cli.conftest import ALLIANCE, Ended, init, run
 
 PASSPHRASE = {"LABMESH_BACKUP_PASSPHRASE": "correct horse battery"}
 KEY_NAMES = ("identity.pem", "log.pem", "tls.pem", "witness.pem")
@@ -143,14 +143,27 @@ class TestRestore:
     def test_keys_of_somebody_else(self, founded: Path, made_home: Path, tmp_path: Path) -> None:
         other = tmp_path / "keys"
         shutil.copytree(founded / "keys", other)
-        shutil.copyfile(other / "log.pem", other / "witness.pem")
+        shutil.copyfile(other / "log.pem", other / "identity.pem")
         ended = restore(backup(founded, tmp_path / "b"), tmp_path / "new", "--keys", other)
-        assert refused(ended) == "witness.pem is not the key in the card of jinan"
+        assert refused(ended) == "identity.pem is not the key in the card of jinan"
         (other / "tls.pem").unlink()
-        (other / "witness.pem").write_bytes((founded / "keys" / "witness.pem").read_bytes())
+        shutil.copyfile(founded / "keys" / "identity.pem", other / "identity.pem")
         ended = restore(tmp_path / "b", tmp_path / "new", "--keys", other)
         assert refused(ended) == "the key tls.pem is missing"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "home", "keys"]
+
+    def test_keys_of_another_day(self, founded: Path, tmp_path: Path) -> None:
+        """The identity key shows whose they are; what the others lack, the node says, and its people rotate."""
+        other, made = tmp_path / "keys", init(tmp_path / "made")
+        shutil.copytree(founded / "keys", other)
+        for name in ("log", "witness", "tls"):
+            shutil.copyfile(made / "keys" / f"{name}.pem", other / f"{name}.pem")
+        ended = restore(backup(founded, tmp_path / "b"), tmp_path / "new", "--keys", other)
+        assert ended.exit_code == 0 and ended.document["lost_keys"] == ["log", "witness", "tls"]
+        home = Home(tmp_path / "new")
+        assert home.key_path("log").read_bytes() == (made / "keys" / "log.pem").read_bytes()
+        plain = run("restore", tmp_path / "b", "--keys", other, home=tmp_path / "plain")
+        assert plain.exit_code == 0 and "The witness key is not the one in the card" in plain.err
 
     @pytest.mark.parametrize(
         ("change", "said"),

@@ -7,11 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cli.doctor import CHECKS, examine
 from cli.facts import ClientFacts, DaemonFacts, Facts, Fault, PeerFacts, RemoteFacts
 from labmesh.v1 import node_pb2
 from node.core.standing import Notice
+from node.home import Home
 from tests.cli.conftest import run
 from tests.cli.fake_node import serve
 
@@ -70,7 +73,17 @@ def test_a_healthy_node_is_told_what_was_looked_at():
         ({"certificates_end": [NOW + timedelta(days=30)]}, "certificate", "ok", ""),
         ({"certificates_end": [NOW]}, "certificate", "error", "expired"),
         ({"certificates_end": [NOW + timedelta(days=29)]}, "certificate", "warning", "labmesh keys rotate tls"),
-        ({"certificates_end": [NOW, LATER]}, "certificate", "error", "labmesh roster export"),
+        ({"certificates_end": [NOW, LATER]}, "certificate", "error", "labmesh keys rotate tls --without-peers"),
+        ({"welcomes": [("qingdao", "refused"), ("yantai", "away")]}, "certificate", "error", "qingdao refused this home's"),
+        ({"welcomes": [("qingdao", "refused")]}, "certificate", "error", "labmesh card -o CARD; at a peer: labmesh join"),
+        (
+            {"welcomes": [("qingdao", "other certificate")]},
+            "certificate",
+            "error",
+            "roster export -o FILE; here: labmesh join",
+        ),
+        ({"missing_keys": ["keys/log.pem"]}, "keys", "error", "labmesh keys rotate log"),
+        ({"missing_keys": ["keys/identity.pem"]}, "keys", "error", "labmesh roster rekey"),
         ({"certificates_end": [LATER, NOW]}, "certificate", "ok", "2027"),
         ({"modes": [("my home", 0o755, 0o710)]}, "keys", "error", "chmod 700 'my home'"),
         ({"key_faults": [Fault("log.pem is not the log key", "restore it")]}, "keys", "error", "not the log key"),
@@ -213,6 +226,35 @@ def test_what_the_alliance_says_of_the_member_is_told_once():
 def test_without_a_node_a_removed_member_is_told_all_the_same():
     facts = replace(HEALTHY, notices=[REMOVED], daemon=None)
     assert [finding.check for finding in examine(facts).findings if finding.level == "error"] == ["membership"]
+
+
+@pytest.mark.parametrize("welcomes", [[("a", "away")], [("a", "welcome"), ("b", "refused")], [("a", "welcome")]])
+def test_one_peer_that_lets_this_node_in_is_enough(welcomes):
+    """Then it tells the newest card; and who does not answer says nothing of certificates."""
+    assert examine(replace(HEALTHY, welcomes=welcomes)).ok
+
+
+def test_every_key_file_must_be_private(founded):
+    remote = founded / "keys" / "remote.pem"
+    remote.write_text("x")
+    remote.chmod(0o644)
+    ended = run("doctor", "--json", home=founded)
+    assert f"type: chmod 600 {remote}" in [finding["hint"] for finding in ended.document["findings"]]
+
+
+def test_keys_that_are_not_those_of_the_card(founded):
+    """Each says how it can be replaced."""
+    for name in ("log", "witness", "tls"):
+        Home(founded).key_path(name).unlink()
+    files = Home(founded).key_files()
+    for name in ("log", "witness"):
+        files.write(files.path(name), Ed25519PrivateKey.generate())
+    files.write(files.path("tls"), ec.generate_private_key(ec.SECP256R1()))
+    ended = run("doctor", "--json", home=founded)
+    hints = [finding["hint"] for finding in ended.document["findings"] if finding["check"] == "keys"]
+    assert [role for role in ("log", "witness", "tls") if any(f"keys rotate {role}" in hint for hint in hints)] == [
+        "log", "witness", "tls",
+    ]  # fmt: skip
 
 
 def _remote(**changes):

@@ -1,0 +1,235 @@
+"""A home that lacks keys of its card: what it leaves undone, and how another key takes a lost one's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from node.core.card import parse_card
+from node.core.keys import Signer
+from node.core.succession import LEAP_MIN
+from node.errors import GovernanceError, UnconfirmedError, UserError
+from node.keyfiles import is_certificate_of
+from node.lost_keys import describe_lost_role, find_lost_roles
+from node.membership import IdentityKey
+from node.rotation import ROLES
+from node.rpc.tls import presented_certificate
+from tests.alliance import drafts
+from tests.rotating import Rotating, RotatingAlliance
+
+NAMES = {"identity.pem", "log.pem", "witness.pem", "tls.pem"}
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    alliance = RotatingAlliance(tmp_path)
+    yield alliance
+    alliance.close()
+
+
+@pytest.fixture
+def jinan(trio: RotatingAlliance) -> Rotating:
+    return trio["jinan"]
+
+
+def push(node: Rotating, count: int, prefix: str) -> None:
+    node.member.push(*drafts(count, prefix))
+
+
+def unconfirmed(node: Rotating) -> None:
+    """As after a start: no peer has told anything."""
+    node.member.confirmation._overridden = False
+    assert not node.member.confirmation.confirmed
+
+
+def card_of(trio: RotatingAlliance, reader: str) -> int:
+    return trio[reader].member.membership.joined.card("jinan").seq
+
+
+class TestFinding:
+    @pytest.mark.parametrize("lost", [(), ("log",), ("witness",), ("tls",), ("log", "tls"), ROLES])
+    def test_each_role_is_looked_at(self, jinan: Rotating, lost: tuple[str, ...]) -> None:
+        assert jinan.rotation.lost_roles() == []
+        jinan.lose(*lost)
+        assert jinan.rotation.lost_roles() == list(lost)
+
+    def test_while_a_certificate_changes_either_key_is_right(self, jinan: Rotating) -> None:
+        card = jinan.rotation.rotate("tls")
+        for path in (jinan.files.path("tls"), jinan.files.next_path("tls")):
+            found = find_lost_roles(
+                card, log_key=card.log_key, witness_key=card.witness_key, tls_key=jinan.files.load_tls(path)
+            )
+            assert found == []
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_it_is_said_what_to_type(self, role: str) -> None:
+        assert f"labmesh keys rotate {role}" in describe_lost_role(role)
+
+
+class TestLog:
+    def test_what_waits_is_signed_by_the_next_key(self, jinan: Rotating) -> None:
+        push(jinan, 2, "A")
+        lost = jinan.member.membership.own_card[1].log_key
+        jinan.lose("log")
+        push(jinan, 1, "B")
+        assert not jinan.member.ledger.sign_head() and jinan.member.ledger.log.signed_size == 2
+        card = jinan.rotation.rotate("log")
+        assert [(former.key, former.size) for former in card.former_log_keys] == [(lost, 2)]
+        assert jinan.member.ledger.log.signed_size == 3 and jinan.rotation.lost_roles() == []
+        jinan.require_sound()
+
+    def test_checkpoints_are_not_renewed_by_a_key_that_the_card_does_not_name(self, jinan: Rotating) -> None:
+        push(jinan, 2, "A")
+        jinan.rotation.revoke_log(1)
+        head = jinan.member.ledger.log.head_note
+        jinan.lose("log")
+        # The head as the revoked key had signed it, as after a crash: the key that must sign it again is gone.
+        jinan.member.ledger.renew_checkpoints(1)
+        other = jinan.member.ledger.log.head_note
+        assert other != head and not jinan.rotation.renew_checkpoints()
+        assert jinan.member.ledger.log.head_note == other
+
+    def test_entries_that_a_former_key_signed_must_come_back_first(
+        self, jinan: Rotating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        push(jinan, 2, "A")
+        jinan.rotation.rotate("log")
+        former = jinan.member.membership.own_card[1].former_log_keys[0]
+        own = jinan.member.membership.own_card
+        ahead = replace(own[1], former_log_keys=(replace(former, size=5),))
+        monkeypatch.setattr(jinan.member.membership, "_own_card", (own[0], ahead))
+        with pytest.raises(GovernanceError, match="holds only 2 signed entries") as refused:
+            jinan.rotation.rotate("log")
+        assert "labmesh peers" in refused.value.hint and jinan.names() == NAMES
+
+    def test_a_next_key_that_the_card_does_not_name_is_in_nobodys_way(self, jinan: Rotating) -> None:
+        """Both files are of a rotation before the one that the card is of."""
+        jinan.files.write(jinan.files.next_path("log"), Ed25519PrivateKey.generate())
+        jinan.lose("log")
+        assert jinan.restart() == []
+        jinan.lose()
+        jinan.rotation.rotate("log")
+        assert jinan.rotation.lost_roles() == [] and jinan.names() == NAMES
+
+    @pytest.mark.parametrize("name", ["log", "witness", "tls"])
+    def test_a_crash_of_the_rotation_is_healed_although_the_old_file_is_gone(self, jinan: Rotating, name: str) -> None:
+        before = jinan.files.path(name).read_bytes()
+        jinan.files.path(name).rename(jinan.files.next_path(name))
+        assert jinan.restart() and jinan.names() == NAMES
+        assert jinan.files.path(name).read_bytes() == before
+
+    def test_a_size_beyond_the_log_is_refused_with_what_to_type(self, jinan: Rotating) -> None:
+        push(jinan, 2, "A")
+        with pytest.raises(GovernanceError, match="signed up to size 2") as refused:
+            jinan.rotation.revoke_log(99999999)
+        assert "revoke log --size 2" in refused.value.hint and "rotate log" in refused.value.hint
+
+
+def test_without_its_witness_key_a_node_cosigns_nothing(trio: RotatingAlliance) -> None:
+    jinan, qingdao = trio["jinan"], trio["qingdao"]
+    push(qingdao, 2, "Q")
+    trio.simulated.catch_up("jinan", "qingdao")
+    held: Signer = jinan.signer("witness")
+    jinan.lose("witness")
+    assert not jinan.member.exchange.cosign_head(qingdao.member.lab.origin)
+    card = jinan.rotation.rotate("witness")
+    assert [former.key.public_key for former in card.former_witness_keys] == [held.key.public_key]
+    assert jinan.member.exchange.cosign_head(qingdao.member.lab.origin)
+    jinan.require_sound()
+
+
+class TestTls:
+    def test_a_node_shows_a_certificate_that_nobody_trusts(self, jinan: Rotating) -> None:
+        """So that it runs, and serves its own people."""
+        held = jinan.member.membership.own_card[1]
+        assert jinan.rotation.presentable_card() == held
+        jinan.lose("tls")
+        shown = jinan.rotation.presentable_card()
+        assert shown.tls_certificates == jinan.rotation.presentable_card().tls_certificates != held.tls_certificates
+        assert presented_certificate(jinan.rotation.tls_key_pem, shown.tls_certificates) == shown.tls_certificates[0]
+        assert jinan.member.membership.own_card[1] == held, "it is signed by nobody"
+
+    def test_a_new_key_without_peers(self, trio: RotatingAlliance) -> None:
+        jinan = trio["jinan"]
+        held = jinan.member.membership.own_card[1]
+        jinan.lose("tls")
+        unconfirmed(jinan)
+        with pytest.raises(UnconfirmedError) as refused:
+            jinan.rotation.rotate("tls")
+        assert "--without-peers" in refused.value.hint and "labmesh join" in refused.value.hint
+        card = jinan.rotation.rotate("tls", without_peers=True)
+        assert card.seq > held.seq + LEAP_MIN and len(card.tls_certificates) == 1
+        assert is_certificate_of(card.tls_certificates[0], jinan.files.load_tls(jinan.files.path("tls")))
+        assert jinan.rotation.presentable_card() == card and jinan.names() == NAMES
+        assert replace(card, seq=1, previous=None, issued=held.issued, tls_certificates=held.tls_certificates) == held
+        assert trio.tell_card("jinan", "qingdao", "yantai") == []
+        assert card_of(trio, "qingdao") == card_of(trio, "yantai") == card.seq
+        assert not jinan.rotation.advance_tls()
+        # The same backup again, an hour later: another `seq`, which peers take, too.
+        jinan.member.clock.turn(3600)
+        jinan.lose("tls")
+        again = jinan.rotation.rotate("tls", without_peers=True)
+        assert again.seq > card.seq and trio.tell_card("jinan", "qingdao") == []
+
+    def test_a_card_that_the_lost_home_had_signed_is_no_evidence(self, trio: RotatingAlliance, tmp_path: Path) -> None:
+        jinan, qingdao = trio["jinan"], trio["qingdao"]
+        backup = jinan.member.snapshot(tmp_path / "backup")
+        newest = jinan.member.membership.issue_card(lambda card: replace(card, name="Before the loss"))
+        assert trio.tell_card("jinan", "qingdao") == []
+        told = jinan.member.card
+        jinan.member.roll_back(backup)
+        jinan.lose("tls")
+        unconfirmed(jinan)
+        jinan.member.membership.import_alliance([], [told], fingerprint=None)
+        assert jinan.member.membership.own_card[1] == newest
+        jinan.rotation.rotate("tls", without_peers=True)
+        assert trio.tell_card("jinan", "qingdao", "yantai") == []
+        assert qingdao.member.membership.joined.card("jinan").name == "Before the loss"
+        assert not qingdao.member.evidence.pieces()
+
+    def test_peers_that_can_connect_are_asked(self, jinan: Rotating) -> None:
+        held = jinan.member.membership.own_card
+        for confirmed in (True, False):
+            if not confirmed:
+                unconfirmed(jinan)
+            with pytest.raises(GovernanceError, match="can connect") as refused:
+                jinan.rotation.rotate("tls", without_peers=True)
+            assert "roster export" in refused.value.hint
+        for role in ("log", "witness"):
+            with pytest.raises(UserError, match="only the TLS key"):
+                jinan.rotation.rotate(role, without_peers=True)
+        assert jinan.member.membership.own_card == held and jinan.names() == NAMES
+
+    def test_an_expired_certificate_lets_nobody_in_either(self, jinan: Rotating) -> None:
+        expiry = jinan.rotation._expiry(jinan.member.membership.own_card[1])
+        jinan.member.clock.turn((expiry - jinan.member.clock()).total_seconds())
+        unconfirmed(jinan)
+        card = jinan.rotation.rotate("tls", without_peers=True)
+        assert len(card.tls_certificates) == 1 and jinan.names() == NAMES
+
+
+def test_after_a_persons_word_instead_of_the_peers_each_card_leaps(jinan: Rotating) -> None:
+    confirmation = jinan.member.confirmation
+    assert confirmation.confirmed and confirmation.presumed
+    held = jinan.member.membership.own_card[1]
+    assert jinan.rotation.rotate("witness").seq > held.seq + LEAP_MIN
+    confirmation.accept_told("qingdao", b"")
+    assert not confirmation.presumed
+    held = jinan.member.membership.own_card[1]
+    assert jinan.rotation.rotate("log").seq == held.seq + 1
+
+
+def test_with_another_identity_key_no_key_changes(jinan: Rotating) -> None:
+    held = jinan.member.membership.own_card
+    other = Ed25519PrivateKey.generate()
+    jinan.member.membership._identity = IdentityKey(other.public_key().public_bytes_raw(), other.sign)
+    for role in ROLES:
+        with pytest.raises(GovernanceError, match="is not the one in its card") as refused:
+            jinan.rotation.rotate(role)
+        assert "labmesh keys identity" in refused.value.hint and "labmesh roster rekey" in refused.value.hint
+    assert jinan.member.membership.own_card == held
+    assert parse_card(jinan.member.card)[0].hash == held[0].hash
