@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from node.core.alliance import format_card
-from node.core.amendment import ReplaceIdentity, SeatCouncil
+from node.core.amendment import AddMembers, ReplaceIdentity, SeatCouncil
 from node.core.card import parse_card, verify_card
-from node.errors import HomeError
+from node.errors import GovernanceError, HomeError
 from node.home import Home, create_home
-from node.identity import propose_identity, settle_identity
+from node.identity import abandon_identity, is_identity_pending, propose_identity, settle_identity
 from node.keyfiles import KeyFiles
 from node.membership import Membership
 from node.store import Store
@@ -152,3 +152,68 @@ def test_the_waiting_key_is_as_private_as_the_others(council: dict[str, Opened])
         yantai.propose()
     opened = yantai.home.key_files(b"correct horse battery")
     assert parse_card(propose_identity(opened, yantai.membership.own_card, now=NOON))[1].seq == 2
+
+
+def test_a_waiting_key_is_given_up(council: dict[str, Opened]) -> None:
+    yantai = council["yantai"]
+    old, raw = yantai.membership.identity_key, yantai.propose()
+    abandon_identity(yantai.files, "yantai", yantai.membership.alliance)
+    assert not is_identity_pending(yantai.files)
+    yantai.reopen()
+    assert (yantai.settled, yantai.membership.identity_key) == (False, old)
+    assert yantai.membership.reissue_card(name="With the old key", region="CN-37", endpoints=())
+    spread(council, "yantai")
+    assert council["jinan"].membership.joined.card("yantai").name == "With the old key"
+    # The council signs the abandoned card all the same: nobody has its key, and another one is made.
+    rekey(council, raw)
+    again = yantai.propose()
+    assert parse_card(again)[1].identity_key not in (old, parse_card(raw)[1].identity_key)
+    rekey(council, again)
+    yantai.reopen()
+    assert (yantai.settled, yantai.membership.identity_key) == (True, parse_card(again)[1].identity_key)
+
+
+def test_what_cannot_be_given_up(council: dict[str, Opened]) -> None:
+    yantai = council["yantai"]
+    with pytest.raises(GovernanceError, match="no new identity key waits"):
+        abandon_identity(yantai.files, "yantai", yantai.membership.alliance)
+    raw = yantai.propose()
+    kept = yantai.files.path("identity").rename(yantai.files.folder / "elsewhere")
+    with pytest.raises(GovernanceError, match="the old identity key is gone"):
+        abandon_identity(yantai.files, "yantai", yantai.membership.alliance)
+    kept.rename(yantai.files.path("identity"))
+    rekey(council, raw)
+    with pytest.raises(GovernanceError, match="names the new identity key already") as refused:
+        abandon_identity(yantai.files, "yantai", yantai.membership.alliance)
+    assert "restart" in refused.value.hint and is_identity_pending(yantai.files)
+
+
+def test_a_new_identity_key_of_a_home_that_has_forgotten_its_newest_cards(council: dict[str, Opened]) -> None:
+    """Its card has a smaller `seq` than the one that everybody held: that one is by a key that counts no longer."""
+    yantai = council["yantai"]
+    raw = yantai.propose()
+    yantai.files.next_path("identity").rename(yantai.files.folder / "waiting")
+    for name in ("One", "Two", "Three"):
+        assert yantai.membership.reissue_card(name=name, region="CN-37", endpoints=())
+    (yantai.files.folder / "waiting").rename(yantai.files.next_path("identity"))
+    spread(council, "yantai")
+    rekey(council, raw)
+    for opened in council.values():
+        opened.reopen()
+        assert opened.membership.joined.card("yantai") == parse_card(raw)[1]
+    assert yantai.settled and yantai.membership.own_card[1] == parse_card(raw)[1]
+    assert yantai.membership.reissue_card(name="Four", region="CN-37", endpoints=())
+    spread(council, "yantai")
+    assert council["jinan"].membership.joined.card("yantai").name == "Four"
+
+
+def test_a_newer_card_with_the_same_key_needs_no_council(council: dict[str, Opened]) -> None:
+    yantai = council["yantai"]
+    assert yantai.membership.reissue_card(name="Newer", region="CN-37", endpoints=())
+    raw = format_card(yantai.membership.own_card)
+    for amendment in (ReplaceIdentity("yantai", raw), AddMembers((raw,))):
+        with pytest.raises(GovernanceError) as refused:
+            council["jinan"].membership.amend(amendment)
+        assert "labmesh join CARD" in refused.value.hint
+    council["jinan"].membership.import_alliance([], [raw], fingerprint=None)
+    assert council["jinan"].membership.joined.card("yantai").name == "Newer"

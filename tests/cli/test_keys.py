@@ -121,7 +121,38 @@ def test_what_revoke_says(node: FakeNode, node_home, tmp_path):
     alliance.close()
 
 
+def test_rotating_without_peers_says_which_file_to_carry(node: FakeNode, node_home, tmp_path):
+    alliance = RotatingAlliance(tmp_path, 2)
+    alliance["jinan"].lose("tls")
+    card = alliance["jinan"].rotation.rotate("tls", without_peers=True)
+    node.answers["RotateKey"] = node_pb2.RotateKeyResponse(card=alliance["jinan"].member.card)
+    ended = run("keys", "rotate", "tls", "--without-peers", home=node_home)
+    assert node.calls[0].without_peers and f"seq {card.seq}" in ended.out
+    assert "labmesh card -o CARD" in ended.out and "labmesh join CARD" in ended.out
+    alliance.close()
+
+
+def test_a_new_identity_key_is_given_up(home, tmp_path):
+    file = tmp_path / "new.card"
+    for wrong in ((), ("-o", file, "--abandon")):
+        ended = run("keys", "identity", *wrong, home=home)
+        assert ended.exit_code == 2 and "keys identity -o FILE" in ended.err and not file.exists()
+    refused = run("keys", "identity", "--abandon", "--json", home=home)
+    assert refused.exit_code == 1 and refused.error["message"] == "no new identity key waits"
+    assert run("keys", "identity", "-o", file, home=home).exit_code == 0
+    assert Home(home).key_files().next_path("identity").exists()
+    ended = run("keys", "identity", "--abandon", home=home)
+    assert ended.exit_code == 0 and "the old one stays" in ended.out
+    assert not Home(home).key_files().next_path("identity").exists()
+
+
 # Passphrases
+
+
+def test_the_help_of_protect_names_both_variables():
+    """Which of them counts depends on whether the keys have a passphrase already."""
+    said = " ".join(run("keys", "protect", "--help").out.split())
+    assert "LABMESH_PASSPHRASE (keys without one)" in said and "LABMESH_NEW_PASSPHRASE (keys that have one)" in said
 
 
 def test_init_with_protected_keys(tmp_path):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli import governance
 from labmesh.v1 import node_pb2
-from node.core.alliance import load_alliance
+from node.clock import utc_now
+from node.core.alliance import format_card, load_alliance
 from node.errors import GovernanceError
 from node.home import Home
+from node.membership import Membership
 from tests.cli.conftest import ALLIANCE, init
 from tests.cli.conftest import run_offline as run
 from tests.cli.fake_node import serve
@@ -272,6 +275,40 @@ def test_with_a_daemon_the_daemon_is_asked(short_home, qingdao):
         joined = run("join", "-", "--json", home=short_home, stdin=exported)
         assert joined.document["version"] == 9
         assert len(fake.calls[-1].rosters) == 1 and fake.calls[-1].fingerprint == ""
+
+
+def test_a_single_card_of_a_member(founded, exported, qingdao, tmp_path):
+    """Whoever cannot connect sends its newer card by another way; a member's signature is all that it needs."""
+    fingerprint = _fingerprint(founded)
+    card = _card(qingdao, tmp_path)
+    early = run("join", card, "--json", home=qingdao)
+    assert early.exit_code == 1 and "only to a node that has joined" in early.error["message"]
+    assert run("join", exported, "--fingerprint", fingerprint, home=qingdao).exit_code == 0
+    assert "held here already" in run("join", card, home=founded).out
+    newer = tmp_path / "newer.card"
+    newer.write_bytes(_reissue(qingdao, "Another name"))
+    taken = run("join", newer, home=founded)
+    assert taken.exit_code == 0 and "card of qingdao with seq 2 is taken" in taken.out
+    assert "A newer card of qingdao is held" in run("join", card, home=founded).out
+    assert run("join", newer, "--json", home=founded).document["fingerprint"] == fingerprint
+    # By the council's own key, in the name of another member: refused, and nothing is taken.
+    forged = tmp_path / "forged.card"
+    forged.write_bytes(newer.read_bytes().replace(b'"sig":"', b'"sig":"AAAA', 1))
+    refused = run("join", forged, "--json", home=founded)
+    assert (refused.exit_code == 1 and refused.error["hint"] == "") or refused.error["reason"] in ("FORMAT", "SIGNATURE")
+    stranger = run("join", _card(init(tmp_path / "yantai", "yantai"), tmp_path), "--json", home=founded)
+    assert stranger.exit_code == 1 and "not in the roster" in stranger.error["message"]
+
+
+def _reissue(path: Path, name: str) -> bytes:
+    home = Home(path)
+    store = home.open_store()
+    try:
+        membership = Membership(store.membership, identity=home.load_keys("qingdao", ALLIANCE).identity, clock=utc_now)
+        membership.issue_card(lambda card: replace(card, name=name))
+        return format_card(membership.own_card)
+    finally:
+        store.close()
 
 
 def test_a_lock_without_a_daemon_is_3(monkeypatch, short_home):
