@@ -14,6 +14,9 @@ from cli import governance
 from labmesh.v1 import node_pb2
 from node.clock import utc_now
 from node.core.alliance import format_card, load_alliance
+from node.core.card import CARD_TYPE
+from node.core.dsse import build_envelope, format_envelope, parse_envelope
+from node.core.keys import Sign
 from node.errors import GovernanceError
 from node.home import Home
 from node.membership import Membership
@@ -293,11 +296,16 @@ def test_a_single_card_of_a_member(founded, exported, qingdao, tmp_path):
     assert run("join", newer, "--json", home=founded).document["fingerprint"] == fingerprint
     # By the council's own key, in the name of another member: refused, and nothing is taken.
     forged = tmp_path / "forged.card"
-    forged.write_bytes(newer.read_bytes().replace(b'"sig":"', b'"sig":"AAAA', 1))
+    envelope = build_envelope(parse_envelope(newer.read_bytes(), CARD_TYPE)[1], CARD_TYPE, _sign_by(founded))
+    forged.write_bytes(format_envelope(envelope))
     refused = run("join", forged, "--json", home=founded)
-    assert (refused.exit_code == 1 and refused.error["hint"] == "") or refused.error["reason"] in ("FORMAT", "SIGNATURE")
+    assert refused.exit_code == 1 and "not signed by the identity key" in refused.error["message"]
     stranger = run("join", _card(init(tmp_path / "yantai", "yantai"), tmp_path), "--json", home=founded)
     assert stranger.exit_code == 1 and "not in the roster" in stranger.error["message"]
+
+
+def _sign_by(path: Path) -> Sign:
+    return Home(path).load_keys("jinan", ALLIANCE).identity.sign
 
 
 def _reissue(path: Path, name: str) -> bytes:
