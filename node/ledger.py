@@ -15,12 +15,14 @@ from contextlib import nullcontext, suppress
 import orjson
 
 from node.clock import Clock, milliseconds
+from node.core.card import Card
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.entry import SALT_SIZE, committer
 from node.core.keys import Signer, VerifierKey
 from node.core.kinds import Kinds
 from node.core.mirror import AcceptedOpening
 from node.core.record import EVERYONE, Record, seal_record, statement_of
+from node.core.succession import vouched_size
 from node.errors import InvalidRecordError, SplitViewError, StoreError, Violation
 from node.push import Candidate, PushCall, PushOptions, PushOutcome
 from node.recovery import next_revision, settle
@@ -207,6 +209,23 @@ class Ledger:
             self._save(lambda: self._store.rebase.save_signed_head(log, signed, now_ms=self._now_ms()))
         self._notify()
         return True
+
+    def renew_head(self, told: SignedCheckpoint, card: Card) -> None:
+        """Take over a peer's copy of the signed head, where this home has it by a key that was revoked before it.
+
+        Such a home was rolled back to before the revocation, and may lack the key that signed its checkpoints again. Those
+        between are forgotten: peers do the same with what a revoked key had signed.
+        """
+        with self._lock:
+            log, head = self._log, self._log.head
+            if head is None or (head.size, head.root) != (told.size, told.root):
+                return
+            above = vouched_size(card, head)
+            if above is None or vouched_size(card, told) is not None:
+                return
+            self._store.checkpoints.replace_renewed(log.id, told, above=above, now_ms=self._now_ms())
+            self._log = self._store.logs.load_log(log.id)
+        self._notify()
 
     def take_back(self, staging: LogState, signed: SignedCheckpoint) -> None:
         """Put what a peer gave back in the place of everything beyond the staging's base; unpublished entries follow it.

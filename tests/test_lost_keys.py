@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.core.card import parse_card
 from node.core.keys import Signer
-from node.core.succession import LEAP_MIN
+from node.core.succession import LEAP_MIN, vouched_size
+from node.core.witness import accept_cosignatures
 from node.errors import GovernanceError, UnconfirmedError, UserError
 from node.keyfiles import is_certificate_of
 from node.lost_keys import describe_lost_role, find_lost_roles
@@ -140,6 +141,60 @@ def test_without_its_witness_key_a_node_cosigns_nothing(trio: RotatingAlliance) 
     assert [former.key.public_key for former in card.former_witness_keys] == [held.key.public_key]
     assert jinan.member.exchange.cosign_head(qingdao.member.lab.origin)
     jinan.require_sound()
+
+
+def test_what_a_rolled_back_home_cosigned_with_a_retired_key_is_forgotten(trio: RotatingAlliance, tmp_path: Path) -> None:
+    """It counts for nobody, and would stand where the next key's cosignature belongs."""
+    jinan, qingdao = trio["jinan"], trio["qingdao"]
+    push(qingdao, 2, "Q")
+    trio.simulated.catch_up("jinan", "qingdao")
+    backup, old = jinan.member.snapshot(tmp_path / "backup"), jinan.files.path("witness").read_bytes()
+    jinan.rotation.rotate("witness")
+    told = jinan.member.card
+    jinan.member.clock.turn(60)
+    jinan.member.roll_back(backup)
+    jinan.files.path("witness").write_bytes(old)
+    jinan.lose()
+    member, origin = jinan.member, qingdao.member.lab.origin
+    member.membership.subscribe(member.exchange.forget_void_cosignatures)
+    log = member.mirror_of("qingdao")
+
+    def cosigned() -> dict[str, int]:
+        return member.store.checkpoints.largest_cosigned(log.id, ["jinan"])
+
+    assert member.exchange.cosign_head(origin) and cosigned() == {"jinan": 2}
+    member.membership.import_alliance([], [told], fingerprint=None)
+    assert cosigned() == {} and not member.exchange.cosign_head(origin)
+    member.confirmation.override()
+    jinan.rotation.rotate("witness")
+    assert member.exchange.cosign_head(origin) and cosigned() == {"jinan": 2}
+    signed = member.store.checkpoints.find(log.id, 2)
+    assert signed is not None and list(accept_cosignatures(member.membership.joined, "qingdao", signed)) == ["jinan"]
+
+
+def test_a_home_from_before_a_revocation_takes_over_what_was_signed_again(trio: RotatingAlliance, tmp_path: Path) -> None:
+    jinan, qingdao = trio["jinan"], trio["qingdao"]
+    for prefix in "ABC":
+        push(jinan, 2, prefix)
+    backup, old = jinan.member.snapshot(tmp_path / "backup"), jinan.files.path("log").read_bytes()
+    jinan.rotation.revoke_log(1)
+    trio.simulated.catch_up("qingdao", "jinan")
+    jinan.member.roll_back(backup)
+    jinan.files.path("log").write_bytes(old)
+    jinan.lose()
+    assert len(jinan.checkpoints()) == 3 and jinan.rotation.lost_roles() == []
+    # It hears of the card, and is told what qingdao holds.
+    trio.simulated.follow("jinan", "qingdao", lambda _: [signed.size for signed in jinan.checkpoints()] == [6])
+    assert jinan.rotation.lost_roles() == ["log"]
+    card = jinan.member.membership.own_card[1]
+    assert jinan.member.ledger.log.head is not None and vouched_size(card, jinan.member.ledger.log.head) is None
+    jinan.rotation.rotate("log")
+    push(jinan, 1, "D")
+    jinan.require_sound()
+    trio.simulated.catch_up("qingdao", "jinan")
+    trio.simulated.catch_up("yantai", "jinan")
+    assert trio["yantai"].member.mirror_of("jinan").head_size == 7
+    assert not qingdao.member.alarms and not qingdao.member.evidence.pieces()
 
 
 class TestTls:

@@ -105,6 +105,7 @@ class Daemon:
         """Let news travel, and settle what an earlier process left."""
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self.evidence.refresh)
+        self.membership.subscribe(self.exchange.forget_void_cosignatures)
         self.membership.subscribe(self._on_loop(self._notice_membership))
         self._sign_head()
         self.card.reissue()

@@ -83,6 +83,27 @@ class CheckpointStore:
                 return False
             return self._database.insert_rows(connection, _COSIGNATURE, columns, [row], prefix="OR IGNORE") > 0
 
+    def cosigned_since(self, witness: str, time_s: int) -> list[tuple[int, int]]:
+        """Log number and size of what a witness cosigned after this time."""
+        later = (_COSIGNATURE.c.witness == witness) & (_COSIGNATURE.c.time > time_s)
+        with self._database.read() as connection:
+            rows = connection.execute(select(_COSIGNATURE.c.log_id, _COSIGNATURE.c.size).where(later))
+            return [(log_id, size) for log_id, size in rows]
+
+    def forget_cosignature(self, log_id: int, size: int, witness: str) -> None:
+        """Delete one cosignature, which counts for nobody."""
+        here = (_COSIGNATURE.c.log_id == log_id) & (_COSIGNATURE.c.size == size) & (_COSIGNATURE.c.witness == witness)
+        with self._database.write() as connection:
+            connection.execute(delete(_COSIGNATURE).where(here))
+
+    def replace_renewed(self, log_id: int, signed: SignedCheckpoint, *, above: int, now_ms: int) -> None:
+        """Write the own head as another key has signed it, and delete what a revoked key signed between `above` and it."""
+        self.replace_head(log_id, signed, now_ms=now_ms)
+        with self._database.write() as connection:
+            for table in (_COSIGNATURE, _CHECKPOINT):
+                between = (table.c.log_id == log_id) & (table.c.size > above) & (table.c.size < signed.size)
+                connection.execute(delete(table).where(between))
+
     def thin(self, log_id: int, rule: ThinningRule) -> int:
         """Delete old checkpoints, with their cosignatures, that no bundle needs; returns how many.
 

@@ -123,6 +123,23 @@ class CheckpointExchange:
         """The key that cosigns now."""
         return self._witness.key
 
+    def forget_void_cosignatures(self) -> None:
+        """Delete what the witness key of this home cosigned after its end.
+
+        A home that was rolled back to before a rotation did not know of it until a peer told the newer card. Nobody counts
+        these, and in their place none that counts could be kept.
+        """
+        alliance, (_, card) = self._membership.alliance, self._membership.own_card
+        ended = next((former.until for former in card.former_witness_keys if former.key == self._witness.key), None)
+        if alliance is None or ended is None:
+            return
+        for log_id, size in self._store.checkpoints.cosigned_since(card.member, int(ended.timestamp())):
+            log, signed = self._store.logs.load_log(log_id), self._store.checkpoints.find(log_id, size)
+            if signed is not None and card.member not in accept_cosignatures(alliance, log.member, signed):
+                self._store.checkpoints.forget_cosignature(log_id, size, card.member)
+                self.forget_note(log.origin)
+                logger.warning("event=void_cosignature_forgotten origin=%s size=%d", log.origin, size)
+
     def forget_note(self, origin: str) -> None:
         """Make the note of a log anew: another key has signed its checkpoints."""
         with self._lock:

@@ -117,6 +117,7 @@ class Recovery:
         changed = await asyncio.to_thread(parts.confirmation.accept_told, member, note)
         if told is not None:
             await finish(asyncio.to_thread(parts.ledger.adopt_head, told))
+            await finish(asyncio.to_thread(parts.ledger.renew_head, told, parts.membership.own_card[1]))
         return await finish(asyncio.to_thread(parts.ledger.sign_head)) or changed
 
     async def _take_turn(self, client: PeerClient, member: str) -> bool:
