@@ -55,15 +55,15 @@ class CheckpointExchange:
         self._store, self._membership, self._confirmation = store, membership, confirmation
         self._witness, self._clock = witness, clock
         self._lock, self._witness_lock = threading.Lock(), threading.Lock()
-        # A history is not forgotten while it is read here. Always taken before the other locks.
-        self._histories = threading.RLock()
+        # A history is not forgotten while it is read here, nor by two at once. Always taken before the other locks.
+        self.histories = threading.RLock()
         self._notes: dict[str, tuple[int, int, bytes]] = {}
         self._unreached: dict[str, tuple[Head | None, dict[int, SignedCheckpoint]]] = {}
 
     def held_notes(self) -> list[bytes]:
         """The newest checkpoint of every log that may be told, with its cosignatures, by origin."""
         notes = []
-        with self._histories:
+        with self.histories:
             for log in self._store.logs.load_logs():
                 size = self._tellable_size(log) if self.survives(log) else 0
                 if size and (note := self._note(log, size)):
@@ -105,7 +105,7 @@ class CheckpointExchange:
                     seen.add(signed.origin)
                     author = alliance.author_of(signed.origin)
                     if version is None or _head_version(alliance, author) <= version <= alliance.roster.version:
-                        with self._histories:
+                        with self.histories:
                             saved += self._accept_note(alliance, author, signed)
             except SplitViewError as error:
                 splits.append(error)
@@ -169,12 +169,12 @@ class CheckpointExchange:
     def forget_history(self, log: LogState) -> None:
         """Forget what is held of a log, because another history of it survives."""
         logger.warning("event=history_forgotten origin=%s size=%d", log.origin, log.head_size)
-        with self._histories:
+        with self.histories:
             forget_mirror(self._store, log.id)
 
     def cut_history(self, log: LogState, size: int) -> None:
         """Forget what lies beyond `size`, because its author's newest card vouches for no more."""
-        with self._histories:
+        with self.histories:
             cut_mirror(self._store, log, size)
         self.forget_note(log.origin)
 
