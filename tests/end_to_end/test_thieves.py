@@ -84,7 +84,9 @@ def test_a_longer_copy_of_a_thief_s_log_is_gone_as_soon_as_the_card_is_there(mes
     eventually(lambda: jinan.status().state == "ready", "jinan may publish")
     jinan.push(result_records("NEXT", 1))
     for node in (qingdao, yantai):
-        eventually(lambda node=node: node.listed("jinan") == [*TRUE, "NEXT-000000"], f"{node.member} follows on")
+        node.await_record("jinan/result/NEXT-000000")
+        assert node.listed("jinan") == [*TRUE, "NEXT-000000"]
+        node.await_index()
         assert read_log_file(node, "jinan").root(4) == read_log_file(jinan, "jinan").root(4)
         read_log_file(node, "jinan").require_sound()
         assert node.hits("地下水") and not [alarm for alarm in node.status().alarms if "jinan" in alarm]
