@@ -38,7 +38,10 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         raise NotFoundError(f"there is no record {record_id} that this node can prove", hint="type: labmesh list")
     log = store.logs.load_log(stored.log_id)
     size = min(log.head_size, ceiling) if stored.author == member else log.head_size
-    newest = _choose_newest(store, alliance, log, size)
+    newest = _choose_newest(store, alliance, log, min(size, _require_counted(store, alliance, log, stored.index)))
+    if newest is None or newest.size <= stored.index:
+        # No checkpoint held here ends between the entry and the cut: a later one proves the entry as well.
+        newest = _choose_newest(store, alliance, log, size)
     if newest is None or newest.size <= stored.index:
         raise UnconfirmedError(
             f"too few peers have said what they hold of this log, so entry {stored.index} cannot be published yet",
@@ -61,6 +64,19 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         cards={name: _pack_card(alliance.cards[name]) for name in sorted(names)},
         first_proof=proofs[1] if len(proofs) > 1 else None,
     )
+
+
+def _require_counted(store: Store, alliance: Alliance, log: LogState, index: int) -> int:
+    """How many entries of a log count: refuses where that is not the history held here, or the entry lies beyond."""
+    line, counted = alliance.roster.members[log.member], alliance.counted_size(log.member, log.head_size)
+    hint = "type: labmesh roster show"
+    tree, head = store.logs.tree(log.id), line.head
+    if head is not None and head.size <= log.head_size and tree.root(head.size) != head.root:
+        raise NotFoundError(f"the roster names another history of the log of {log.member} than is held here", hint=hint)
+    if index >= counted:
+        problem = f"the roster ends the log of {log.member} at size {counted}; nobody accepts a proof of entry {index}"
+        raise NotFoundError(problem, hint=hint)
+    return counted
 
 
 def _choose_newest(store: Store, alliance: Alliance, log: LogState, size: int) -> SignedCheckpoint | None:

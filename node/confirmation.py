@@ -95,6 +95,7 @@ class Confirmation:
         """Whether everything may be signed and published."""
         with self._lock:
             self._notice_jump()
+            self._forget_former_peers()
             if self._ahead or self.conflict is not None:
                 return False
             return self._overridden or self._kept or len(self._told) >= self.needed
@@ -109,6 +110,7 @@ class Confirmation:
     def longer(self) -> tuple[str, int] | None:
         """The peer that holds most of what this home lacks, and the size it told; None when no peer does."""
         with self._lock:
+            self._forget_former_peers()
             told = [(signed.size, peer) for peer, signed in self._ahead.items()]
         return max(told)[::-1] if told else None
 
@@ -160,6 +162,7 @@ class Confirmation:
     def told_sizes(self) -> dict[str, int]:
         """How much of our log each peer has said that it holds, as of the newest contact."""
         with self._lock:
+            self._forget_former_peers()
             return dict(self._told)
 
     def holds_more(self, peer: str, signed: SignedCheckpoint | None) -> bool:
@@ -208,6 +211,15 @@ class Confirmation:
         key = card.log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)
         return signed.signed_by(key)
+
+    def _forget_former_peers(self) -> None:
+        """What a peer told counts as long as it is a member: one that was removed can neither be asked nor give back."""
+        alliance = self._alliance()
+        if alliance is None:
+            return
+        for peer in {*self._told, *self._ahead}.difference(alliance.other_members(self._member)):
+            self._told.pop(peer, None)
+            self._ahead.pop(peer, None)
 
     def _notice_jump(self) -> None:
         if self._watch is None or not self._watch.has_jumped() or self.needed == 0:

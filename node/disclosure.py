@@ -123,7 +123,7 @@ class Disclosure:
                 readers.update(self._active(audience))
                 body = erasure_body(stored.index, _with_revision(stored), reason)
                 records.append(self._build(ERASURE, stored.index, body, audience))
-            erased = tuple(f"{stored.id}@{stored.revision}" for stored in found)
+            erased = tuple(dict.fromkeys(f"{stored.id}@{stored.revision}" for stored in found))
             already = tuple(f"{item.id}@{item.revision}" for item in gone)
             outcome.append(ErasureOutcome(erased, already, tuple(sorted(readers))))
             return [] if preview else records
@@ -186,7 +186,9 @@ class Disclosure:
     def _revisions(self, record_id: RecordId) -> tuple[list[StoredRecord], list[ErasedRecord]]:
         """What is to be erased, and what was erased before."""
         newest_gone = self._store.erasures.find(record_id)
-        gone, found = ([newest_gone] if newest_gone else []), self._store.records.revisions(record_id)
+        gone = [newest_gone] if newest_gone else []
+        # An entry that says again what another one said is no revision, but holds the same person's data.
+        found = [*self._store.records.revisions(record_id), *self._store.records.duplicates(record_id)]
         if not found and not gone:
             raise _unknown(record_id)
         if len(found) > REVISIONS_MAX:

@@ -32,7 +32,7 @@ from node.core.misconduct import Judgement, find_settlement, judge_evidence
 from node.core.names import log_origin
 from node.errors import FormatError, GovernanceError, NotFoundError, SignatureError, UserError, VerificationError
 from node.store import Store
-from node.store.evidence import StoredEvidence
+from node.store.evidence import Contradiction, StoredEvidence
 from node.store.logs import LogState
 from node.store.tables import position_of
 
@@ -44,6 +44,7 @@ STANDING_MAX = 16
 FAILURES_MAX = 10
 PASSED_OVER_MAX = 200
 IDS_MAX = 1000
+SEARCHED_PAGES_MAX = 4
 PREFIX_MIN = 8
 
 
@@ -81,6 +82,8 @@ class EvidenceKeeper:
         self._failures: set[str] = set()
         self._passed_over: dict[str, set[str]] = {}
         self._unsearched = {log.id for log in store.logs.load_logs()}
+        # By log, the number of the last pair that was looked at; begun again at each start.
+        self._searched: dict[int, int] = {}
         self.refresh()
 
     def subscribe(self, notify: Callable[[], None]) -> None:
@@ -173,18 +176,39 @@ class EvidenceKeeper:
         for pair in conflicts:
             self._keep_found(partial(build_conflict, envelopes=pair))
 
-    def search_contradictions(self, log: LogState) -> None:
-        """Keep what the verified entries of a log say twice; cheap where nothing was quarantined since the last call."""
+    def search_contradictions(self, log: LogState) -> bool:
+        """Keep what the verified entries of a log say twice; cheap where nothing was quarantined since the last call.
+
+        One call looks at a bounded number of pairs, behind those that were looked at before: what is known, or settled,
+        hides nothing that comes later. Returns whether more may be found by another call.
+        """
         contradicted = self._store.logs.contradicted
         if log.head is None or not {log.id} & (contradicted | self._unsearched):
-            return
+            return False
         if log.staged.size == log.head_size:  # else more waits for the next head
             contradicted.discard(log.id)
         self._unsearched.discard(log.id)
-        head, tree = log.head, self._store.logs.tree(log.id)
-        for pair in self._store.evidence.find_contradictions(log.id):
-            if self._has_room("contradiction", log.member):
-                self._keep_found(partial(build_contradiction, author=log.member, signed=head, exhibits=pair, tree=tree))
+        for _ in range(SEARCHED_PAGES_MAX):
+            found = self._store.evidence.find_contradictions(log.id, after=self._searched.get(log.id, 0))
+            for pair in found:
+                if not pair.verified:
+                    return False
+                if not self._has_room("contradiction", log.member):
+                    self._unsearched.add(log.id)  # an erasure or a decision of the council makes room again
+                    return False
+                self._keep_contradiction(log, log.head, pair)
+                self._searched[log.id] = pair.sequence
+            if not found:
+                return False
+        self._unsearched.add(log.id)
+        return True
+
+    def _keep_contradiction(self, log: LogState, head: SignedCheckpoint, pair: Contradiction) -> None:
+        """Judging costs signatures, so what stands already is not judged again."""
+        if any(piece.stands and piece.judgement.subject == pair.record for piece in self._pieces):
+            return
+        exhibits, tree = (pair.kept, pair.again), self._store.logs.tree(log.id)
+        self._keep_found(partial(build_contradiction, author=log.member, signed=head, exhibits=exhibits, tree=tree))
 
     def forget_dropped(self) -> None:
         """Forget what the store holds no more, because a record in it was erased."""
@@ -198,8 +222,8 @@ class EvidenceKeeper:
     def search_all(self) -> None:
         """Search every log that was not searched since the start."""
         for log in self._store.logs.load_logs():
-            if log.member != self._member:
-                self.search_contradictions(log)
+            while log.member != self._member and self.search_contradictions(log):
+                pass
 
     def untold(self, peer: str, known: Iterable[str] = ()) -> list[tuple[str, bytes]]:
         """Ids and files of standing pieces that a peer should get now, a bounded number; `known` are ids that it has."""

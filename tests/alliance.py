@@ -165,7 +165,7 @@ class SimulatedMember:
 
     def ceiling(self, log: LogState) -> int:
         """How much of a log may be told."""
-        return min(log.head_size, self.confirmation.ceiling) if log.member == self.name else log.head_size
+        return self.exchange.tellable_size(log)
 
     def announce(self, *_: object) -> None:
         """Wake the streams that wait for something new."""

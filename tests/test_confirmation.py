@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from node.confirmation import ClockWatch, Confirmation
+from node.core.amendment import RemoveMember, SetQuorum
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.note import SignatureLine
 from node.errors import MalformedError, SignatureError
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
-from tests.builders import NOW_S, build_labs, build_log, cosign
+from tests.builders import NOW_S, MemoryLog, build_labs, build_log, cosign
 
 JINAN, QINGDAO = build_labs(2)
 
@@ -69,6 +70,28 @@ class TestWaiting:
         jinan.confirmation.accept_told("qingdao", note(jinan, 3))
         jinan.confirmation.accept_told("qingdao", note(jinan, 1))
         assert state(jinan) == (False, 3)
+
+    def test_a_peer_that_was_removed_counts_no_more(self, alliance: SimulatedAlliance, jinan: SimulatedMember) -> None:
+        """It claimed to hold more, and can give nothing back: the node goes on with those that are left."""
+        ahead = MemoryLog(jinan.lab)
+        ahead.append_numbered(9)
+        jinan.confirmation.accept_told("yantai", bytes(ahead.checkpoint()))
+        for peer in ("qingdao", "weifang"):
+            jinan.confirmation.accept_told(peer, b"")
+        longer = jinan.confirmation.longer
+        assert longer == ("yantai", 9)
+        jinan.membership.amend(RemoveMember("yantai"))
+        longer = jinan.confirmation.longer
+        assert (longer, jinan.confirmation.told_sizes()) == (None, {"qingdao": 0, "weifang": 0})
+        assert jinan.confirmation.needed == 2 and state(jinan) == (True, 3)
+
+    def test_what_a_removed_peer_said_fills_no_quorum(self, alliance: SimulatedAlliance, jinan: SimulatedMember) -> None:
+        jinan.membership.amend(SetQuorum(4))
+        for peer in ("qingdao", "weifang", "yantai"):
+            jinan.confirmation.accept_told(peer, b"")
+        jinan.membership.amend(RemoveMember("yantai"))
+        assert jinan.confirmation.needed == 4 and state(jinan) == (False, 0)
+        assert set(jinan.confirmation.told_sizes()) == {"qingdao", "weifang"}
 
     def test_what_is_pushed_meanwhile_waits(self, jinan: SimulatedMember) -> None:
         jinan.confirmation.accept_told("qingdao", note(jinan, 3))

@@ -64,7 +64,9 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
         print_document(content)
     else:
         _print_outcome(content, keep_going)
-    if answer.unsigned:
+    for warning in answer.warnings:
+        print_note(f"Stored here, but not taken by the alliance: {warning}.")
+    if answer.unsigned and not answer.warnings:
         print_note(
             "Not published yet: since its start this node has not heard from enough peers what they hold of its log, or it "
             "takes back what they hold. The records are stored, and will be published then (labmesh status)."

@@ -64,6 +64,15 @@ class Alliance:
             raise NotFoundError(f"no card of {member} is known yet")
         return self.cards[member][1]
 
+    def counted_size(self, member: str, size: int) -> int:
+        """How many of the first `size` entries of a member's log count.
+
+        What lies beyond where the roster ends the log of a removed member is told, served, cosigned and proved by nobody;
+        what lies below stays provable.
+        """
+        line = self.roster.members.get(member)
+        return size if line is None or line.cut is None else min(size, line.cut.size)
+
     def author_of(self, origin: str) -> str:
         """The member, active or removed, whose log has this origin.
 

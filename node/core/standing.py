@@ -38,6 +38,15 @@ def build_notices(alliance: Alliance, member: str, identity_key: bytes, *, now: 
     return [notice for notice in found if notice is not None]
 
 
+def build_push_warnings(alliance: Alliance | None, member: str, identity_key: bytes) -> list[str]:
+    """What must be told with every push: that its records go nowhere. They are taken all the same.
+
+    Data of a laboratory is never refused because of what an alliance decides about its member.
+    """
+    notice = None if alliance is None else _membership_notice(alliance, member, identity_key)
+    return [] if notice is None else [str(notice)]
+
+
 def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> Notice | None:
     entry, council = alliance.roster.members.get(member), ", ".join(alliance.council_members())
     if entry is None:

@@ -48,6 +48,7 @@ from node.sync.follower import FollowerParts
 from node.sync.peer import PeerClient
 from node.sync.peers import Alarms, Cosigner, Peers
 from node.sync.recovery import Recovery, RecoveryParts
+from node.sync.revoked import forget_all_uncounted
 from node.sync.spread import CardSpread
 
 logger = logging.getLogger(__name__)
@@ -365,6 +366,7 @@ class Daemon:
         if (alliance := self.membership.alliance) is None:
             return
         await asyncio.to_thread(self.store.membership.save_cuts, alliance)
+        await asyncio.to_thread(forget_all_uncounted, self.store, self.exchange, self.membership)
         for sentence in await asyncio.to_thread(
             lambda: list(find_other_histories(self.store, alliance, own=self.membership.member))
         ):

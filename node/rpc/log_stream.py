@@ -61,6 +61,8 @@ class LogStream:
         log = self._store.logs.find_log(self._origin)
         if log is None:
             raise NotFoundError(f"the log {self._origin[:200]} is not held here")
+        if self._announced > self._ceiling(log):
+            return []  # what was announced counts no more: its author was removed, or this node became unsure of its own log
         messages: list[peer_pb2.ReadLogResponse] = []
         if self._round is None:
             messages = self._announce(log)

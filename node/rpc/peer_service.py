@@ -211,9 +211,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 await self._parts.heads.wait_beyond(generation)
 
     def _ceiling(self, log: LogState) -> int:
-        if log.member == self._parts.membership.member:
-            return min(log.head_size, self._parts.confirmation.ceiling)
-        return log.head_size
+        return self._parts.exchange.tellable_size(log)
 
     def _require_member(self, context: Context) -> str:
         """The caller's member id.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
@@ -220,21 +220,6 @@ class CheckpointStore:
             head = log.head
             if head is not None and head.size > above:
                 self._save_head(connection, log.id, sign(head.checkpoint))
-
-    def forget_beyond(self, log_id: int, size: int) -> None:
-        """Delete the checkpoints beyond `size` of a mirrored log, with their cosignatures: their key was revoked there."""
-        with self._database.write() as connection:
-            for table in (_COSIGNATURE, _CHECKPOINT):
-                connection.execute(delete(table).where(table.c.log_id == log_id, table.c.size > size))
-
-    def replace_head(self, log_id: int, signed: SignedCheckpoint, *, now_ms: int) -> None:
-        """Write the verified head of a mirrored log as another key of its author has signed it."""
-        row = {"log_id": log_id, "size": signed.size, "note": bytes(signed), "made_ms": now_ms}
-        with self._database.write() as connection:
-            here = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.size == signed.size)
-            connection.execute(delete(_CHECKPOINT).where(here))
-            connection.execute(insert(_CHECKPOINT), row)
-            self._save_head(connection, log_id, signed)
 
     def _save_head(self, connection: Connection, log_id: int, signed: SignedCheckpoint) -> None:
         connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(head_note=bytes(signed)))

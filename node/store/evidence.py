@@ -47,6 +47,19 @@ class StoredEvidence(NamedTuple):
     file: bytes
 
 
+class Contradiction(NamedTuple):
+    """Two entries of one log with the id `record`: the one kept, and the one quarantined, whose number is `sequence`.
+
+    `verified` is false while one of them only waits for a head that covers it.
+    """
+
+    sequence: int
+    record: str
+    verified: bool
+    kept: Exhibit
+    again: Exhibit
+
+
 class EvidenceStore:
     """Reads and writes evidence. Only verified files come in."""
 
@@ -108,8 +121,13 @@ class EvidenceStore:
         with self._database.read() as connection:
             return set(connection.execute(select(_EVIDENCE.c.id)).scalars())
 
-    def find_contradictions(self, log_id: int) -> list[tuple[Exhibit, Exhibit]]:
-        """Pairs of verified entries of one log with one kind, key and revision: the one kept, and the quarantined one."""
+    def find_contradictions(self, log_id: int, *, after: int = 0) -> list[Contradiction]:
+        """Pairs of entries of one log with one kind, key and revision, in the order in which they came: the next few.
+
+        Args:
+            log_id: the log.
+            after: the sequence number of the last pair that was looked at; whatever is stored later has a greater one.
+        """
         same_id = and_(
             _HELD.c.log_id == _OPENING.c.log_id,
             _HELD.c.kind == _OPENING.c.kind,
@@ -118,9 +136,10 @@ class EvidenceStore:
             _HELD.c.status < STATUS_QUARANTINED,
         )
         columns = [table.c[name] for table in (_HELD, _OPENING) for name in ("position", "salt", "record")]
+        columns += [_OPENING.c[name] for name in ("sequence", "kind", "key", "revision")]
         with self._database.read() as connection:
-            head_size = connection.execute(select(_LOG.c.head_size).where(_LOG.c.id == log_id)).scalar() or 0
-            end = position_of(log_id, head_size)
+            size, member = connection.execute(select(_LOG.c.head_size, _LOG.c.member).where(_LOG.c.id == log_id)).one()
+            end = position_of(log_id, size)
             statement = (
                 select(*columns)
                 .join_from(_OPENING, _HELD, same_id)
@@ -131,14 +150,22 @@ class EvidenceStore:
                     _OPENING.c.log_id == log_id,
                     _OPENING.c.fault == FAULT_CONTRADICTION,
                     _OPENING.c.record != _HELD.c.record,
-                    _OPENING.c.position < end,
-                    _HELD.c.position < end,
+                    _OPENING.c.sequence > after,
                 )
-                .order_by(_OPENING.c.position)
+                .order_by(_OPENING.c.sequence)
                 .limit(CONTRADICTIONS_MAX)
             )
             rows = connection.execute(statement).all()
-        return [(Exhibit(index_of(row[0]), row[1], row[2]), Exhibit(index_of(row[3]), row[4], row[5])) for row in rows]
+        return [
+            Contradiction(
+                sequence=row.sequence,
+                record=f"{member}/{row.kind}/{row.key}@{row.revision}",
+                verified=max(row[0], row[3]) < end,
+                kept=Exhibit(index_of(row[0]), row[1], row[2]),
+                again=Exhibit(index_of(row[3]), row[4], row[5]),
+            )
+            for row in rows
+        ]
 
     def load_audiences(self, log_id: int, indexes: Iterable[int]) -> list[str]:
         """The effective audiences of those of these entries that are opened here, as the table `opening` keeps them."""

@@ -182,6 +182,8 @@ def _require_unsigned(connection: Connection, version: int, roster_hash: str) ->
 
 
 def _save_cuts(connection: Connection, alliance: Alliance) -> None:
+    """End the logs of removed members, but for this home's own: to its people their records stay what they were."""
+    own = connection.execute(select(_NODE.c.member)).scalar()
     for member, entry in alliance.roster.members.items():
-        if entry.cut is not None:
+        if entry.cut is not None and member != own:
             connection.execute(update(_LOG).where(_LOG.c.member == member).values(cut_size=entry.cut.size))

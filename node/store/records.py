@@ -137,6 +137,22 @@ class RecordStore:
             found = connection.execute(_select_visible().where(*conditions).order_by(_OPENING.c.revision))
             return [_stored(row) for row in found]
 
+    def duplicates(self, record_id: RecordId) -> list[StoredRecord]:
+        """Quarantined entries of a log that say again what one revision of this record said before, by index."""
+        conditions = [
+            _LOG.c.member == record_id.author,
+            _OPENING.c.kind == record_id.kind,
+            _OPENING.c.key == record_id.key,
+            # `status > 0` is the condition of the partial index; SQLite does not infer it from the equality.
+            _OPENING.c.status > 0,
+            _OPENING.c.status == STATUS_QUARANTINED,
+        ]
+        if record_id.revision is not None:
+            conditions.append(_OPENING.c.revision == record_id.revision)
+        with self._database.read() as connection:
+            found = connection.execute(_select_visible().where(*conditions).order_by(_OPENING.c.position))
+            return [_stored(row) for row in found]
+
     def newest(self, log_id: int, kind: str, keys: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Newest revision and its bytes of those keys that exist, in one log."""
         wanted, found = list(dict.fromkeys(keys)), {}

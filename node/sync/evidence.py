@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from node.core.card import Card
 from node.errors import FormatError, PeerFaultError, VerificationError
 from node.evidence import TOLD_AT_ONCE_MAX, EvidenceKeeper
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import PeerClient
+from node.sync.revoked import forget_uncounted
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,9 @@ class EvidenceTalk:
                 logger.warning("event=evidence_refused member=%s id=%s error=%r", self._member, evidence_id, error.message)
 
 
-def open_surviving(store: Store, exchange: CheckpointExchange, origin: str, member: str) -> LogState:
-    """What is held of a member's log; nothing, where the roster lets another history survive."""
-    log = store.logs.open_log(origin, member)
-    if not exchange.survives(log):
-        exchange.forget_history(log)
-        log = store.logs.open_log(origin, member)
+def open_surviving(store: Store, exchange: CheckpointExchange, card: Card) -> LogState:
+    """What is held of a member's log and counts: of the history that survives, under keys that its card vouches for."""
+    forget_uncounted(store, exchange, card)
+    log = store.logs.open_log(card.origin, card.member)
     exchange.evidence.search_contradictions(log)
     return log

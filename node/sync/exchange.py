@@ -55,17 +55,17 @@ class CheckpointExchange:
         self._store, self._membership, self._confirmation = store, membership, confirmation
         self._witness, self._clock = witness, clock
         self._lock, self._witness_lock = threading.Lock(), threading.Lock()
-        # A history is not forgotten while it is read here. Always taken before the other locks.
-        self._histories = threading.RLock()
+        # A history is not forgotten while it is read here, nor by two at once. Always taken before the other locks.
+        self.histories = threading.RLock()
         self._notes: dict[str, tuple[int, int, bytes]] = {}
         self._unreached: dict[str, tuple[Head | None, dict[int, SignedCheckpoint]]] = {}
 
     def held_notes(self) -> list[bytes]:
         """The newest checkpoint of every log that may be told, with its cosignatures, by origin."""
         notes = []
-        with self._histories:
+        with self.histories:
             for log in self._store.logs.load_logs():
-                size = self._tellable_size(log) if self.survives(log) else 0
+                size = self.tellable_size(log)
                 if size and (note := self._note(log, size)):
                     notes.append(note)
         return notes
@@ -105,7 +105,7 @@ class CheckpointExchange:
                     seen.add(signed.origin)
                     author = alliance.author_of(signed.origin)
                     if version is None or _head_version(alliance, author) <= version <= alliance.roster.version:
-                        with self._histories:
+                        with self.histories:
                             saved += self._accept_note(alliance, author, signed)
             except SplitViewError as error:
                 splits.append(error)
@@ -186,12 +186,12 @@ class CheckpointExchange:
     def forget_history(self, log: LogState) -> None:
         """Forget what is held of a log, because another history of it survives."""
         logger.warning("event=history_forgotten origin=%s size=%d", log.origin, log.head_size)
-        with self._histories:
+        with self.histories:
             forget_mirror(self._store, log.id)
 
     def cut_history(self, log: LogState, size: int) -> None:
         """Forget what lies beyond `size`, because its author's newest card vouches for no more."""
-        with self._histories:
+        with self.histories:
             cut_mirror(self._store, log, size)
         self.forget_note(log.origin)
 
@@ -202,6 +202,13 @@ class CheckpointExchange:
             known = {}
         self._unreached[origin] = (head, known)
         return known
+
+    def tellable_size(self, log: LogState) -> int:
+        """How much of a log may be told and served: what counts, and of the own log what may be published."""
+        if not self.survives(log):
+            return 0
+        counted = self._membership.joined.counted_size(log.member, log.head_size)
+        return min(counted, self._confirmation.ceiling) if log.member == self._membership.member else counted
 
     def survives(self, log: LogState) -> bool:
         """Whether what is held of a log is the history that the roster lets survive, as far as it says."""
@@ -219,11 +226,15 @@ class CheckpointExchange:
     def cosign_head(self, origin: str) -> bool:
         """Cosign the verified head of a peer's log, once; returns whether a cosignature was made.
 
-        Nothing is cosigned for a member that has signed two histories, nor a head whose key was revoked before it, nor
-        anything while the own card names another witness key than this home holds.
+        Nothing is cosigned for a member that was removed or has signed two histories, nor a head whose key was revoked
+        before it, nor anything while the own card names another witness key than this home holds.
         """
         log = self._store.logs.find_log(origin)
-        if log is None or log.head is None or log.member == self._membership.member:
+        if (
+            log is None
+            or log.head is None
+            or log.member not in self._membership.joined.other_members(self._membership.member)
+        ):
             return False
         if self.evidence.split_view_of(log.member) is not None or not self.survives(log):
             return False
@@ -244,7 +255,7 @@ class CheckpointExchange:
         verify_checkpoint(signed, key)
         log = self._store.logs.find_log(signed.origin)
         # Of the own log, what lies beyond the signed head is judged when a peer tells it to us as ours (`confirmation`).
-        if signed.size == 0:
+        if signed.size == 0 or signed.size > alliance.counted_size(author, signed.size):
             return 0
         if log is None or signed.size > log.signed_size:
             if author != self._membership.member:
@@ -268,9 +279,9 @@ class CheckpointExchange:
         if (held.root if held is not None else tree.root(signed.size)) == signed.root:
             return True
         # The newest that may be told; for the own log nothing beyond it may leave this node, not even as evidence.
-        size = self._tellable_size(log)
+        size = self.tellable_size(log)
         larger = held or self._store.checkpoints.choose(log.id, start=size, entries_max=0, ceiling=size)
-        if larger is not None and signed.size <= larger.size <= size and self.survives(log):
+        if larger is not None and signed.size <= larger.size <= size:
             self._refuse(log.member, larger, signed, tree, surviving=surviving)
         return False
 
@@ -311,10 +322,6 @@ class CheckpointExchange:
         with self._lock:
             self._notes[log.origin] = (log.id, size, note)
         return note
-
-    def _tellable_size(self, log: LogState) -> int:
-        own = log.member == self._membership.member
-        return min(log.head_size, self._confirmation.ceiling) if own else log.head_size
 
 
 def _head_version(alliance: Alliance, member: str) -> int:

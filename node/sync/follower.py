@@ -40,7 +40,6 @@ from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.pull import PullSession
 from node.sync.recovery import Recovery
-from node.sync.revoked import cut_revoked, revoked_beyond
 from node.sync.survivor import is_replaced
 from node.sync.threads import finish
 
@@ -146,6 +145,7 @@ class Follower:
         client = self._parts.make_client(self._parts.membership.joined.card(self.member))
         self._was_connected = False
         self._show_accusation()
+        await self._open_log()  # before any contact: a new card or roster may have ended what is held
         try:
             await self._contact(client)
             self._was_connected = True
@@ -292,26 +292,19 @@ class Follower:
         parts = self._parts
         try:
             await self._read_log(client)
-        except (ProofError, RollbackError, SplitViewError) as error:
+        except (ProofError, RollbackError, SplitViewError):
             if self._is_accused():  # at once: the evidence, too, is about to end this pull
                 raise
-            card, head = parts.membership.joined.card(self.member), parts.exchange.surviving_head(self.member)
-            log = await asyncio.to_thread(parts.store.logs.find_log, card.origin)
-            if log is None:
+            log, head = (await self._open_log())[1], parts.exchange.surviving_head(self.member)
+            if not await is_replaced(client, log, head, entries_max=self._entries_max):
                 raise
-            if (size := revoked_beyond(card, log, error)) is not None:
-                await finish(asyncio.to_thread(cut_revoked, parts.exchange, log, size))
-            elif await is_replaced(client, log, head, entries_max=self._entries_max):
-                await finish(asyncio.to_thread(parts.exchange.forget_history, log))
-            else:
-                raise
+            await finish(asyncio.to_thread(parts.exchange.forget_history, log))
             await self._read_log(client)
 
     async def _read_log(self, client: PeerClient) -> None:
         """Read the log to its newest checkpoint, then live."""
         parts = self._parts
-        card = parts.membership.joined.card(self.member)
-        log = await asyncio.to_thread(open_surviving, parts.store, parts.exchange, card.origin, self.member)
+        card, log = await self._open_log()
         session = PullSession(parts, log, card, self.state)
         at = parts.clock().timestamp()
         logger.info("event=pull_started origin=%s staged=%d at=%.6f", card.origin, log.staged.size, at)
@@ -341,6 +334,12 @@ class Follower:
                 queue.task_done()
 
         await _run_together(receive(), apply())
+
+    async def _open_log(self) -> tuple[Card, LogState]:
+        """The member's newest card, and what is held of its log and counts."""
+        parts = self._parts
+        card = parts.membership.joined.card(self.member)
+        return card, await finish(asyncio.to_thread(open_surviving, parts.store, parts.exchange, card))
 
     async def _apply(self, session: PullSession, message: bytes | LogPage) -> None:
         try:

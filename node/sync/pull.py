@@ -11,7 +11,6 @@ from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint
 from node.core.entry import LogPage
 from node.core.mirror import AcceptedPage, Mirror
-from node.core.succession import vouched_size
 from node.errors import MalformedError, RollbackError, SplitViewError
 from node.store.logs import LogState
 from node.sync.peer import PeerState
@@ -41,11 +40,6 @@ class PullSession:
             surviving=self._surviving,
         )
         self._mirror.compare_former_roots(lambda size: parts.store.logs.tree(log.id).root(size))
-        self._vouched = None if log.head is None else vouched_size(card, log.head)
-        if self._vouched is not None:
-            # The key of the head was revoked. What was verified stays, until the author's new key says something else.
-            parts.store.checkpoints.forget_beyond(log.id, self._vouched)
-            parts.exchange.forget_note(log.origin)
         # What was announced on an earlier connection may have been a lie; the truth is announced again at once.
         state.verified = state.size = log.head_size
 
@@ -96,13 +90,11 @@ class PullSession:
 
     def _save(self, page: AcceptedPage | None) -> bool:
         logs, member = self._parts.store.logs, self._state.member
-        if self._mirror.complete and self._vouched is not None and self._mirror.staged.size == self._mirror.head_size:
-            return self._renew_head()
         if self._mirror.complete and self._mirror.staged.size > self._mirror.head_size:
             signed = self._mirror.accept_head()
             now_ms = milliseconds(self._parts.clock())
             self.log = logs.accept_head(self.log, page, signed, server=member, now_ms=now_ms)
-            self._state.verified, self._vouched = self.log.head_size, None
+            self._state.verified = self.log.head_size
             at = self._parts.clock().timestamp()
             logger.info("event=verified origin=%s size=%d at=%.6f", self.log.origin, self.log.head_size, at)
             self._parts.exchange.evidence.search_contradictions(self.log)
@@ -113,15 +105,6 @@ class PullSession:
             self._parts.exchange.evidence.search_contradictions(self.log)
             return any(item.opening.index < self.log.head_size for item in page.openings)
         return False
-
-    def _renew_head(self) -> bool:
-        """Take the head as the author's new key has signed it."""
-        signed = self._mirror.accept_head()
-        now_ms = milliseconds(self._parts.clock())
-        self._parts.store.checkpoints.replace_head(self.log.id, signed, now_ms=now_ms)
-        self.log, self._vouched = self._parts.store.logs.load_log(self.log.id), None
-        logger.info("event=head_signed_again origin=%s size=%d", self.log.origin, signed.size)
-        return True
 
     def _held_commitment(self, index: int) -> bytes | None:
         return self._parts.store.logs.commitment_at(self.log.id, index)

@@ -1,7 +1,8 @@
-"""What a peer holds under a key that its author has revoked, when the new key leads somewhere else.
+"""What is held of a log that counts no more, because its author's card or the roster has said so.
 
-Entries beyond the size at which a stolen key was ended may be the thief's or the author's. The author's new key says which:
-where its checkpoint does not extend what is held, the mirror is cut back to what the card still vouches for.
+Entries beyond the size at which a stolen key was ended may be the thief's or the author's, and of two histories only one
+survives. What counts no more is forgotten as soon as it is known, whether the author can be reached or not: a thief's copy
+may be longer than the honest log, which would then lead nowhere for a long time. What counts is fetched again.
 """
 
 from __future__ import annotations
@@ -10,30 +11,50 @@ import logging
 
 from node.core.card import Card
 from node.core.succession import vouched_size
-from node.errors import PeerFaultError, RollbackError
-from node.store.logs import LogState
+from node.errors import StoreError
+from node.membership import Membership
+from node.store import Store
 from node.sync.exchange import CheckpointExchange
 
 logger = logging.getLogger(__name__)
 
 
-def revoked_beyond(card: Card, log: LogState, error: PeerFaultError) -> int | None:
-    """The size to which a mirror must be cut, for which a checkpoint was refused; None when it may stay.
+def forget_uncounted(store: Store, exchange: CheckpointExchange, card: Card) -> bool:
+    """Forget what counts no more of a peer's log; returns whether there was anything. Evidence stays.
 
     Args:
-        card: the author's newest card; the refused checkpoint was signed by the key that it gives.
-        log: what is held.
-        error: why the checkpoint, or what leads to it, was refused.
+        store: where the log is held.
+        exchange: knows which history the roster lets survive.
+        card: the author's newest card: what was signed by a key beyond its end is vouched for by nobody.
+
+    Raises:
+        StoreError: the log changed meanwhile, or the database refused.
     """
-    head = log.head
-    vouched = None if head is None else vouched_size(card, head)
-    # Up to the vouched size the author says nothing new: a shorter log may be one that was rolled back.
-    if vouched is None or (isinstance(error, RollbackError) and error.offered_size <= vouched):
-        return None
-    return vouched
+    with exchange.histories:
+        log = store.logs.find_log(card.origin)
+        if log is None or log.head is None:
+            return False
+        if not exchange.survives(log):
+            exchange.forget_history(log)
+            return True
+        size = vouched_size(card, log.head)
+        if size is None:
+            return False
+        logger.warning("event=revoked_entries_forgotten origin=%s size=%d vouched=%d", log.origin, log.head_size, size)
+        exchange.cut_history(log, size)
+        return True
 
 
-def cut_revoked(exchange: CheckpointExchange, log: LogState, size: int) -> None:
-    """Forget what lies beyond `size`, because nobody vouches for it."""
-    logger.warning("event=revoked_entries_forgotten origin=%s size=%d vouched=%d", log.origin, log.head_size, size)
-    exchange.cut_history(log, size)
+def forget_all_uncounted(store: Store, exchange: CheckpointExchange, membership: Membership) -> None:
+    """`forget_uncounted` for every other active member, also for those that cannot be reached.
+
+    Where a stream moves a log in this moment its follower, which begins again under the new card or roster, forgets.
+    """
+    alliance = membership.joined
+    for member in alliance.other_members(membership.member):
+        if member not in alliance.cards:
+            continue
+        try:
+            forget_uncounted(store, exchange, alliance.card(member))
+        except StoreError as error:
+            logger.warning("event=not_forgotten_yet member=%s error=%r", member, error.message)

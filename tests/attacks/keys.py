@@ -10,13 +10,26 @@ from typing import Any
 from node.core.alliance import format_card
 from node.core.bundle import Bundle
 from node.core.card import CARD_TYPE, FormerLogKey, FormerWitnessKey, card_content
-from node.core.checkpoint import cosign_checkpoint
+from node.core.checkpoint import Checkpoint, cosign_checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, VerifierKey, format_base64
+from node.sync.revoked import forget_all_uncounted
 from tests.alliance import NOON
-from tests.attacks.scene import JINAN, QINGDAO, STRANGER, WEIFANG, YANTAI, Scene
-from tests.attacks.surfaces import BUNDLE, CARD
+from tests.attacks.scene import (
+    JINAN,
+    QINGDAO,
+    SEEN,
+    SIZE,
+    STRANGER,
+    WEIFANG,
+    YANTAI,
+    Scene,
+    dump_tables,
+    signed_by_jinan,
+)
+from tests.attacks.surfaces import BUNDLE, CALL, CARD, PROPERTY
 from tests.attacks.table import attack
 from tests.builders import Lab, build_roster, certificate, sign_card, sign_content, sign_roster
+from tests.sync.equivocation import open_session
 
 FAMILY = "keys"
 NOON_S = int(NOON.timestamp())
@@ -215,3 +228,43 @@ def a_former_key_that_was_never_used(scene):
 @attack(FAMILY, CARD, "FORMAT", "drops a witness key")
 def a_witness_key_that_vanishes(scene):
     return next_card(scene, witness_key=replace(YANTAI, generation=2).witness.key)
+
+
+def end_key_of_jinan(scene: Scene, size: int) -> bytes:
+    """The card by which jinan ends its log key: what that key signs beyond `size` is a thief's."""
+    root = scene.jinan.store.logs.tree(scene.jinan.ledger.log.id).root(size)
+    former = FormerLogKey(scene.joined.card("jinan").log_key, size, root)
+    return next_card(scene, JINAN, log_key=replace(JINAN, generation=2).log.key, former_log_keys=(former,))
+
+
+@attack(FAMILY, CALL, "SIGNATURE", "no signature by a known key|does not verify")
+def a_thief_goes_on_with_a_revoked_log_key(scene):
+    """Nothing of its longer history is taken from whoever serves it."""
+    with scene.undone():
+        assert scene.reader.membership.accept_update([], [end_key_of_jinan(scene, SEEN)]).faults == ()
+        before = dump_tables(scene.reader.store)
+        try:
+            open_session(scene.alliance, "qingdao", "jinan").apply(signed_by_jinan(SIZE + 5, bytes(32)))
+        finally:
+            assert dump_tables(scene.reader.store) == before
+
+
+@attack(FAMILY, PROPERTY, "", "")
+def a_copy_of_a_log_that_goes_beyond_the_end_of_its_key(scene):
+    """Longer than anything that the author has: it is gone with the card, and told to nobody."""
+    with scene.undone():
+        reader, held = scene.reader, scene.reader.mirror_of("jinan").head_size
+        assert held > SEEN and reader.membership.accept_update([], [end_key_of_jinan(scene, SEEN)]).faults == ()
+        forget_all_uncounted(reader.store, reader.exchange, reader.membership)
+        assert reader.mirror_of("jinan").head_size == SEEN
+        (told,) = (parse_checkpoint(note) for note in reader.exchange.held_notes() if JINAN.origin in note.decode())
+        assert told.size == SEEN and not reader.evidence.pieces()
+
+
+@attack(FAMILY, PROPERTY, "", "")
+def a_note_of_a_former_member_beyond_its_cut(scene):
+    """Weifang was removed with an empty log: what its key signs from then on is not even remembered."""
+    note = bytes(sign_checkpoint(Checkpoint(WEIFANG.origin, 5, bytes(32)), WEIFANG.log))
+    assert scene.reader.exchange.accept_notes([note], peer="yantai") == (0, [])
+    assert WEIFANG.origin not in scene.reader.exchange._unreached
+    assert not scene.reader.exchange.cosign_head(WEIFANG.origin)

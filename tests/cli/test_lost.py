@@ -47,3 +47,16 @@ def test_push_says_that_nothing_is_published_yet(node_home: Path, node: FakeNode
             assert ended.exit_code == 0
             assert ("Not published yet" in ended.err) == unsigned
             assert "unsigned" not in ended.out
+
+
+def test_push_says_that_the_member_was_removed(node_home: Path, node: FakeNode, tmp_path: Path) -> None:
+    """Data is taken all the same, so it is no failure; and nobody is promised that it will be published."""
+    (tmp_path / "r.json").write_text('{"key": "A", "body": {}}')
+    checkpoint = node_pb2.PushedCheckpoint(origin="o", size=1, root=bytes(32))
+    removed = "jinan was removed from a.example; ask the council (qingdao)"
+    node.answers["Push"] = node_pb2.PushResponse(accepted=1, checkpoint=checkpoint, unsigned=True, warnings=[removed])
+    for options in ((), ("--json",)):
+        ended = run("push", tmp_path / "r.json", "--kind", "result", *options, home=node_home)
+        assert ended.exit_code == 0
+        assert ended.err == f"Stored here, but not taken by the alliance: {removed}.\n"
+        assert "removed" not in ended.out and ("accepted" in ended.out) == bool(options)

@@ -19,6 +19,7 @@ from node.core.times import parse_seconds
 from node.core.verdict import Verdict, verify_bundle
 from node.errors import GovernanceError
 from tests.builders import START, BundleCase, Lab, build_bundle_case, build_card, build_labs, kinds, sign_card, sign_roster
+from tests.verifiers import agreed_verdict
 
 JINAN, QINGDAO, YANTAI = LABS = build_labs(3)
 LATER = START + timedelta(days=9)
@@ -50,7 +51,10 @@ def known(*cards: bytes, **lines: Any) -> Alliance:
 
 
 def judged(alliance: Alliance | None, *, fingerprint: str = "") -> Verdict:
-    return verify_bundle(case().bundle(), fingerprint=fingerprint or case().fingerprint, kinds=kinds(), known=alliance)
+    bundle = case().bundle()
+    if alliance is None:  # the second verifier knows no home: it judges by the bundle alone
+        return agreed_verdict(bundle, fingerprint=fingerprint or case().fingerprint, kinds=kinds())
+    return verify_bundle(bundle, fingerprint=fingerprint or case().fingerprint, kinds=kinds(), known=alliance)
 
 
 def failed(verdict: Verdict) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from node.core.alliance import Alliance
 from node.core.roster import Head
-from node.core.standing import EXPIRY_NOTICE, Notice, build_notices
+from node.core.standing import EXPIRY_NOTICE, Notice, build_notices, build_push_warnings
 from tests.builders import START, build_alliance, build_labs, public_key, sign_roster
 
 JINAN, QINGDAO, YANTAI = LABS = build_labs(3)
@@ -83,3 +83,13 @@ def test_both_at_once() -> None:
 
 def test_somebody_whom_the_roster_does_not_know() -> None:
     assert build_notices(HELD, "zibo", public_key("zibo"), now=START) == []
+
+
+def test_what_is_told_with_every_push() -> None:
+    """Only what keeps its records from the others: a roster that expires changes nothing between members."""
+    key = QINGDAO.identity_key
+    assert build_push_warnings(None, "qingdao", key) == build_push_warnings(HELD, "qingdao", key) == []
+    (told,) = build_push_warnings(removed(Head(812, bytes(32))), "qingdao", key)
+    assert "qingdao was removed" in told and "from 812 on count nowhere" in told and "ask the council (jinan)" in told
+    (told,) = build_push_warnings(HELD, "qingdao", public_key("another"))
+    assert "another identity key for qingdao" in told

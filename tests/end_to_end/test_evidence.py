@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import orjson
 import pytest
 
 from labmesh.v1 import peer_pb2
+from node.core.evidence import parse_evidence
+from node.core.misconduct import judge_evidence
 from node.rpc.convert import page_to_wire
 from tests.builders import MemoryLog, record_bytes
 from tests.end_to_end.disk import read_log_file
@@ -159,8 +162,10 @@ def test_the_accused_that_is_removed_is_no_alarm_any_more(mesh: Mesh) -> None:
         with mesh.call_as(SECOND, FIRST) as stub:
             request = peer_pb2.ExchangeCheckpointsRequest(notes=[bytes(liar.other.checkpoint(4))], roster_version=2)
             answer = stub.ExchangeCheckpoints(request, timeout=20)
-        # Who told the note gets the proof with the answer.
-        assert len(answer.evidence) == 1
+        # Within this one exchange both hold the same proof: who told the note gets it with the answer.
+        assert [sha256(raw).hexdigest() for raw in answer.evidence] == [held["id"] for held in evidence_of(first)]
+        judgement = judge_evidence(parse_evidence(answer.evidence[0]), fingerprint=mesh.fingerprint)
+        assert (judgement.verified, judgement.kind, judgement.member) == (True, "split-view", LIAR)
         assert first.status().state == "degraded"
         confirm(first)
         code, _ = labmesh("roster", "remove", LIAR, home=first.home.path)

@@ -69,7 +69,7 @@ def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
     for member in ("jinan", "qingdao"):
         node = mesh[member]
         assert node.listed("weifang") == ["GONE-000000", "GONE-000001"]
-        assert not node.sees("weifang/result/GONE-000002")
+        assert not node.sees("weifang/result/GONE-000002") and "weifang/result/GONE-000002" not in node.hits("地下水")
         with pytest.raises(grpc.RpcError) as unknown:
             node.bundle("weifang/result/GONE-000002")
         assert code_of(unknown.value) is grpc.StatusCode.NOT_FOUND
@@ -82,6 +82,13 @@ def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
     status = eventually(lambda: weifang.status() if weifang.status().state == "degraded" else None, "weifang knows")
     assert status is not None
     assert any("weifang was removed from quality.jinan.example by roster version 4" in alarm for alarm in status.alarms)
+    # Its laboratories go on pushing: what they measured is kept and shown to them, and every answer says how it stands.
+    answer = weifang.push(result_records("STILL", 1))
+    assert (answer.accepted, len(answer.warnings)) == (1, 1) and "weifang was removed" in answer.warnings[0]
+    assert weifang.listed("weifang") == ["GONE-000000", "GONE-000001", "GONE-000002", "STILL-000000"]
+    with pytest.raises(grpc.RpcError) as refusal:
+        weifang.bundle("weifang/result/STILL-000000")
+    assert "the roster ends the log of weifang at size 2" in str(refusal.value.details())
     findings = labmesh(weifang, "doctor", exit_code=1)["findings"]
     told = [finding for finding in findings if finding["check"] == "membership"]
     assert len(told) == 1

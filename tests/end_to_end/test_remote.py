@@ -20,7 +20,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from labmesh.v1 import node_pb2, node_pb2_grpc
+from node.core.bundle import parse_bundle
+from node.core.kinds import Kinds
 from node.rpc.access import PERMITTED
+from node.schemas import load_schemas
 from tests.end_to_end.harness import (
     CALL_S,
     ROOT,
@@ -35,6 +38,7 @@ from tests.end_to_end.harness import (
 )
 from tests.end_to_end.nursery import run_labmesh
 from tests.test_remote_certificate import write_pair
+from tests.verifiers import agreed_verdict
 
 METHODS = [method.name for method in node_pb2.DESCRIPTOR.services_by_name["NodeService"].methods]
 CAPABILITY: dict[str, Any] = {
@@ -208,7 +212,8 @@ def test_kinds_bound_what_is_pushed_and_what_is_read(gate: Gate, tmp_path: Path)
             assert refusal(lambda prove=prove: stub.ExportBundle(prove, timeout=CALL_S)) == DENIED
         assert stub.GetRecord(node_pb2.GetRecordRequest(id="jinan/capability/SCOPE-1"), timeout=CALL_S).record.record
         bundle = stub.ExportBundle(node_pb2.ExportBundleRequest(id="jinan/capability/SCOPE-1"), timeout=CALL_S)
-        assert b"".join(piece.chunk for piece in bundle).startswith(b"PK")
+        proved, fingerprint = parse_bundle(b"".join(piece.chunk for piece in bundle)), gate.node.status().fingerprint
+        assert agreed_verdict(proved, fingerprint=fingerprint, kinds=Kinds(load_schemas())).verified
 
 
 def test_a_revocation_during_a_push_leaves_nothing_of_it(gate: Gate) -> None:

@@ -69,11 +69,25 @@ class TestContradictions:
         show(alliance, "qingdao", log)
         qingdao = alliance["qingdao"]
         found = qingdao.store.evidence.find_contradictions(qingdao.mirror_of("jinan").id)
-        assert [(first.index, second.index) for first, second in found] == [(1, 4), (1, 7)]
+        assert [(pair.kept.index, pair.again.index, pair.verified) for pair in found] == [(1, 4, True), (1, 7, True)]
+        assert {pair.record for pair in found} == {"jinan/result/WJ-000001@1"}
         for pair in found:
-            for exhibit in pair:
+            for exhibit in (pair.kept, pair.again):
                 assert (exhibit.salt, exhibit.record) == (log.salts[exhibit.index], log.records[exhibit.index])
         assert qingdao.store.logs.contradicted == set()
+
+    def test_page_by_page(self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("node.store.evidence.CONTRADICTIONS_MAX", 2)
+        log = build_log(JINAN, 5)
+        log.append(*(record_bytes("jinan", f"WJ-{i:06d}", body={"value": "9"}) for i in range(5)))
+        show(alliance, "qingdao", log)
+        store, log_id = alliance["qingdao"].store.evidence, alliance["qingdao"].mirror_of("jinan").id
+        found, after = list[int](), 0
+        while page := store.find_contradictions(log_id, after=after):
+            assert len(page) <= 2
+            found += [pair.again.index for pair in page]
+            after = page[-1].sequence
+        assert found == [5, 6, 7, 8, 9]
 
     def test_what_is_only_staged_is_not_looked_at_yet(self, alliance: SimulatedAlliance) -> None:
         from tests.sync.equivocation import open_session
@@ -86,7 +100,8 @@ class TestContradictions:
         session.apply(bytes(log.checkpoint()))
         session.apply(log.page(3, 5))
         log_id = qingdao.mirror_of("jinan").id
-        assert (qingdao.store.evidence.find_contradictions(log_id), qingdao.evidence.pieces()) == ([], ())
+        (waiting,) = qingdao.store.evidence.find_contradictions(log_id)
+        assert (waiting.verified, qingdao.evidence.pieces()) == (False, ())
         assert qingdao.store.logs.contradicted == {log_id}
         session.apply(log.page(5, 6))
         assert len(qingdao.store.evidence.find_contradictions(log_id)) == len(qingdao.evidence.pieces()) == 1

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -497,6 +498,64 @@ class TestContradictions:
         show(alliance, "qingdao", log)
         assert len(alliance["qingdao"].evidence.pieces()) == 16
         assert len(alliance["qingdao"].evidence.untold("yantai")) == TOLD_AT_ONCE_MAX
+
+    @pytest.mark.parametrize("reopened", [False, True])
+    def test_settled_ones_hide_none_that_come_later(self, alliance: SimulatedAlliance, reopened: bool) -> None:
+        """The council has settled a hundred; what the member says twice from then on is found all the same."""
+        qingdao, log = alliance["qingdao"], build_log(JINAN, 100)
+        log.append(*(record_bytes("jinan", f"WJ-{i:06d}", body={"value": "9"}) for i in range(100)))
+        show(alliance, "qingdao", log)
+        settle(alliance, Head(200, log.tree.root(200)))
+        assert not [piece for piece in qingdao.evidence.pieces() if piece.stands]
+        if reopened:
+            qingdao.reopen()
+        log.append(record_bytes("jinan", "WJ-000099", body={"value": "10"}))
+        log.append(record_bytes("jinan", "NEW"), record_bytes("jinan", "NEW", body={"value": "9"}))
+        show(alliance, "qingdao", log)
+        found = [piece.judgement.subject for piece in qingdao.evidence.pieces() if piece.stands]
+        assert found == ["jinan/result/WJ-000099@1", "jinan/result/NEW@1"]
+
+    def test_room_that_is_made_is_used(self, alliance: SimulatedAlliance) -> None:
+        """Sixteen stand, and more are known to the openings: when some go, others are kept instead."""
+        qingdao, log = alliance["qingdao"], build_log(JINAN, 30)
+        log.append(*(record_bytes("jinan", f"WJ-{i:06d}", body={"value": "9"}) for i in range(30)))
+        show(alliance, "qingdao", log)
+        gone = [piece.id for piece in qingdao.evidence.pieces()[:10]]
+        with qingdao.store.database.write() as connection:
+            for evidence_id in gone:
+                connection.exec_driver_sql("DELETE FROM evidence WHERE id = ?", (evidence_id,))
+        qingdao.evidence.forget_dropped()
+        assert not qingdao.evidence.search_contradictions(qingdao.mirror_of("jinan"))
+        subjects = [piece.judgement.subject for piece in qingdao.evidence.pieces()]
+        assert subjects == [f"jinan/result/WJ-{i:06d}@1" for i in range(10, 26)]
+
+    def test_one_search_looks_at_a_bounded_number(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Known pairs cost no judging; a call that ends early says so, and the next one goes on behind it."""
+        monkeypatch.setattr("node.store.evidence.CONTRADICTIONS_MAX", 2)
+        monkeypatch.setattr("node.evidence.SEARCHED_PAGES_MAX", 2)
+        qingdao, log = alliance["qingdao"], build_log(JINAN, 10)
+        log.append(*(record_bytes("jinan", f"WJ-{i:06d}", body={"value": "9"}) for i in range(10)))
+        show(alliance, "qingdao", log)
+        assert len(qingdao.evidence.pieces()) == 4
+        judged: list[object] = []
+        real = judge_evidence
+
+        def count(*args: Any, **options: Any) -> Any:
+            judged.append(args)
+            return real(*args, **options)
+
+        monkeypatch.setattr("node.evidence.judge_evidence", count)
+        found = []
+        while qingdao.evidence.search_contradictions(qingdao.mirror_of("jinan")):
+            found.append(len(qingdao.evidence.pieces()))
+        assert (found, len(qingdao.evidence.pieces()), len(judged)) == ([8], 10, 6)
+        assert not qingdao.evidence.search_contradictions(qingdao.mirror_of("jinan"))
+        qingdao.reopen()
+        judged.clear()
+        qingdao.evidence.search_all()
+        assert (len(qingdao.evidence.pieces()), judged) == (10, [])
 
 
 class TestConflicts:

@@ -12,7 +12,7 @@ import pytest
 from node.audit import build_bundle
 from node.core.bundle import format_bundle, parse_bundle
 from node.core.card import Card, FormerLogKey
-from node.core.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
+from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint, verify_checkpoint
 from node.core.mirror import StagingLimits
 from node.core.names import parse_record_id
 from node.disowning import find_disowned
@@ -20,11 +20,13 @@ from node.errors import GovernanceError, SplitViewError, UnconfirmedError
 from node.inspection import Inspector, Report
 from node.store.logs import LogState
 from node.store.records import Filter
-from tests.alliance import drafts, list_all, visible
-from tests.builders import kinds
+from node.sync.revoked import forget_uncounted
+from tests.alliance import drafts, list_all, visible, wait_until
+from tests.builders import kinds, record_bytes
+from tests.disclosing import KINDS
 from tests.rotating import RotatingAlliance
 from tests.store.test_erasures import index_all
-from tests.sync.equivocation import show
+from tests.sync.equivocation import contact, holders, show
 from tests.sync.test_survivor import fork_of
 from tests.verifiers import agreed_verdict
 
@@ -149,14 +151,18 @@ class TestRevoked:
         alliance["jinan"].rotation.revoke_log(2)
         return alliance
 
-    def test_the_head_that_a_peer_holds_is_signed_again(self, revoked: RotatingAlliance) -> None:
+    def test_what_a_peer_holds_beyond_counts_until_the_card_comes_and_again_when_the_new_key_has_signed(
+        self, revoked: RotatingAlliance
+    ) -> None:
         qingdao = revoked["qingdao"].member
         before = visible(qingdao.store)
         assert not revoked.tell_card("jinan", "qingdao")
-        assert visible(qingdao.store) == before, "what was verified stays"
-        revoked.simulated.follow("qingdao", "jinan", lambda _: mirror(revoked, "qingdao").head_note != before.logs[0][2])
+        assert forget_uncounted(qingdao.store, qingdao.exchange, card_of(revoked, "qingdao"))
+        assert not forget_uncounted(qingdao.store, qingdao.exchange, card_of(revoked, "qingdao")), "once is enough"
+        assert [item.key for item in list_all(qingdao.store)] == ["A-000000", "A-000001"]
+        revoked.simulated.catch_up("qingdao", "jinan")
         require_followed(revoked, "qingdao")
-        assert visible(qingdao.store).records == before.records
+        assert [item.record for item in visible(qingdao.store).records] == [item.record for item in before.records]
 
     def test_peers_behind_and_ahead_go_on(self, revoked: RotatingAlliance) -> None:
         push(revoked, 1, "D")
@@ -167,6 +173,7 @@ class TestRevoked:
     def test_a_peer_proves_no_more_than_the_card_vouches_for(self, revoked: RotatingAlliance) -> None:
         qingdao = revoked["qingdao"].member
         revoked.tell_card("jinan", "qingdao")
+        # In this moment the entries beyond are still held.
 
         def bundle(key: str) -> bytes:
             record = parse_record_id(f"jinan/result/{key}")
@@ -305,17 +312,17 @@ class TestThief:
         found = yantai.store.records.search('"jinan" OR "true" OR "common"', Filter(), limit=100)
         assert {item.record for item in found.records} <= {item.record for item in list_all(jinan.store)}
 
-    @pytest.mark.parametrize("extra", [3, 4, 5])
-    def test_a_peer_that_verified_it_ends_with_the_honest_log(self, alliance: RotatingAlliance, extra: int) -> None:
-        """The honest log is longer than the thief's, as long, or shorter until it has grown."""
+    @pytest.mark.parametrize("true", [0, 4])
+    @pytest.mark.parametrize("extra", [1, 3, 4, 5, 300])
+    def test_a_peer_that_verified_it_ends_with_the_honest_log(
+        self, alliance: RotatingAlliance, extra: int, true: int
+    ) -> None:
+        """The honest log is longer than the thief's, as long, or shorter, or ends where the key does."""
         self.steal(alliance, extra)
-        push(alliance, 4, "TRUE")
+        if true:
+            push(alliance, true, "TRUE")
         alliance["jinan"].rotation.revoke_log(3)
         assert not alliance.tell_card("jinan", "qingdao", "yantai")
-        if extra > 4:
-            state = alliance.simulated.follow("yantai", "jinan", lambda state: state.verified)
-            assert state.verified == 3 + extra and not alliance["yantai"].member.alarms
-            push(alliance, extra - 4, "GROWN")
         self.follow_on(alliance)
         push(alliance, 2, "NEXT")
         self.follow_on(alliance)
@@ -327,21 +334,65 @@ class TestThief:
         report = list(Inspector(alliance["yantai"].member.store.inspection, kinds(), "jinan").run())[-1]
         assert isinstance(report, Report) and report.verified
 
-    def test_a_smaller_announcement_by_the_new_key(self, alliance: RotatingAlliance) -> None:
+    def test_the_card_alone_is_enough_while_the_author_is_away(self, alliance: RotatingAlliance) -> None:
+        """The card comes from a third peer: the thief's entries are gone at once, listed, told and cosigned no more."""
         self.steal(alliance, 9)
-        push(alliance, 4, "TRUE")
+        yantai = alliance["yantai"].member
+        assert len(list_all(yantai.store)) == 12 and yantai.exchange.cosign_head(yantai.mirror_of("jinan").origin)
         alliance["jinan"].rotation.revoke_log(3)
-        alliance.tell_card("jinan", "yantai")
-        note = alliance["jinan"].member.ledger.log.head_note
-        alliance.simulated.tampering.stream = lambda messages: messages or [note]
+        alliance.simulated.unreachable.add("jinan")
+        alliance.tell_card("jinan", "qingdao")
+
+        async def work() -> None:
+            async with alliance.simulated.all_connected():
+                await wait_until(lambda: mirror(alliance, "yantai").head_size == 3)
+
+        alliance.simulated.run(work)
+        assert [item.key for item in list_all(yantai.store)] == [f"COMMON-{i:06d}" for i in range(3)]
+        assert [parse_checkpoint(note).size for note in yantai.exchange.held_notes()] == [3]
+        assert yantai.store.checkpoints.largest_cosigned(mirror(alliance, "yantai").id, ["yantai"]) in ({}, {"yantai": 3})
+        alliance.simulated.unreachable.clear()
+        push(alliance, 1, "TRUE")
         self.follow_on(alliance)
 
-    def test_an_announcement_of_what_the_card_vouches_for_cuts_nothing(self, alliance: RotatingAlliance) -> None:
+    def test_what_the_thief_erased_comes_back(self, alliance: RotatingAlliance) -> None:
+        """The thief's own log says that an honest entry is erased; with the cut its author gives it again."""
+        sim = alliance.simulated
+        push(alliance, 3, "COMMON")
+        for name in ("qingdao", "yantai"):
+            sim.catch_up(name, "jinan")
+        thief, sim["yantai"].kinds = fork_of(sim, 0), KINDS
+        body = {"index": 1, "id": "jinan/result/COMMON-000001@1", "reason": "a lie"}
+        thief.append(record_bytes("jinan", "1", kind="erasure", schema="erasure/1", body=body))
+        show(sim, "yantai", thief)
+        assert len(list_all(sim["yantai"].store, Filter(kind="result"))) == 2
+        alliance["jinan"].rotation.revoke_log(3)
+        assert not alliance.tell_card("jinan", "qingdao", "yantai")
+        sim.follow("yantai", "jinan", lambda _: len(list_all(sim["yantai"].store, Filter(kind="result"))) == 3)
+        self.follow_on(alliance)
+
+    def test_evidence_against_the_thief_s_key_is_kept(self, alliance: RotatingAlliance) -> None:
+        """It proved something while the key counted; afterwards it stands no more, and is listed all the same."""
+        self.steal(alliance, 5)
+        push(alliance, 4, "TRUE")
+        alliance.simulated.catch_up("qingdao", "jinan")
+        contact(alliance.simulated, "qingdao", "yantai")
+        assert {"qingdao", "yantai"} <= set(holders(alliance.simulated, "jinan"))
+        alliance["jinan"].rotation.revoke_log(3)
+        assert not alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
+        assert holders(alliance.simulated, "jinan") == []
+        for name in ("qingdao", "yantai"):
+            alliance.simulated.catch_up(name, "jinan")
+            (piece,) = alliance[name].member.evidence.pieces()
+            assert piece.settled and alliance[name].member.evidence.export(piece.id)[1]
+
+    def test_a_shorter_announcement_than_the_honest_one_is_a_rollback(self, alliance: RotatingAlliance) -> None:
         self.steal(alliance, 2)
         note = alliance["jinan"].member.ledger.log.head_note
         push(alliance, 1, "TRUE")
         alliance["jinan"].rotation.revoke_log(3)
         alliance.tell_card("jinan", "yantai")
+        self.follow_on(alliance)
         alliance.simulated.tampering.stream = lambda messages: messages or [note]
         state = alliance.simulated.follow("yantai", "jinan", lambda state: state.state == "refused")
-        assert state.reason == "ROLLBACK" and mirror(alliance, "yantai").head_size == 5
+        assert state.reason == "ROLLBACK" and mirror(alliance, "yantai").head_size == 4

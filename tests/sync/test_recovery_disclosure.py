@@ -9,10 +9,13 @@ import pytest
 
 from node.core.names import RecordId
 from node.disclosure import Disclosure
-from node.store.records import StoredRecord
+from node.store.records import Filter, StoredRecord
+from node.store.tables import position_of
 from tests.alliance import SimulatedAlliance, SimulatedMember, draft, list_all
+from tests.builders import MemoryLog, record_bytes
 from tests.disclosing import KINDS
 from tests.soundness import require_sound
+from tests.sync.equivocation import show
 
 
 @pytest.fixture
@@ -134,4 +137,33 @@ def test_what_was_erased_stays_with_its_readers_when_it_is_pushed_again(
     assert stored is not None and stored.revision == 2
     alliance.catch_up("yantai", "jinan")
     assert find(alliance["yantai"], "S") is None
+    require_sound(jinan)
+
+
+def test_an_own_entry_that_says_an_id_again_is_erased_with_it(alliance: SimulatedAlliance, jinan: SimulatedMember) -> None:
+    """A home takes back a log in which its former software said two things twice: neither copy may stay behind."""
+    log = MemoryLog(jinan.lab)
+    log.append(
+        record_bytes("jinan", "A", body={"value": "1"}),
+        record_bytes("jinan", "A", body={"value": "2"}, audience=["qingdao"]),
+        record_bytes("jinan", "A", revision=2, body={"value": "3"}),
+        record_bytes("jinan", "B", body={"value": "1"}),
+        record_bytes("jinan", "B", body={"value": "4"}),
+    )
+    show(alliance, "qingdao", log)
+    jinan.reopen()
+    alliance.meet("jinan", "qingdao")
+    assert jinan.ledger.log.head_size == 5
+    outcome = disclosure(jinan).erase(result("A", 1), "two customers")
+    assert (outcome.erased, outcome.already) == (("jinan/result/A@1",), ())
+    assert jinan.store.erasures.unswept() == [position_of(jinan.ledger.log.id, index) for index in (0, 1)]
+    # Every revision: the one that is left of A, then both that B has.
+    assert disclosure(jinan).erase(result("A"), "two customers").erased == ("jinan/result/A@2",)
+    assert disclosure(jinan).erase(result("B"), "two customers").erased == ("jinan/result/B@1",)
+    assert list_all(jinan.store, Filter(kind="result")) == []
+    jinan.store.sweeper.sweep()
+    for value in (b'"value":"1"', b'"value":"2"', b'"value":"3"', b'"value":"4"'):
+        assert value not in jinan.stored_bytes()
+    alliance.catch_up("qingdao", "jinan")
+    assert list_all(alliance["qingdao"].store, Filter(kind="result")) == []
     require_sound(jinan)

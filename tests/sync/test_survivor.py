@@ -16,7 +16,7 @@ from node.core.roster import Head
 from node.errors import MalformedError
 from node.store.logs import LogState
 from node.sync.survivor import Comparison
-from tests.alliance import SimulatedAlliance, Tampering, drafts, list_all, visible
+from tests.alliance import SimulatedAlliance, Tampering, drafts, list_all, visible, wait_until
 from tests.builders import MemoryLog, build_labs, build_log
 from tests.evidence_cases import build_fork
 from tests.sync.equivocation import contact, holders, show
@@ -77,6 +77,26 @@ def test_the_survivor_is_named_beyond_at_or_below_what_is_held(
     state = alliance.catch_up("yantai", "jinan", limits=StagingLimits(entries=max(entries_max, 4)))
     assert state.state == "connected"
     require_survivor(alliance)
+    require_survivor(alliance)
+
+
+@pytest.mark.parametrize("lie", [TRUE, 9, 12])
+def test_a_longer_copy_is_forgotten_at_once_while_the_author_is_away(alliance: SimulatedAlliance, lie: int) -> None:
+    """The survivor is no longer than what is held: the named head alone shows that it is another history."""
+    fork(alliance, lie)
+    settle_true(alliance)
+    yantai = alliance["yantai"]
+    assert len(list_all(yantai.store)) == lie
+    alliance.unreachable.add("jinan")
+
+    async def work() -> None:
+        async with alliance.all_connected():
+            await wait_until(lambda: not yantai.mirror_of("jinan").head_size)
+
+    alliance.run(work)
+    assert list_all(yantai.store) == []
+    assert alliance["qingdao"].mirror_of("jinan").head_size == TRUE, "who holds the survivor keeps it"
+    alliance.unreachable.clear()
     require_survivor(alliance)
 
 

@@ -11,6 +11,7 @@ from node.audit import build_bundle
 from node.clock import milliseconds
 from node.core.bundle import format_bundle
 from node.core.names import RecordId, parse_kind, parse_member, parse_record_id
+from node.core.standing import build_push_warnings
 from node.errors import NotFoundError, UserError
 from node.lab.text import query_expression
 from node.rpc.access import current_caller
@@ -56,7 +57,10 @@ class RecordCalls(Calls):
                 call.arrived.timestamp(),
                 caller.name,
             )
-            return outcome_to_wire(outcome)
+            answer = outcome_to_wire(outcome)
+            membership = self._parts.membership
+            answer.warnings.extend(build_push_warnings(membership.alliance, membership.member, membership.identity_key))
+            return answer
 
         return await answered(answer(), context)
 

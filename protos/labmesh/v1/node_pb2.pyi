@@ -181,6 +181,7 @@ class PushResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     UNSIGNED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Records appended."""
     unchanged: _builtins.int
@@ -199,6 +200,12 @@ class PushResponse(_message.Message):
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___PushError]:
         """Why records were refused; at most 1,000."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What stands between these records and the alliance, and what to do, one sentence each: this member was removed, or the
+        roster names another identity key than its home has. The records are durable all the same.
+        """
+
     def __init__(
         self,
         *,
@@ -208,10 +215,11 @@ class PushResponse(_message.Message):
         checkpoint: Global___PushedCheckpoint | None = ...,
         errors: _abc.Iterable[Global___PushError] | None = ...,
         unsigned: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "checkpoint", b"checkpoint", "errors", b"errors", "rejected", b"rejected", "unchanged", b"unchanged", "unsigned", b"unsigned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "checkpoint", b"checkpoint", "errors", b"errors", "rejected", b"rejected", "unchanged", b"unchanged", "unsigned", b"unsigned", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
