@@ -17,12 +17,13 @@ from node.core.mirror import StagingLimits
 from node.core.names import parse_record_id
 from node.core.record import parse_record
 from node.store.tables import OpeningRow, table_of
-from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, draft, drafts, list_all, wait_until
+from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts, list_all, wait_until
 from tests.attacks.calling import call, caller, node_servicer, refused
 from tests.attacks.scene import HELD, JINAN, YANTAI, Scene, dump_tables, signed_by_jinan
 from tests.attacks.surfaces import CALL, MESSAGES, PAGE, PROOF, PROPERTY, STREAM
 from tests.attacks.table import attack
 from tests.builders import record_bytes
+from tests.simulated_client import Tampering
 
 FAMILY = "disclosure"
 COMMITMENT = bytes(range(32))

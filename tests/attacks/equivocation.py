@@ -13,11 +13,12 @@ from node.ledger import Ledger
 from node.store import DATABASE_NAME
 from node.store.logs import LogStore
 from node.sync.peer import Exchange
-from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, drafts, list_all, visible
+from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, list_all, visible
 from tests.attacks.scene import HELD, JINAN, QINGDAO, SEEN, SIZE, Scene, dump_tables, signed_by_jinan
 from tests.attacks.surfaces import CALL, MESSAGES, NOTE, PROPERTY, STREAM, TOLD
 from tests.attacks.table import attack
 from tests.builders import MemoryLog, build_log, record_bytes
+from tests.simulated_client import Tampering
 
 FAMILY = "equivocation"
 OTHER = bytes(range(32))

@@ -29,8 +29,9 @@ from node.core.roster import Member, Roster
 from node.push import PushOptions
 from node.schemas import load_schemas
 from node.store import DATABASE_NAME, Store
-from tests.alliance import NOON, SimulatedAlliance, SimulatedMember, Tampering
+from tests.alliance import NOON, SimulatedAlliance, SimulatedMember
 from tests.builders import Lab, build_labs, sign_roster
+from tests.simulated_client import Tampering
 
 JINAN, QINGDAO, YANTAI, WEIFANG, STRANGER, OUTSIDER = build_labs(6)
 COUNCIL = (JINAN, QINGDAO, YANTAI)

@@ -11,9 +11,9 @@ from node.core.entry import LogPage
 from node.core.proof import format_tlog_proof, parse_tlog_proof
 from node.errors import LabmeshError
 from node.sync.peer import Exchange, PeerState
-from tests.alliance import Tampering
 from tests.attacks.scene import SIZE, Scene
 from tests.attacks.table import Perform, Refusal, Surface
+from tests.simulated_client import Tampering
 
 
 def failed(state: PeerState) -> bool:

@@ -12,11 +12,12 @@ from node.core.entry import LogPage
 from node.core.evidence import format_evidence
 from node.core.mirror import StagingLimits
 from node.sync.peer import PeerState
-from tests.alliance import Tampering, drafts, visible
+from tests.alliance import drafts, visible
 from tests.attacks import accusations, equivocation, keys, rosters, transport
 from tests.attacks.scene import HELD, JINAN, QINGDAO, SIZE, Scene, signed_by_jinan
 from tests.attacks.surfaces import failed
 from tests.builders import build_log, build_roster, sign_roster
+from tests.simulated_client import Tampering
 
 ENTRY = bytes(range(32))
 

@@ -13,12 +13,13 @@ from node.rpc.log_stream import LogStream
 from node.rpc.peer_service import NOTES_MAX, STREAMS_PER_MEMBER
 from node.sync import follower as follower_module
 from node.sync.peer import ROSTERS_TOLD_MAX
-from tests.alliance import Tampering, draft
+from tests.alliance import draft
 from tests.attacks.calling import call, caller, peer_servicer
 from tests.attacks.scene import HELD, JINAN, WEIFANG, YANTAI, Scene, signed_by_jinan
 from tests.attacks.surfaces import CALL, MESSAGES, NOTE, PAGE, PROPERTY, STREAM
 from tests.attacks.table import attack
 from tests.builders import certificate
+from tests.simulated_client import Tampering
 
 FAMILY = "transport"
 ENTRY = bytes(range(32))

@@ -31,8 +31,9 @@ from node.store.tables import STATUS_NOT_UNDERSTOOD, STATUS_QUARANTINED
 from node.sync import follower as follower_module
 from node.sync.peer import Exchange, PeerState
 from node.sync.pull import PullSession
-from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, draft, drafts, list_all, visible, wait_until
+from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts, list_all, visible, wait_until
 from tests.builders import build_salt, record_bytes, record_content
+from tests.simulated_client import Tampering
 
 
 def keys(member: SimulatedMember) -> list[str]:

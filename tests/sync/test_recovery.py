@@ -20,8 +20,9 @@ from node.lab.text import query_expression
 from node.store.records import Filter
 from node.sync.peer import PeerClient
 from node.sync.recovery import Patience
-from tests.alliance import SimulatedAlliance, SimulatedMember, Tampering, draft, drafts, list_all
+from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts, list_all
 from tests.builders import NOW_S, build_labs, cosign
+from tests.simulated_client import Tampering
 from tests.soundness import require_sound
 
 JINAN, QINGDAO = build_labs(2)

@@ -16,9 +16,10 @@ from node.core.roster import Head
 from node.errors import MalformedError
 from node.store.logs import LogState
 from node.sync.survivor import Comparison
-from tests.alliance import SimulatedAlliance, Tampering, drafts, list_all, visible, wait_until
+from tests.alliance import SimulatedAlliance, drafts, list_all, visible, wait_until
 from tests.builders import MemoryLog, build_labs, build_log
 from tests.evidence_cases import build_fork
+from tests.simulated_client import Tampering
 from tests.sync.equivocation import contact, holders, show
 from tests.sync.test_evidence import settle
 
