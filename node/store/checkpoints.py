@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
@@ -98,11 +98,15 @@ class CheckpointStore:
 
     def replace_renewed(self, log_id: int, signed: SignedCheckpoint, *, above: int, now_ms: int) -> None:
         """Write the own head as another key has signed it, and delete what a revoked key signed between `above` and it."""
-        self.replace_head(log_id, signed, now_ms=now_ms)
+        row = {"log_id": log_id, "size": signed.size, "note": bytes(signed), "made_ms": now_ms}
         with self._database.write() as connection:
             for table in (_COSIGNATURE, _CHECKPOINT):
                 between = (table.c.log_id == log_id) & (table.c.size > above) & (table.c.size < signed.size)
                 connection.execute(delete(table).where(between))
+            here = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.size == signed.size)
+            connection.execute(delete(_CHECKPOINT).where(here))
+            connection.execute(insert(_CHECKPOINT), row)
+            self._save_head(connection, log_id, signed)
 
     def thin(self, log_id: int, rule: ThinningRule) -> int:
         """Delete old checkpoints, with their cosignatures, that no bundle needs; returns how many.
