@@ -80,7 +80,8 @@ class Confirmation:
         self._ahead: dict[str, SignedCheckpoint] = {}
         self._overridden = self._kept = False
         self._known_size = 0
-        self.conflict: str | None = None
+        self._conflict: str | None = None
+        self._contradicting: dict[str, SignedCheckpoint] = {}
 
     @property
     def needed(self) -> int:
@@ -99,6 +100,29 @@ class Confirmation:
             if self._ahead or self.conflict is not None:
                 return False
             return self._overridden or self._kept or len(self._told) >= self.needed
+
+    @property
+    def conflict(self) -> str | None:
+        """That two histories of the own log are signed, in words; None where nobody has shown another one."""
+        with self._lock:
+            told = (
+                f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
+                for peer, signed in self._contradicting.items()
+            )
+            return self._conflict or next(told, None)
+
+    @property
+    def may_revoke(self) -> bool:
+        """Whether the log key may be ended at an earlier size: when confirmed, and while a peer shows another history, too.
+
+        Then the key may be stolen, and ending it is the remedy. But this must not be the home that was rolled back: either
+        this process was confirmed before, or enough peers hold nothing but our own history.
+        """
+        with self._lock:
+            if self.confirmed:
+                return True
+            trusted = self._kept or len(self._told.keys() - self._contradicting) >= self.needed
+            return bool(self._contradicting) and self._conflict is None and not self._ahead and trusted
 
     @property
     def presumed(self) -> bool:
@@ -138,7 +162,7 @@ class Confirmation:
 
     def note_conflict(self, sentence: str) -> None:
         """Publish nothing more: two histories of the own log are signed, and only people can say what happened."""
-        self.conflict = self.conflict or sentence
+        self._conflict = self._conflict or sentence
 
     def accept_told(self, peer: str, note: bytes) -> bool:
         """Take what a peer holds of our log: a checkpoint, or nothing. Returns whether anything changed.
@@ -153,7 +177,7 @@ class Confirmation:
         signed = self.parse_told(peer, note)
         with self._lock:
             before = (self.confirmed, self.ceiling)
-            if not self.holds_more(peer, signed) and self.conflict is None:
+            if not self.holds_more(peer, signed) and peer not in self._contradicting:
                 self._told[peer] = signed.size if signed else 0
                 self._known_size = max(self._known_size, self._told[peer])
             self._kept = self._kept or (self.needed > 0 and self.confirmed)
@@ -177,12 +201,17 @@ class Confirmation:
             if signed.size > log.signed_size:
                 self._ahead[peer] = signed
                 return True
-            self.note_conflict(f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain")
+            self._contradicting.setdefault(peer, signed)
             return False
 
     def reconsider(self) -> None:
-        """Look again at who holds more, because this home has taken something back."""
+        """Look again at who holds more or something else: this home has taken something back, or ended a stolen key."""
+        alliance = self._alliance()
         with self._lock:
+            if alliance is not None:
+                card = alliance.card(self._member)
+                told = self._contradicting.items()
+                self._contradicting = {peer: signed for peer, signed in told if revoked_at(card, signed) is None}
             for peer, signed in list(self._ahead.items()):
                 self.holds_more(peer, signed)
 

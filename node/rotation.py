@@ -168,7 +168,8 @@ class KeyRotation:
         return True
 
     def _replace_log_key(self, size: int | None) -> Card:
-        self._require_confirmed()
+        if size is None or not self._parts.confirmation.may_revoke:
+            self._require_confirmed()
         key, cards = Ed25519PrivateKey.generate(), list[Card]()
         signer = _named(key, self._parts.membership.own_card[1].log_key)
         self._prepare("log", key)
@@ -187,6 +188,7 @@ class KeyRotation:
         except BaseException:
             self._settle()
             raise
+        self._parts.confirmation.reconsider()  # a thief's history is in nobody's way any more
         self._parts.ledger.sign_head()
         self._parts.exchange.forget_note(signer.key.name)
         former = cards[0].former_log_keys[-1]
@@ -413,6 +415,12 @@ class KeyRotation:
             )
 
     def _require_confirmed(self) -> None:
+        if self._parts.confirmation.conflict is not None:
+            raise UnconfirmedError(
+                f"{self._parts.confirmation.conflict}, so this home may be the one that was rolled back",
+                hint="if the key was stolen: labmesh keys revoke log --size N, once enough peers are connected; otherwise "
+                "the council says which history survives: labmesh roster settle",
+            )
         if not self._parts.confirmation.confirmed:
             raise UnconfirmedError(
                 NO_CARD, hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"

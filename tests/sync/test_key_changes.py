@@ -355,6 +355,55 @@ class TestThief:
         push(alliance, 1, "TRUE")
         self.follow_on(alliance)
 
+    def strike(self, alliance: RotatingAlliance) -> None:
+        """Three members hold the common entries, yantai two of the thief's behind them, and jinan has signed four others."""
+        self.steal(alliance, 2)
+        alliance.simulated.catch_up("weifang", "jinan")
+        push(alliance, 4, "TRUE")
+
+    def require_remedy(self, alliance: RotatingAlliance) -> None:
+        """Told of the thief's history, jinan is unsure of its own log. Ending the key is the remedy, and needs no other."""
+        jinan = alliance["jinan"]
+        assert str(jinan.member.confirmation.conflict).startswith("yantai holds a checkpoint of size 5")
+        with pytest.raises(UnconfirmedError, match="yantai holds a checkpoint of size 5") as refused:
+            jinan.rotation.rotate("log")
+        assert "labmesh keys revoke log --size N" in str(refused.value.hint)
+        jinan.rotation.revoke_log(3)
+        told = (jinan.member.confirmation.conflict, jinan.member.confirmation.confirmed)
+        assert told == (None, True)
+        jinan.require_sound()
+        assert not alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
+        self.follow_on(alliance)
+
+    def test_the_author_can_end_its_key_although_it_was_told_of_the_thief_s_history(
+        self, alliance: RotatingAlliance
+    ) -> None:
+        for name in ("qingdao", "weifang"):
+            alliance.simulated.meet("jinan", name)
+        self.strike(alliance)
+        alliance.simulated.meet("jinan", "yantai")
+        self.require_remedy(alliance)
+
+    @pytest.mark.parametrize("order", [("yantai", "qingdao", "weifang"), ("qingdao", "weifang", "yantai")])
+    def test_also_after_a_start_once_enough_others_agree(self, alliance: RotatingAlliance, order: tuple[str, ...]) -> None:
+        self.strike(alliance)
+        jinan = alliance["jinan"]
+        jinan.member.reopen()
+        jinan._wire()
+        for name in order:
+            alliance.simulated.meet("jinan", name)
+        self.require_remedy(alliance)
+
+    def test_a_home_that_nobody_agrees_with_ends_no_key(self, alliance: RotatingAlliance) -> None:
+        """It may be the one that was rolled back: then it would name a size that was never good."""
+        self.strike(alliance)
+        jinan = alliance["jinan"]
+        jinan.member.reopen()
+        jinan._wire()
+        alliance.simulated.meet("jinan", "yantai")
+        with pytest.raises(UnconfirmedError, match="may be the one that was rolled back"):
+            jinan.rotation.revoke_log(3)
+
     def test_what_the_thief_erased_comes_back(self, alliance: RotatingAlliance) -> None:
         """The thief's own log says that an honest entry is erased; with the cut its author gives it again."""
         sim = alliance.simulated
