@@ -41,6 +41,7 @@ class App:
     passphrase_file: str | None = None
     home_typed: bool = False
     offline: bool = False
+    force: bool = False
     far: RemoteOptions = field(default_factory=RemoteOptions)
 
     @property

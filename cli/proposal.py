@@ -47,7 +47,7 @@ def choose_file(app: App, output: str | None) -> str:
     held = read_held_alliance(app.home).alliance
     name = output or f"roster-{held.roster.version + 1 if held else 1}.proposal.json"
     if output is not None or (held is not None and held.roster.threshold > 1):
-        require_place(name, free=True)
+        require_place(name, replace=app.force)
     return name
 
 
@@ -57,8 +57,7 @@ def report_change(app: App, state: RosterState, file: str, *sentences: str) -> N
         report_in_force(app, state, *sentences)
         return
     try:
-        require_place(file, free=True)
-        write_output(file, state.proposal)
+        write_output(file, state.proposal, replace=app.force)
     except UsageFault as error:
         # It is signed and remembered; only its file is missing.
         raise UsageFault(error.message, hint="the proposal is kept; type: labmesh roster proposal -o FILE") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App, NodeGroup, pass_app
-from cli.files import OUTPUT_FILE, STDIN, display_name, new_secret_file
+from cli.files import FORCE_OPTION, OUTPUT_FILE, STDIN, display_name, new_secret_file
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_note, print_table
 from cli.texts import KIND, TEXT
@@ -36,6 +36,7 @@ def command() -> None:
 @click.option(
     "-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write the token to a new file that only you can read."
 )
+@FORCE_OPTION
 @pass_app
 def add(app: App, name: str, role: str, kinds: str | None, output: str | None) -> None:
     """Issue a token. It is shown this once.
@@ -44,7 +45,7 @@ def add(app: App, name: str, role: str, kinds: str | None, output: str | None) -
     """
     wanted = _parse_kinds(kinds)
     to_file = output is not None and output != STDIN
-    with app.node as node, new_secret_file(str(output)) if to_file else nullcontext(None) as write:
+    with app.node as node, new_secret_file(str(output), replace=app.force) if to_file else nullcontext(None) as write:
         answer = node.add_client(name, role, wanted)
         if write is not None:
             write(answer.token.encode() + b"\n")

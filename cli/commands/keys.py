@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App, NodeGroup, pass_app
-from cli.files import OUTPUT_FILE, display_name, require_place, write_output
+from cli.files import FORCE_OPTION, OUTPUT_FILE, display_name, require_place, write_output
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_table
 from cli.passphrase import HOME_VARIABLE
@@ -88,6 +88,7 @@ def revoke(app: App, role: str, size: int, yes: bool) -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Where the card is written.")
+@FORCE_OPTION
 @click.option("--abandon", is_flag=True, help="Give up a new key that waits for the council, and keep the old one.")
 @pass_app
 def identity(app: App, output: str | None, abandon: bool) -> None:
@@ -110,11 +111,11 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     if output is None:
         _abandon_identity(app)
         return
-    require_place(output, free=True)
+    require_place(output, replace=app.force)
     own = parse_card(read_held_alliance(app.home).own_card)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
     raw = propose_identity(files, own, now=utc_now())
-    write_output(output, raw)
+    write_output(output, raw, replace=app.force)
     card = parse_card(raw)[1]
     key = format_base64(card.identity_key)
     if app.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ import click
 from cli.alliance_file import AllianceFile, format_alliance_file, parse_card_file, parse_proposal_file
 from cli.app import App, NodeGroup, pass_app
 from cli.files import (
+    FORCE_OPTION,
     INPUT_FILE,
     OUTPUT_FILE,
     STDIN,
@@ -41,13 +43,18 @@ if TYPE_CHECKING:
 PROPOSAL_FILE_SIZE_MAX = 16 * 1024 * 1024
 HEARD = "Running nodes hear of it from one another."
 
-PROPOSAL_OPTION = click.option(
+_PROPOSAL_FILE_OPTION = click.option(
     "-o",
     "--output",
     metavar="FILE",
     type=OUTPUT_FILE,
     help="Where a proposal is written when one signature is not enough; roster-VERSION.proposal.json unless given.",
 )
+
+
+def PROPOSAL_OPTION(function: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 -- stands where a constant would
+    """Decorator: `-o FILE` and `--force`."""
+    return _PROPOSAL_FILE_OPTION(FORCE_OPTION(function))
 
 
 def _set_offline(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -241,6 +248,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
 @click.option(
     "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
 )
+@FORCE_OPTION
 @OFFLINE_OPTION
 @pass_app
 def sign(app: App, file: str, yes: bool, output: str | None) -> None:
@@ -250,7 +258,7 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     """
     proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
     target = choose_file(app, output) if output is not None or file == STDIN else file
-    require_place(target, free=target != file)
+    require_place(target, replace=app.force or target == file)
     review = require_signable(app, proposal)
     if not app.json:
         print_review(review)
@@ -258,7 +266,7 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
             click.confirm("Sign it? A signature cannot be taken back.", abort=True, err=True)
     with open_governance(app) as governance:
         state = governance.sign(proposal)
-    write_output(target, state.proposal)
+    write_output(target, state.proposal, replace=app.force or target == file)
     if state.in_force:
         report_in_force(app, state, "Signed, and in force.", HEARD, file=target)
     else:
@@ -267,13 +275,13 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write its file again.")
+@FORCE_OPTION
 @pass_app
 def proposal(app: App, output: str | None) -> None:
     """Show the change that this home has signed and that lacks signatures still."""
     state = load_open_proposal(app)
     if output is not None:
-        require_place(output, free=True)
-        write_output(output, state.proposal)
+        write_output(output, state.proposal, replace=app.force)
     if not app.json:
         print_review(review_file(require_alliance(app), state.proposal))
     report_proposed(app, state, output)
@@ -292,6 +300,7 @@ def show(app: App) -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write it to a file instead of printing it.")
+@FORCE_OPTION
 @pass_app
 def export(app: App, output: str | None) -> None:
     """Write the file that a newcomer joins with: the rosters and the known cards."""
@@ -307,7 +316,7 @@ def export(app: App, output: str | None) -> None:
     if output is None or output == STDIN:
         click.echo(raw.decode())
         return
-    write_output(output, raw)
+    write_output(output, raw, replace=app.force)
     version, fingerprint = alliance.roster.version, alliance.fingerprint
     if app.json:
         print_document({"file": display_name(output), "version": version, "fingerprint": fingerprint})

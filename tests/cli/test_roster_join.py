@@ -34,7 +34,7 @@ def qingdao(tmp_path):
 
 def _card(home, tmp_path):
     file = tmp_path / f"{home.name}.card"
-    assert run("card", "-o", file, home=home).exit_code == 0
+    assert run("card", "-o", file, "--force", home=home).exit_code == 0
     return file
 
 
@@ -245,7 +245,7 @@ def test_a_joined_home_takes_newer_rosters_without_a_question(founded, exported,
     assert again.document["version"] == 2
     zibo = init(tmp_path / "zibo", "zibo")
     assert run("roster", "add", _card(zibo, tmp_path), home=founded).exit_code == 0
-    assert run("roster", "export", "-o", exported, home=founded).exit_code == 0
+    assert run("roster", "export", "-o", exported, "--force", home=founded).exit_code == 0
     newer = run("join", exported, home=qingdao)
     assert newer.exit_code == 0 and "now version 3" in newer.out
     assert run("roster", "show", "--json", home=qingdao).document["version"] == 3
