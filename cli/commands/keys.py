@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.app import App, NodeGroup, pass_app
+from cli.consent import require_consent
 from cli.files import FORCE_OPTION, OUTPUT_FILE, display_name, require_place, write_output
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_table
@@ -79,8 +79,7 @@ def revoke(app: App, role: str, size: int, yes: bool) -> None:
     with a new key. N cannot be smaller than what a quorum of the other members has cosigned: nobody can disown what others
     have seen. It cannot be taken back.
     """
-    if not yes and not app.json and sys.stdin.isatty():
-        click.confirm(f"End the {role} key at size {size}? It cannot be taken back.", abort=True, err=True)
+    require_consent(app, f"End the {role} key at size {size}? It cannot be taken back.", yes=yes)
     with app.node as node:
         raw = node.revoke_log_key(size)
     _report(app, raw, role, [])
@@ -135,8 +134,7 @@ def _abandon_identity(app: App) -> None:
 
     held = read_held_alliance(app.home)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
-    if not app.json and sys.stdin.isatty():
-        click.confirm("Give the new identity key up? A card that names it is of no use then.", abort=True, err=True)
+    require_consent(app, "Give the new identity key up? A card that names it is of no use then.")
     abandon_identity(files, held.identity.member, held.alliance)
     if app.json:
         print_document({"abandoned": True})

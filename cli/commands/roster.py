@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from cli.alliance_file import AllianceFile, format_alliance_file, parse_card_file, parse_proposal_file
 from cli.app import App, NodeGroup, pass_app
+from cli.consent import require_consent
 from cli.files import (
     FORCE_OPTION,
     INPUT_FILE,
@@ -134,8 +134,7 @@ def remove(app: App, member: str, head_size: int | None, output: str | None) -> 
 
     Its records up to what this node has verified (or the first N) stay provable; later ones count nowhere.
     """
-    if not app.json and is_terminal():
-        click.confirm(f"Remove {member} from the alliance? It cannot be taken back.", abort=True, err=True)
+    require_consent(app, f"Remove {member} from the alliance? It cannot be taken back.")
     file = choose_file(app, output)
     with open_governance(app) as governance:
         state = governance.remove_member(member, head_size)
@@ -236,9 +235,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
     from cli.settlement import read_survivor
 
     survivor = read_survivor(app, file, keep)
-    if not app.json and sys.stdin.isatty():
-        question = f"Does the history of {survivor.member} with {survivor.head.size} entries survive, and no other?"
-        click.confirm(question, abort=True, err=True)
+    require_consent(app, f"Does the history of {survivor.member} with {survivor.head.size} entries survive, and no other?")
     _amend(app, survivor, output, f"The history of {survivor.member} is settled.")
 
 
@@ -262,8 +259,7 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     review = require_signable(app, proposal)
     if not app.json:
         print_review(review)
-        if not yes and is_terminal():
-            click.confirm("Sign it? A signature cannot be taken back.", abort=True, err=True)
+        require_consent(app, "Sign it? A signature cannot be taken back.", yes=yes)
     with open_governance(app) as governance:
         state = governance.sign(proposal)
     write_output(target, state.proposal, replace=app.force or target == file)
@@ -327,11 +323,6 @@ def export(app: App, output: str | None) -> None:
         "Who gets the file types: labmesh join FILE",
         "and compares the fingerprint with what you tell them by another way.",
     )
-
-
-def is_terminal() -> bool:
-    """Whether a person can be asked."""
-    return sys.stdin.isatty()
 
 
 def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:

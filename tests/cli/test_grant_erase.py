@@ -97,7 +97,7 @@ class TestErase:
         ended = run("erase", ID, "--reason", "x", home=node_home, stdin=typed)
         assert f"To be erased here and at qingdao: {ID}@1." in ended.err
         assert [call.preview for call in node.calls] == ([True, False] if done else [True])
-        assert ended.exit_code == (0 if done else 130)
+        assert ended.exit_code == (0 if done else 1)
 
     def test_nobody_is_asked_with_yes(self, node: FakeNode, node_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)

@@ -201,9 +201,9 @@ def test_join_without_a_fingerprint_and_without_a_person_is_usage(exported, qing
     assert "--fingerprint" in (ended.error["hint"] if args else ended.err)
 
 
-@pytest.mark.parametrize(("typed", "exit_code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 130)])
+@pytest.mark.parametrize(("typed", "exit_code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
 def test_join_shows_the_fingerprint_and_asks(monkeypatch, founded, exported, qingdao, typed, exit_code):
-    monkeypatch.setattr("cli.commands.join._is_terminal", lambda: True)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
     ended = run("join", exported, home=qingdao, stdin=typed)
     assert ended.exit_code == exit_code, ended
     assert _groups(_fingerprint(founded)) in ended.out and "Jinan 联盟" in ended.out
