@@ -99,7 +99,7 @@ class LabmeshGroup(click.Group):
             failure = build_failure(error)
             # A wrong option may stand before --json, which then was not read yet.
             as_json = app.json or "--json" in arguments
-            if not as_json and "type: labmesh" in failure.hint:
+            if not as_json:  # a program gets the bare words, and knows itself how it calls us
                 failure = replace(failure, hint=app.complete(failure.hint))
             print_failure(failure, as_json=as_json)
             return failure.exit_code

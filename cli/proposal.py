@@ -82,7 +82,7 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
     review = review_file(require_alliance(app), state.proposal)
     print_lines(
         f"Roster version {review.roster.version} has {state.have} of {state.needed} signatures: it is not in force yet.",
-        "Write its file again: labmesh roster proposal -o FILE"
+        app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
         "This home signs no other roster of that version.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def command(app: App, id: str, reason: str, yes: bool) -> None:
         content = {"erased": list(answer.erased), "already": list(answer.already), "readers": list(answer.readers)}
         print_document(content)
     else:
-        _print_outcome(id, answer)
+        _print_outcome(app, id, answer)
 
 
 def _ask(app: App, node: NodeClient, id: str, reason: str) -> None:
@@ -53,13 +54,14 @@ def _ask(app: App, node: NodeClient, id: str, reason: str) -> None:
     require_consent(app, "Erase it for good?")
 
 
-def _print_outcome(id: str, answer: EraseRecordResponse) -> None:
+def _print_outcome(app: App, id: str, answer: EraseRecordResponse) -> None:
     if not answer.erased:
         print_lines(f"Nothing to do: {_names(answer.already)} was erased before.")
         return
     print_lines(f"Erased here: {_names(answer.erased)}.")
     if answer.readers:
-        print_lines(f"{', '.join(answer.readers)} will delete it, too; who has done so says: labmesh show {id}")
+        shown = app.complete(f"labmesh show {shlex.quote(id)}")
+        print_lines(f"{', '.join(answer.readers)} will delete it, too; who has done so says: {shown}")
     print_lines("Backups made before still hold it.")
 
 

@@ -70,9 +70,8 @@ def list_evidence(app: App) -> None:
             for piece in pieces
         ),
     )
-    print_lines(
-        "", "Give it to the council (labmesh evidence export ID -o FILE), which settles it: labmesh roster settle, remove"
-    )
+    print_lines("", app.complete("Give it to the council: labmesh evidence export ID -o FILE"))
+    print_lines("It settles the case: labmesh roster settle FILE, or labmesh roster remove MEMBER")
 
 
 @command.command()

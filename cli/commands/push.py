@@ -68,8 +68,10 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
         print_note(f"Stored here, but not taken by the alliance: {warning}.")
     if answer.unsigned and not answer.warnings:
         print_note(
-            "Not published yet: since its start this node has not heard from enough peers what they hold of its log, or it "
-            "takes back what they hold. The records are stored, and will be published then (labmesh status)."
+            app.complete(
+                "Not published yet: since its start this node has not heard from enough peers what they hold of its log, or "
+                "it takes back what they hold. The records are stored, and will be published then (labmesh status)."
+            )
         )
     if content["rejected"]:
         raise click.exceptions.Exit(REFUSED)

@@ -91,8 +91,8 @@ def create(app: App, title: str, threshold: int) -> None:
         app,
         state,
         "The alliance is founded.",
-        "Add members with their cards: labmesh roster add CARD…",
-        "Start the node: labmesh run",
+        app.complete("Add members with their cards: labmesh roster add CARD…"),
+        app.complete("Start the node: labmesh run"),
     )
 
 
@@ -116,7 +116,7 @@ def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
         state,
         file,
         f"{len(envelopes)} member{'' if len(envelopes) == 1 else 's'} added.",
-        "Send the newcomers the file that this writes: labmesh roster export -o FILE",
+        app.complete("Send the newcomers the file that this writes: labmesh roster export -o FILE"),
         "Tell them the fingerprint by another way than the file.",
     )
 

@@ -45,7 +45,7 @@ def command(app: App) -> None:
             f"certificate until {remote['certificate_expires'][:10]}"
         )
     for alarm in content["alarms"]:
-        print_lines(f"alarm        {alarm}")
+        print_lines(f"alarm        {app.complete(alarm)}")
     if content["peers"]:
         print_lines("")
         print_table(

@@ -61,7 +61,7 @@ class TestList:
         node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse(evidence=[PIECE])
         shown = run("evidence", "list", home=node_home).out
         assert ID[:16] in shown and "jinan signed two histories" in shown
-        assert "labmesh evidence export ID -o FILE" in shown
+        assert "evidence export ID -o FILE" in shown and "labmesh roster settle FILE" in shown
 
     def test_none(self, node: FakeNode, node_home: Path) -> None:
         node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse()

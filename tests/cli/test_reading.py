@@ -233,7 +233,7 @@ def test_prove_writes_the_file_whole(node, node_home, tmp_path):
     ended = run("prove", "jinan/result/1", "-o", file, "--json", home=node_home)
     assert ended.document == {"id": "jinan/result/1", "file": str(file), "size": len(raw)}
     assert file.read_bytes() == raw
-    assert "labmesh verify" in run("prove", "jinan/result/1", "-o", file, home=node_home).out
+    assert "labmesh verify" in run("prove", "jinan/result/1", "-o", file, "--force", home=node_home).out
     assert list(tmp_path.iterdir()) == [file]
 
 
