@@ -6,7 +6,6 @@ what stands in the environment.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -85,7 +84,6 @@ class App:
     @property
     def node(self) -> NodeClient:
         """The node of this home, or the one on another machine; to be used as a context manager."""
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines would stand beside our messages
         from node.rpc.node_client import NodeClient
 
         return NodeClient(self.far.build_connection() if self.is_remote else self.home_path / SOCKET_NAME)
