@@ -6,8 +6,6 @@ what stands in the environment.
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 SOCKET_NAME = "labmesh.sock"
 HOME_VARIABLE = "LABMESH_HOME"
 
-_COMMAND = re.compile(r"\blabmesh (?=[a-z])(?!verify\b)(?!\S+(?: \S+)? --help)")
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -41,6 +37,7 @@ class App:
     passphrase_file: str | None = None
     home_typed: bool = False
     offline: bool = False
+    force: bool = False
     far: RemoteOptions = field(default_factory=RemoteOptions)
 
     @property
@@ -87,17 +84,17 @@ class App:
     @property
     def node(self) -> NodeClient:
         """The node of this home, or the one on another machine; to be used as a context manager."""
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines would stand beside our messages
         from node.rpc.node_client import NodeClient
 
         return NodeClient(self.far.build_connection() if self.is_remote else self.home_path / SOCKET_NAME)
 
     def complete(self, text: str) -> str:
-        """A sentence that says what to type, with the home that was given to this command."""
-        if not self.home_typed or self.chosen_home is None:
-            return text
-        command = f"labmesh --home {shlex.quote(self.chosen_home)} "
-        return _COMMAND.sub(lambda _: command, text)
+        """A sentence that says what to type, with the home or the far node that was typed with this command."""
+        from cli.pasting import complete_commands
+
+        if self.home_typed and self.chosen_home is not None:
+            return complete_commands(text, f"--home {shlex.quote(self.chosen_home)}", remote=False)
+        return complete_commands(text, self.far.typed_options(), remote=True)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

@@ -1,4 +1,4 @@
-"""Files that a person names: read whole, written whole or not at all."""
+"""Files that a person names: read whole, written whole or not at all, and never in the place of another without --force."""
 
 from __future__ import annotations
 
@@ -7,18 +7,36 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import click
 
+from cli.app import App
 from cli.outcome import UsageFault
 from node.errors import LimitError
+from node.placement import put_in_place
 
 FILE_MODE = 0o644
+SECRET_MODE = 0o600
 INPUT_SIZE_MAX = 3 * 1024 * 1024 * 1024
 STDIN = "-"
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 OUTPUT_FILE = click.Path(dir_okay=False)
+
+
+def _set_force(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.ensure_object(App).force = value
+
+
+FORCE_OPTION = click.option(
+    "--force",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_force,
+    help="Replace the file that is written, if it exists already.",
+)
+"""Decorator: sets `app.force`. Every command that writes a file takes it."""
 
 
 def read_input(name: str, *, size_max: int = INPUT_SIZE_MAX) -> bytes:
@@ -43,57 +61,89 @@ def require_one_stdin(names: tuple[str, ...]) -> None:
         raise UsageFault("'-' stands twice, but stdin can be read once", hint="give each file once")
 
 
-def write_output(name: str, content: bytes) -> None:
+def write_output(name: str, content: bytes, *, replace: bool) -> None:
     """Write a file through a temporary one beside it, so that nobody finds half of it.
 
     What is not a plain file (a pipe, /dev/stdout) is written to, never replaced.
+
+    Raises:
+        UsageFault: there is a file already and it is not to be replaced, or this is no place for one.
     """
     path = Path(os.path.realpath(name))
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
+    require_place(name, replace=replace)
+    with _whole_file(path, name, mode=FILE_MODE, replace=replace) as file:
+        file.write(content)
+
+
+def require_place(name: str, *, replace: bool) -> None:
+    """Refuse a place where `write_output` would fail, before anything is done that could not be written down.
+
+    Raises:
+        UsageFault: there is a file already and it is not to be replaced, or this is no place for one.
+    """
+    if name == STDIN:
+        raise UsageFault("this is not printed but written to a file", hint="name a file")
+    path = Path(os.path.realpath(name))
+    if path.exists() and not path.is_file():
+        return
     _require_place(path)
+    if path.exists() and not replace:
+        raise _taken(name)
+
+
+@contextmanager
+def _whole_file(path: Path, name: str, *, mode: int, replace: bool) -> Iterator[IO[bytes]]:
+    """A file that gets its name when the block has ended well, and is gone when it has not."""
     import tempfile
 
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
-            os.fchmod(file.fileno(), FILE_MODE)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        Path(draft).replace(path)
-    except BaseException:
+        try:
+            put_in_place(Path(draft), path, replace=replace)
+        except FileExistsError:
+            raise _taken(name) from None
+    finally:
         Path(draft).unlink(missing_ok=True)
-        raise
 
 
-def require_place(name: str, *, free: bool) -> None:
-    """Refuse a place where `write_output` would fail; with `free`, also one where a file lies already."""
-    path = Path(os.path.realpath(name))
-    if free and path.exists():
-        raise UsageFault(f"{display_name(name)} exists already", hint="name another file with -o, or remove this one")
-    if not path.exists() or path.is_file():
-        _require_place(path)
+def _taken(name: str) -> UsageFault:
+    return UsageFault(
+        f"{display_name(name)} exists already; nothing was written",
+        hint="choose another name, or add --force to replace the file",
+    )
 
 
 def _require_place(path: Path) -> None:
     if any((folder / "labmesh.sqlite").exists() for folder in (path.parent, path.parent.parent)):
         raise UsageFault(f"{path} lies in the home of a node, whose files must not be replaced", hint="name another place")
     if not path.parent.is_dir():
-        raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file with -o")
+        raise UsageFault(f"there is no folder {path.parent}", hint="make it, or name another file")
 
 
 @contextmanager
-def new_secret_file(name: str) -> Iterator[Callable[[bytes], None]]:
-    """A new file that only this account can read; yields how to write it. It is made before the secret: so none is lost.
+def new_secret_file(name: str, *, replace: bool) -> Iterator[Callable[[bytes], None]]:
+    """A file that only this account can read; yields how to write it. It is made before the secret: so none is lost.
 
     Raises:
-        UsageFault: it exists already, or cannot be made; nothing is overwritten.
+        UsageFault: it exists already and is not to be replaced, or cannot be made.
     """
     path = Path(name)
+    if replace and path.is_file():
+        with _whole_file(path, name, mode=SECRET_MODE, replace=True) as file:
+            yield lambda content: _write_through(file, content)
+        return
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE)
+    except FileExistsError:
+        raise _taken(name) from None
     except OSError as error:
         raise UsageFault(f"{display_name(name)} cannot be made: {error.strerror}", hint="name a new file with -o") from error
     written = False
@@ -102,15 +152,19 @@ def new_secret_file(name: str) -> Iterator[Callable[[bytes], None]]:
 
             def write(content: bytes) -> None:
                 nonlocal written
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_through(file, content)
                 written = True
 
             yield write
     finally:
         if not written:
             path.unlink(missing_ok=True)
+
+
+def _write_through(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def display_name(name: str) -> str:

@@ -6,17 +6,15 @@ Reading needs no lock, so it never stands in the way of a daemon that starts.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from cli.alliance_file import AllianceFile
 from cli.app import App
+from cli.consent import can_ask, require_consent
 from node.errors import HomeError, PeerUnreachableError, UnconfirmedError
 
 if TYPE_CHECKING:
@@ -257,16 +255,15 @@ def require_offline_consent(app: App) -> None:
 
     Raises:
         UnconfirmedError: nobody can be asked, and --offline was not given.
-        click.Abort: the person would rather not.
+        Declined: the person would rather not.
     """
     if app.offline:
         return
-    if not app.json and sys.stdin.isatty():
-        click.confirm(f"{OFFLINE_RISK} Sign all the same?", abort=True, err=True)
-        return
-    raise UnconfirmedError(
-        OFFLINE_RISK, hint="start the node and type it again: labmesh run   or, if it was never restored: add --offline"
-    )
+    if not can_ask(app):
+        raise UnconfirmedError(
+            OFFLINE_RISK, hint="start the node and type it again: labmesh run   or, if it was never restored: add --offline"
+        )
+    require_consent(app, f"{OFFLINE_RISK} Sign all the same?")
 
 
 def _state_of(alliance: Alliance) -> RosterState:

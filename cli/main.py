@@ -99,7 +99,7 @@ class LabmeshGroup(click.Group):
             failure = build_failure(error)
             # A wrong option may stand before --json, which then was not read yet.
             as_json = app.json or "--json" in arguments
-            if not as_json and "type: labmesh" in failure.hint:
+            if not as_json:  # a program gets the bare words, and knows itself how it calls us
                 failure = replace(failure, hint=app.complete(failure.hint))
             print_failure(failure, as_json=as_json)
             return failure.exit_code
@@ -107,6 +107,7 @@ class LabmeshGroup(click.Group):
     def _run_command(self, arguments: list[str], name: str, app: App, extra: dict[str, Any]) -> int:
         try:
             with self.make_context(name, list(arguments), obj=app, **extra) as context:
+                _silence_log()
                 self.invoke(context)
         except click.exceptions.Exit as error:
             return error.exit_code
@@ -130,6 +131,13 @@ def labmesh() -> None:
 def main() -> None:
     """Entry point of the command `labmesh`."""
     labmesh.main(prog_name="labmesh")
+
+
+def _silence_log() -> None:
+    """Log lines are the daemon's way to speak, and it says where they go; without that Python writes warnings to stderr."""
+    import logging  # not for --help, which ends before
+
+    logging.lastResort = logging.NullHandler()
 
 
 def _silence_stdout() -> None:

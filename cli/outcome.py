@@ -30,6 +30,10 @@ class Failure:
     hint: str = ""
 
 
+class Declined(Exception):  # noqa: N818 -- nobody is at fault
+    """A person was asked, and would rather not."""
+
+
 class UsageFault(click.UsageError):
     """A wrong command line, with a hint of its own."""
 
@@ -45,6 +49,8 @@ def build_failure(error: Exception) -> Failure:
         return Failure(UNREACHABLE, error.reason, error.message, error.hint)
     if isinstance(error, LabmeshError):
         return Failure(REFUSED, error.reason, error.message, error.hint)
+    if isinstance(error, Declined):
+        return Failure(REFUSED, "DECLINED", "not confirmed; nothing was changed")
     if isinstance(error, UsageFault):
         return Failure(USAGE, "USAGE", error.format_message(), error.hint)
     if isinstance(error, click.UsageError):

@@ -47,7 +47,7 @@ def choose_file(app: App, output: str | None) -> str:
     held = read_held_alliance(app.home).alliance
     name = output or f"roster-{held.roster.version + 1 if held else 1}.proposal.json"
     if output is not None or (held is not None and held.roster.threshold > 1):
-        require_place(name, free=True)
+        require_place(name, replace=app.force)
     return name
 
 
@@ -57,8 +57,7 @@ def report_change(app: App, state: RosterState, file: str, *sentences: str) -> N
         report_in_force(app, state, *sentences)
         return
     try:
-        require_place(file, free=True)
-        write_output(file, state.proposal)
+        write_output(file, state.proposal, replace=app.force)
     except UsageFault as error:
         # It is signed and remembered; only its file is missing.
         raise UsageFault(error.message, hint="the proposal is kept; type: labmesh roster proposal -o FILE") from error
@@ -83,7 +82,7 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
     review = review_file(require_alliance(app), state.proposal)
     print_lines(
         f"Roster version {review.roster.version} has {state.have} of {state.needed} signatures: it is not in force yet.",
-        "Write its file again: labmesh roster proposal -o FILE"
+        app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
         "This home signs no other roster of that version.",

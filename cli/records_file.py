@@ -25,7 +25,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _SPACES = re.compile(r"[ \t\r\n]*")
 _SEPARATORS = (b",", b";", b"\t")
-_CSV_FAULT = "this looks like CSV (a table with separators); push takes JSON or JSON Lines so far: one record a line"
+RECORD_FORM = 'a record is one JSON object a line, {"key": "…", "body": {…}}; see labmesh push --help and the README'
+_CSV_FAULT = "this looks like CSV (a table with separators), which push does not take yet: " + RECORD_FORM
+_LINE_FAULT = "this line is no JSON object: " + RECORD_FORM
 _OTHER_FILES = {
     b"PK\x03\x04": "this is a ZIP or XLSX file; push JSON or JSON Lines",
     b"\xff\xfe": "this is UTF-16; save it as UTF-8",
@@ -96,8 +98,10 @@ _EXACT_DECODER = json.JSONDecoder(
 def _split_lines(content: bytes) -> Iterator[RawRecord]:
     for number, line in enumerate(BytesIO(content), 1):
         raw = line.strip(_SPACE)
-        if raw:
+        if raw.startswith(b"{"):
             yield _build(raw, number)
+        elif raw:
+            yield RawRecord(raw[:CUT_SIZE], number, _LINE_FAULT)
 
 
 def _split_array(content: bytes) -> list[RawRecord]:

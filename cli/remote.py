@@ -31,6 +31,11 @@ class RemoteOptions:
     ca: str = ""
     typed: set[str] = field(default_factory=set)
 
+    def typed_options(self) -> str:
+        """What stood on the command line, to be typed again."""
+        given = ((name, getattr(self, name)) for name in VARIABLES if name in self.typed)
+        return " ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given)
+
     def build_connection(self) -> RemoteConnection:
         """The way to the node.
 

@@ -19,12 +19,13 @@ def status_document(status: GetStatusResponse) -> dict[str, Any]:
         "state": status.state,
         "size": status.size,
         "root": b64encode(status.root).decode(),
-        "records": status.records,
-        "peers": [_peer_document(peer) for peer in status.peers],
+        "records": None if status.kinds else status.records,
+        "peers": [_peer_document(peer, status) for peer in status.peers],
         "alarms": list(status.alarms),
-        "index_backlog": status.index_backlog,
+        "index_backlog": None if status.kinds else status.index_backlog,
         "version": status.version,
         "remote": _remote_document(status.remote) if status.HasField("remote") else None,
+        "kinds": list(status.kinds) or None,
     }
 
 
@@ -42,22 +43,22 @@ def peers_document(status: GetStatusResponse) -> dict[str, Any]:
     return {
         "peers": [
             {
-                **_peer_document(peer),
+                **_peer_document(peer, status),
                 "clock_offset_ms": peer.clock_offset_ms if peer.HasField("clock_offset_ms") else None,
-                "quarantined": peer.quarantined,
+                "quarantined": None if status.kinds else peer.quarantined,
             }
             for peer in status.peers
         ]
     }
 
 
-def _peer_document(peer: PeerStatus) -> dict[str, Any]:
+def _peer_document(peer: PeerStatus, status: GetStatusResponse) -> dict[str, Any]:
+    """What is known of a peer; a client for some kinds is told no counts, so they are None."""
+    counts = {"size": peer.size, "verified": peer.verified, "behind": peer.behind}
     return {
         "member": peer.member,
         "state": peer.state,
-        "size": peer.size,
-        "verified": peer.verified,
-        "behind": peer.behind,
+        **{name: None if status.kinds else count for name, count in counts.items()},
         "last_contact": peer.last_contact or None,
         "error": peer.error or None,
     }

@@ -35,6 +35,7 @@ from node.core.keys import format_base64
 from node.core.times import format_milliseconds
 from node.errors import HomeError
 from node.home import Home, move_in
+from node.placement import put_in_place, sync_folder
 from node.store import DATABASE_NAME
 from node.store.snapshot import copy_database, read_facts, require_intact
 
@@ -82,23 +83,26 @@ def has_protected_keys(home: Home) -> bool:
     return any(b"ENCRYPTED" in raw for raw in _read_keys(home.path / "keys").values())
 
 
-def create_backup(home: Home, target: Path, *, keys: bool, passphrase: bytes | None, made: datetime) -> Manifest:
+def create_backup(
+    home: Home, target: Path, *, keys: bool, passphrase: bytes | None, made: datetime, replace: bool = False
+) -> Manifest:
     """Write a backup of a home, whether its node runs or not. The file appears whole, or not at all.
 
     Args:
         home: the home.
-        target: the file to be made; nothing may be there.
+        target: the file to be made.
         keys: whether the private keys are in it, too.
         passphrase: what these are put under; not used where they have a passphrase already.
         made: now.
+        replace: whether a file that is there already gives way, once the new one is whole.
 
     Raises:
         HomeError: something is there already, or the home cannot be read.
         StoreError: the database cannot be copied.
     """
     home.require()
-    if target.exists():
-        raise HomeError(f"{target} exists already; nothing was written", hint="name another file")
+    if target.exists() and not (replace and target.is_file()):
+        raise _taken(target)
     if not target.parent.is_dir():
         raise HomeError(f"there is no folder {target.parent}", hint="make it, or name another file")
     with tempfile.TemporaryDirectory(prefix=f".{target.name[:50]}-", dir=target.parent) as folder:
@@ -107,8 +111,10 @@ def create_backup(home: Home, target: Path, *, keys: bool, passphrase: bytes | N
         require_intact(database)
         key_members = _keys_for_backup(home, passphrase) if keys else (KEYS_NONE, {})
         manifest = _write(draft, database, home.config_path, key_members, made)
-        draft.rename(target)
-    _sync_folder(target.parent)
+        try:
+            put_in_place(draft, target, replace=replace)
+        except FileExistsError:
+            raise _taken(target) from None
     return manifest
 
 
@@ -169,10 +175,14 @@ def restore_backup(
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     for role in lost:
         on_lost(role)
     return manifest
+
+
+def _taken(target: Path) -> HomeError:
+    return HomeError(f"{target} exists already; nothing was written", hint="choose another name")
 
 
 def _write(
@@ -399,11 +409,3 @@ def _write_key(path: Path, raw: bytes) -> None:
         file.write(raw)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from node.clock import Clock, milliseconds
+from node.core.disclosure import STATEMENT_KINDS
 from node.core.kinds import Kinds
 from node.core.names import parse_kind
 from node.core.token import TOKEN_BYTES, format_token, hash_token, parse_client_name
@@ -83,7 +84,7 @@ class Clients:
         if kinds and chosen is Role.ADMIN:
             raise UserError("a client of the role admin is for every kind", hint="leave out --kinds, or choose push or read")
         for kind in kinds:
-            self._kinds.newest_schema(parse_kind(kind))
+            self._require_kind(parse_kind(kind), chosen)
         token = format_token(os.urandom(TOKEN_BYTES))
         now_ms = milliseconds(self._clock())
         client = StoredClient(name, str(chosen), tuple(sorted(set(kinds))), hash_token(token), now_ms)
@@ -91,6 +92,13 @@ class Clients:
             self._store.save_new(client)
             self._replace(client)
         return token
+
+    def _require_kind(self, kind: str, role: Role) -> None:
+        """Refuse a kind that there is not, and for pushing one that is written by a command of its own."""
+        named = [name for name in self._kinds.names() if role is not Role.PUSH or name not in STATEMENT_KINDS]
+        if kind not in named:
+            problem = "records of the kind {} are not pushed" if kind in self._kinds.names() else "there is no kind {}"
+            raise NotFoundError(problem.format(kind), hint=f"the kinds are {', '.join(named)}")
 
     def revoke(self, name: str) -> StoredClient:
         """Take back a client's token. When this has returned, nothing more is appended in its name.

@@ -47,6 +47,25 @@ def clients(store: Store, clock: TurnedClock) -> Clients:
     return Clients(store.clients, kinds=Kinds(load_schemas()), clock=clock)
 
 
+class TestKinds:
+    """A client for some kinds names kinds that it can use."""
+
+    @pytest.mark.parametrize(("role", "offered"), [("push", "capability, result"), ("read", "capability, erasure, grant")])
+    def test_the_kinds_that_are_offered(self, clients: Clients, role: str, offered: str) -> None:
+        with pytest.raises(NotFoundError, match="there is no kind zork") as caught:
+            clients.add("lims", role, ("result", "zork"))
+        assert offered in caught.value.hint
+        assert ("grant" in caught.value.hint) == (role == "read")
+        assert clients.list() == []
+
+    @pytest.mark.parametrize("kind", ["grant", "erasure"])
+    def test_statements_are_read_but_not_pushed(self, clients: Clients, kind: str) -> None:
+        with pytest.raises(NotFoundError, match=f"records of the kind {kind} are not pushed"):
+            clients.add("lims", "push", (kind,))
+        clients.add("reader", "read", (kind,))
+        assert [client.name for client in clients.list()] == ["reader"]
+
+
 class TestTokens:
     def test_a_token_says_who_it_is_also_after_a_restart(self, store: Store, clock: TurnedClock, clients: Clients) -> None:
         token = clients.add("lims", "push", ("result",))

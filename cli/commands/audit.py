@@ -31,7 +31,7 @@ def command(app: App, member: str) -> None:
     if app.json:
         print_document(content)
     else:
-        _print_report(content)
+        _print_report(app, content)
     if not content["verified"]:
         raise click.exceptions.Exit(REFUSED)
 
@@ -88,7 +88,7 @@ def _show_progress(done: int, total: int) -> None:
         print(f"\r{done} of {total} entries", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
-def _print_report(content: dict[str, Any]) -> None:
+def _print_report(app: App, content: dict[str, Any]) -> None:
     rows = [
         (check["check"], "ok" if check["ok"] else "FAILED", check["count"], check["detail"]) for check in content["checks"]
     ]
@@ -101,5 +101,5 @@ def _print_report(content: dict[str, Any]) -> None:
         "",
         f"NOT VERIFIED: {summary}",
         "What is stored here was damaged or changed behind the node's back; other members hold the true log.",
-        "Type: labmesh doctor; then restore the newest backup that audits clean (labmesh restore FILE).",
+        app.complete("Type: labmesh doctor; then restore the newest backup that audits clean (labmesh restore FILE)."),
     )

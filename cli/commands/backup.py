@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cli.app import App, node_command, pass_app
-from cli.files import OUTPUT_FILE
+from cli.files import FORCE_OPTION, OUTPUT_FILE, require_place
 from cli.output import print_document, print_lines, print_note
 
 PASSPHRASE_VARIABLE = "LABMESH_BACKUP_PASSPHRASE"
@@ -22,6 +22,7 @@ PASSPHRASE_VARIABLE = "LABMESH_BACKUP_PASSPHRASE"
     type=click.Path(dir_okay=False),
     help=f"A file whose first line is the passphrase; else {PASSPHRASE_VARIABLE}, else a prompt.",
 )
+@FORCE_OPTION
 @pass_app
 def command(app: App, file: str, keys: bool, passphrase_file: str | None) -> None:
     """Write database and settings into one file.
@@ -37,12 +38,13 @@ def command(app: App, file: str, keys: bool, passphrase_file: str | None) -> Non
 
     home, target = app.home, Path(file).absolute()
     home.require()
+    require_place(file, replace=app.force)
     passphrase = None
     if keys and not has_protected_keys(home):
         passphrase = read_passphrase(
             variable=PASSPHRASE_VARIABLE, file=passphrase_file, confirm=True, noun="Passphrase for the keys in the backup"
         )
-    manifest = create_backup(home, target, keys=keys, passphrase=passphrase, made=utc_now())
+    manifest = create_backup(home, target, keys=keys, passphrase=passphrase, made=utc_now(), replace=app.force)
     size_bytes = target.stat().st_size
     if app.json:
         content = {name: getattr(manifest, name) for name in ("member", "alliance", "schema", "size", "root", "made")}

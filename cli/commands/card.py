@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from cli.app import App, node_command, pass_app
-from cli.files import OUTPUT_FILE, STDIN, display_name, write_output
+from cli.files import FORCE_OPTION, OUTPUT_FILE, STDIN, display_name, write_output
 from cli.governance import read_held_alliance
 from cli.output import print_document, print_lines
 
 
 @node_command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write it to a file instead of printing it.")
+@FORCE_OPTION
 @pass_app
 def command(app: App, output: str | None) -> None:
     """Print this member's signed card.
@@ -22,7 +23,7 @@ def command(app: App, output: str | None) -> None:
     if output is None or output == STDIN:
         click.echo(held.own_card.decode())
         return
-    write_output(output, held.own_card + b"\n")
+    write_output(output, held.own_card + b"\n", replace=app.force)
     if app.json:
         from node.core.card import parse_card
 

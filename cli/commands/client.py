@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App, NodeGroup, pass_app
-from cli.files import OUTPUT_FILE, STDIN, display_name, new_secret_file
+from cli.files import FORCE_OPTION, OUTPUT_FILE, STDIN, display_name, new_secret_file
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_note, print_table
 from cli.texts import KIND, TEXT
@@ -23,9 +23,8 @@ ROLES = ("push", "read", "admin")
 def command() -> None:
     """Let lab systems on other machines use this node.
 
-    Each gets a token of its own. push: append records, and nothing else. read: list, search, show and prove records, see the
-    status and the roster. admin: everything but making clients, which is done at the node itself. The node must run, with
-    remote.listen in its labmesh.toml.
+    Each gets a token of its own, for one of the roles of `labmesh client add`. The node must run, with remote.listen in its
+    labmesh.toml.
     """
 
 
@@ -36,15 +35,20 @@ def command() -> None:
 @click.option(
     "-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write the token to a new file that only you can read."
 )
+@FORCE_OPTION
 @pass_app
 def add(app: App, name: str, role: str, kinds: str | None, output: str | None) -> None:
     """Issue a token. It is shown this once.
 
     NAME has 1 to 31 of a-z, 0-9 and '-', and is never used again, not even after it was revoked: old pushes name it.
+
+    push: append records, and nothing else. read: list, search, show and prove records; see status, peers and roster. admin:
+    all that, grant, erase, audit, confirm, evidence list and export, list --lost, client list and revoke, and, by gRPC, take
+    and sign rosters. No client makes clients or changes keys: that is typed at the node.
     """
     wanted = _parse_kinds(kinds)
     to_file = output is not None and output != STDIN
-    with app.node as node, new_secret_file(str(output)) if to_file else nullcontext(None) as write:
+    with app.node as node, new_secret_file(str(output), replace=app.force) if to_file else nullcontext(None) as write:
         answer = node.add_client(name, role, wanted)
         if write is not None:
             write(answer.token.encode() + b"\n")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
-import click
-
 from cli.app import App, node_command, pass_app
+from cli.consent import require_consent
 from cli.output import print_document, print_lines, print_note
 
 
@@ -26,8 +23,7 @@ def command(app: App) -> None:
                 "If this home is older than what was published before, its log will have two histories, and any member "
                 "can prove it."
             )
-            if not app.json and sys.stdin.isatty():
-                click.confirm("Publish all the same?", abort=True, err=True)
+            require_consent(app, "Publish all the same?")
         size = node.confirm_log()
     if app.json:
         print_document({"size": size})

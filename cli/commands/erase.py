@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.app import App, node_command, pass_app
+from cli.consent import can_ask, require_consent
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_note
 from cli.texts import TEXT
@@ -35,31 +36,32 @@ def command(app: App, id: str, reason: str, yes: bool) -> None:
     if not reason.strip():
         raise UsageFault("the reason is empty", hint='say why: --reason "sent to the wrong customer"')
     with app.node as node:
-        if not (yes or app.json) and sys.stdin.isatty():
-            _ask(node, id, reason)
+        if not yes and can_ask(app):
+            _ask(app, node, id, reason)
         answer = node.erase_record(id, reason.strip())
     if app.json:
         content = {"erased": list(answer.erased), "already": list(answer.already), "readers": list(answer.readers)}
         print_document(content)
     else:
-        _print_outcome(id, answer)
+        _print_outcome(app, id, answer)
 
 
-def _ask(node: NodeClient, id: str, reason: str) -> None:
+def _ask(app: App, node: NodeClient, id: str, reason: str) -> None:
     found = node.erase_record(id, reason.strip(), preview=True)
     if not found.erased:
         return
     print_note(f"To be erased here{_where(found)}: {_names(found.erased)}.")
-    click.confirm("Erase it for good?", abort=True, err=True)
+    require_consent(app, "Erase it for good?")
 
 
-def _print_outcome(id: str, answer: EraseRecordResponse) -> None:
+def _print_outcome(app: App, id: str, answer: EraseRecordResponse) -> None:
     if not answer.erased:
         print_lines(f"Nothing to do: {_names(answer.already)} was erased before.")
         return
     print_lines(f"Erased here: {_names(answer.erased)}.")
     if answer.readers:
-        print_lines(f"{', '.join(answer.readers)} will delete it, too; who has done so says: labmesh show {id}")
+        shown = app.complete(f"labmesh show {shlex.quote(id)}")
+        print_lines(f"{', '.join(answer.readers)} will delete it, too; who has done so says: {shown}")
     print_lines("Backups made before still hold it.")
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.app import App, NodeGroup, pass_app
-from cli.files import INPUT_FILE, OUTPUT_FILE, STDIN, display_name, read_input, write_output
+from cli.files import (
+    FORCE_OPTION,
+    INPUT_FILE,
+    OUTPUT_FILE,
+    STDIN,
+    display_name,
+    read_input,
+    require_place,
+    write_output,
+)
 from cli.outcome import REFUSED, UsageFault
 from cli.output import print_document, print_lines, print_table
 from cli.texts import TEXT, format_size, parse_fingerprint
@@ -61,14 +70,14 @@ def list_evidence(app: App) -> None:
             for piece in pieces
         ),
     )
-    print_lines(
-        "", "Give it to the council (labmesh evidence export ID -o FILE), which settles it: labmesh roster settle, remove"
-    )
+    print_lines("", app.complete("Give it to the council: labmesh evidence export ID -o FILE"))
+    print_lines("It settles the case: labmesh roster settle FILE, or labmesh roster remove MEMBER")
 
 
 @command.command()
 @click.argument("id", metavar="ID", type=TEXT)
 @click.option("-o", "--output", metavar="FILE", required=True, type=OUTPUT_FILE, help="The file to write.")
+@FORCE_OPTION
 @pass_app
 def export(app: App, id: str, output: str) -> None:
     """Write one piece of evidence as a file that anyone can check.
@@ -78,9 +87,10 @@ def export(app: App, id: str, output: str) -> None:
     """
     if output == STDIN:
         raise UsageFault("evidence is a ZIP file and is not printed", hint="name a file: -o FILE.labevidence")
+    require_place(output, replace=app.force)
     with app.node as node:
         raw = node.export_evidence(id.lower())
-    write_output(output, raw)
+    write_output(output, raw, replace=app.force)
     if app.json:
         print_document({"id": id, "file": display_name(output), "size": len(raw)})
         return

@@ -30,7 +30,8 @@ def command(app: App, id: str, to: str) -> None:
     elif readers == ["*"]:
         print_lines(f"Nothing to do: {answer.id} is for the whole alliance, so every member may read it already.")
     elif not answer.granted:
-        print_lines(f"Nothing to do: {answer.id} may be read by {', '.join(readers)} already.")
+        names = ", ".join(readers) or "its author, this member,"
+        print_lines(f"Nothing to do: {answer.id} may be read by {names} already.")
     else:
         print_lines(f"{answer.id} may now be read by {', '.join(answer.granted)}, too; by all in all {', '.join(readers)}.")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.alliance_file import EXPORT_HINT, AllianceFile, parse_alliance_file
 from cli.app import App, node_command, pass_app
+from cli.consent import can_ask, require_consent
 from cli.files import INPUT_FILE, STDIN, display_name, read_input
 from cli.governance import open_governance, read_held_alliance
 from cli.outcome import UsageFault
@@ -86,7 +86,7 @@ def _report_card(raw: bytes, before: Alliance, after: Alliance) -> str:
 
 def _ask(app: App, content: AllianceFile, file: str) -> str:
     """Show whom the file would make this node believe, and ask; returns the fingerprint that was compared."""
-    if app.json or file == STDIN or not _is_terminal():
+    if file == STDIN or not can_ask(app):
         raise UsageFault(
             "nobody can be asked here whether the fingerprint is right",
             hint="give it: labmesh join FILE --fingerprint HEX, as a member tells it by another way than the file",
@@ -101,15 +101,8 @@ def _ask(app: App, content: AllianceFile, file: str) -> str:
         "Compare it with what a member you know tells you, by telephone or in person. Who can change the file can also",
         "change a fingerprint that comes with it.",
     )
-    if not click.confirm("Is it the same?", default=False):
-        raise GovernanceError(
-            "the fingerprint was not confirmed; nothing was changed", hint="ask the founder for a new file"
-        )
+    require_consent(app, "Is it the same?")
     return alliance.fingerprint
-
-
-def _is_terminal() -> bool:
-    return sys.stdin.isatty()
 
 
 def _load(content: AllianceFile, file: str) -> Alliance:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.app import App, NodeGroup, pass_app
-from cli.files import OUTPUT_FILE, display_name, require_place, write_output
+from cli.consent import require_consent
+from cli.files import FORCE_OPTION, OUTPUT_FILE, display_name, require_place, write_output
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_table
 from cli.passphrase import HOME_VARIABLE
@@ -79,8 +79,7 @@ def revoke(app: App, role: str, size: int, yes: bool) -> None:
     with a new key. N cannot be smaller than what a quorum of the other members has cosigned: nobody can disown what others
     have seen. It cannot be taken back.
     """
-    if not yes and not app.json and sys.stdin.isatty():
-        click.confirm(f"End the {role} key at size {size}? It cannot be taken back.", abort=True, err=True)
+    require_consent(app, f"End the {role} key at size {size}? It cannot be taken back.", yes=yes)
     with app.node as node:
         raw = node.revoke_log_key(size)
     _report(app, raw, role, [])
@@ -88,6 +87,7 @@ def revoke(app: App, role: str, size: int, yes: bool) -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Where the card is written.")
+@FORCE_OPTION
 @click.option("--abandon", is_flag=True, help="Give up a new key that waits for the council, and keep the old one.")
 @pass_app
 def identity(app: App, output: str | None, abandon: bool) -> None:
@@ -110,11 +110,11 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     if output is None:
         _abandon_identity(app)
         return
-    require_place(output, free=True)
+    require_place(output, replace=app.force)
     own = parse_card(read_held_alliance(app.home).own_card)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
     raw = propose_identity(files, own, now=utc_now())
-    write_output(output, raw)
+    write_output(output, raw, replace=app.force)
     card = parse_card(raw)[1]
     key = format_base64(card.identity_key)
     if app.json:
@@ -134,8 +134,7 @@ def _abandon_identity(app: App) -> None:
 
     held = read_held_alliance(app.home)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
-    if not app.json and sys.stdin.isatty():
-        click.confirm("Give the new identity key up? A card that names it is of no use then.", abort=True, err=True)
+    require_consent(app, "Give the new identity key up? A card that names it is of no use then.")
     abandon_identity(files, held.identity.member, held.alliance)
     if app.json:
         print_document({"abandoned": True})

@@ -7,7 +7,7 @@ import shlex
 import click
 
 from cli.app import App, node_command, pass_app
-from cli.files import OUTPUT_FILE, STDIN, display_name, write_output
+from cli.files import FORCE_OPTION, OUTPUT_FILE, STDIN, display_name, require_place, write_output
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.texts import TEXT, format_size
@@ -16,6 +16,7 @@ from cli.texts import TEXT, format_size
 @node_command()
 @click.argument("id", metavar="ID", type=TEXT)
 @click.option("-o", "--output", metavar="FILE", required=True, type=OUTPUT_FILE, help="The file to write.")
+@FORCE_OPTION
 @pass_app
 def command(app: App, id: str, output: str) -> None:
     """Write the bundle that proves one record offline.
@@ -24,9 +25,10 @@ def command(app: App, id: str, output: str) -> None:
     """
     if output == STDIN:
         raise UsageFault("a bundle is a ZIP file and is not printed", hint="name a file: -o FILE.labmesh")
+    require_place(output, replace=app.force)
     with app.node as node:
         raw = node.export_bundle(id)
-    write_output(output, raw)
+    write_output(output, raw, replace=app.force)
     if app.json:
         print_document({"id": id, "file": display_name(output), "size": len(raw)})
         return

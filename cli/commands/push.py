@@ -43,7 +43,8 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
     """Append records to this member's log.
 
     FILE is JSON (one record, or a list of them) or JSON Lines; - is stdin. A record is {"key": "…", "body": {…}}. All files
-    are one call: without --keep-going one bad record refuses it whole. Repeating a push does no harm.
+    are one call: without --keep-going one bad record refuses it whole. Repeating a push does no harm, and an empty file is
+    no fault.
     """
     from cli.push_input import PushInput
 
@@ -58,7 +59,7 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
     with app.node as node, _progress(source.size_bytes) as advance:
         answer = node.push(_build_options(kind, members, revise, keep_going), source.batches(advance))
     for name in source.empty_names():
-        print_note(f"{name} holds no record.")
+        print_note(f"{name} holds no record, so nothing of it was pushed.")
     content = push_document(answer, source)
     if app.json:
         print_document(content)
@@ -68,8 +69,10 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
         print_note(f"Stored here, but not taken by the alliance: {warning}.")
     if answer.unsigned and not answer.warnings:
         print_note(
-            "Not published yet: since its start this node has not heard from enough peers what they hold of its log, or it "
-            "takes back what they hold. The records are stored, and will be published then (labmesh status)."
+            app.complete(
+                "Not published yet: since its start this node has not heard from enough peers what they hold of its log, or "
+                "it takes back what they hold. The records are stored, and will be published then (labmesh status)."
+            )
         )
     if content["rejected"]:
         raise click.exceptions.Exit(REFUSED)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.alliance_file import AllianceFile, format_alliance_file, parse_card_file, parse_proposal_file
 from cli.app import App, NodeGroup, pass_app
+from cli.consent import require_consent
 from cli.files import (
+    FORCE_OPTION,
     INPUT_FILE,
     OUTPUT_FILE,
     STDIN,
@@ -41,13 +43,18 @@ if TYPE_CHECKING:
 PROPOSAL_FILE_SIZE_MAX = 16 * 1024 * 1024
 HEARD = "Running nodes hear of it from one another."
 
-PROPOSAL_OPTION = click.option(
+_PROPOSAL_FILE_OPTION = click.option(
     "-o",
     "--output",
     metavar="FILE",
     type=OUTPUT_FILE,
     help="Where a proposal is written when one signature is not enough; roster-VERSION.proposal.json unless given.",
 )
+
+
+def PROPOSAL_OPTION(function: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 -- stands where a constant would
+    """Decorator: `-o FILE` and `--force`."""
+    return _PROPOSAL_FILE_OPTION(FORCE_OPTION(function))
 
 
 def _set_offline(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -84,8 +91,8 @@ def create(app: App, title: str, threshold: int) -> None:
         app,
         state,
         "The alliance is founded.",
-        "Add members with their cards: labmesh roster add CARD…",
-        "Start the node: labmesh run",
+        app.complete("Add members with their cards: labmesh roster add CARD…"),
+        app.complete("Start the node: labmesh run"),
     )
 
 
@@ -109,7 +116,7 @@ def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
         state,
         file,
         f"{len(envelopes)} member{'' if len(envelopes) == 1 else 's'} added.",
-        "Send the newcomers the file that this writes: labmesh roster export -o FILE",
+        app.complete("Send the newcomers the file that this writes: labmesh roster export -o FILE"),
         "Tell them the fingerprint by another way than the file.",
     )
 
@@ -127,8 +134,7 @@ def remove(app: App, member: str, head_size: int | None, output: str | None) -> 
 
     Its records up to what this node has verified (or the first N) stay provable; later ones count nowhere.
     """
-    if not app.json and is_terminal():
-        click.confirm(f"Remove {member} from the alliance? It cannot be taken back.", abort=True, err=True)
+    require_consent(app, f"Remove {member} from the alliance? It cannot be taken back.")
     file = choose_file(app, output)
     with open_governance(app) as governance:
         state = governance.remove_member(member, head_size)
@@ -229,9 +235,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
     from cli.settlement import read_survivor
 
     survivor = read_survivor(app, file, keep)
-    if not app.json and sys.stdin.isatty():
-        question = f"Does the history of {survivor.member} with {survivor.head.size} entries survive, and no other?"
-        click.confirm(question, abort=True, err=True)
+    require_consent(app, f"Does the history of {survivor.member} with {survivor.head.size} entries survive, and no other?")
     _amend(app, survivor, output, f"The history of {survivor.member} is settled.")
 
 
@@ -241,6 +245,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
 @click.option(
     "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
 )
+@FORCE_OPTION
 @OFFLINE_OPTION
 @pass_app
 def sign(app: App, file: str, yes: bool, output: str | None) -> None:
@@ -250,15 +255,14 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     """
     proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
     target = choose_file(app, output) if output is not None or file == STDIN else file
-    require_place(target, free=target != file)
+    require_place(target, replace=app.force or target == file)
     review = require_signable(app, proposal)
     if not app.json:
         print_review(review)
-        if not yes and is_terminal():
-            click.confirm("Sign it? A signature cannot be taken back.", abort=True, err=True)
+        require_consent(app, "Sign it? A signature cannot be taken back.", yes=yes)
     with open_governance(app) as governance:
         state = governance.sign(proposal)
-    write_output(target, state.proposal)
+    write_output(target, state.proposal, replace=app.force or target == file)
     if state.in_force:
         report_in_force(app, state, "Signed, and in force.", HEARD, file=target)
     else:
@@ -267,13 +271,13 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write its file again.")
+@FORCE_OPTION
 @pass_app
 def proposal(app: App, output: str | None) -> None:
     """Show the change that this home has signed and that lacks signatures still."""
     state = load_open_proposal(app)
     if output is not None:
-        require_place(output, free=True)
-        write_output(output, state.proposal)
+        write_output(output, state.proposal, replace=app.force)
     if not app.json:
         print_review(review_file(require_alliance(app), state.proposal))
     report_proposed(app, state, output)
@@ -292,6 +296,7 @@ def show(app: App) -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", type=OUTPUT_FILE, help="Write it to a file instead of printing it.")
+@FORCE_OPTION
 @pass_app
 def export(app: App, output: str | None) -> None:
     """Write the file that a newcomer joins with: the rosters and the known cards."""
@@ -307,7 +312,7 @@ def export(app: App, output: str | None) -> None:
     if output is None or output == STDIN:
         click.echo(raw.decode())
         return
-    write_output(output, raw)
+    write_output(output, raw, replace=app.force)
     version, fingerprint = alliance.roster.version, alliance.fingerprint
     if app.json:
         print_document({"file": display_name(output), "version": version, "fingerprint": fingerprint})
@@ -318,11 +323,6 @@ def export(app: App, output: str | None) -> None:
         "Who gets the file types: labmesh join FILE",
         "and compares the fingerprint with what you tell them by another way.",
     )
-
-
-def is_terminal() -> bool:
-    """Whether a person can be asked."""
-    return sys.stdin.isatty()
 
 
 def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:

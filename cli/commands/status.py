@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cli.app import App, node_command, pass_app
 from cli.output import print_document, print_lines, print_table
 from cli.status import status_document
@@ -13,6 +15,7 @@ _STATES = {
     "ready": "serves",
     "degraded": "needs a person, see the alarms",
 }
+_ALONE = "serves, but is not in an alliance yet: it takes records, and exchanges none"
 
 
 @node_command()
@@ -24,9 +27,11 @@ def command(app: App) -> None:
     if app.json:
         print_document(content)
         return
+    alone = content["state"] == "ready" and not content["fingerprint"]
+    state = _ALONE if alone else _STATES.get(content["state"], "unknown to this version")
     print_lines(
         f"{content['member']} in {content['alliance']}, Labmesh {content['version']}",
-        f"state        {content['state']}: {_STATES.get(content['state'], 'unknown to this version')}",
+        f"state        {content['state']}: {state}",
     )
     if content["fingerprint"]:
         print_lines(
@@ -34,18 +39,14 @@ def command(app: App) -> None:
         )
     else:
         print_lines(app.complete("roster       none yet; type: labmesh roster create --title …   or: labmesh join FILE"))
-    print_lines(
-        f"own log      {content['size']:,} entries, root {content['root']}",
-        f"records      {content['records']:,} readable here"
-        + (f"; {content['index_backlog']:,} entries wait for the search index" if content["index_backlog"] else ""),
-    )
+    print_lines(f"own log      {content['size']:,} entries, root {content['root']}", f"records      {_records(content)}")
     if remote := content["remote"]:
         print_lines(
             f"remote       port {remote['port']} for {remote['clients']} clients, as {', '.join(remote['names'])}; "
             f"certificate until {remote['certificate_expires'][:10]}"
         )
     for alarm in content["alarms"]:
-        print_lines(f"alarm        {alarm}")
+        print_lines(f"alarm        {app.complete(alarm)}")
     if content["peers"]:
         print_lines("")
         print_table(
@@ -55,3 +56,10 @@ def command(app: App) -> None:
                 for peer in content["peers"]
             ),
         )
+
+
+def _records(content: dict[str, Any]) -> str:
+    if content["kinds"]:
+        return f"not told to a client for {', '.join(content['kinds'])}; nor are alarms, and counts of peers"
+    backlog = f"; {content['index_backlog']:,} entries wait for the search index" if content["index_backlog"] else ""
+    return f"{content['records']:,} readable here{backlog}"

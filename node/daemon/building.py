@@ -206,6 +206,7 @@ class Daemon:
             on_confirm=self._notice_own_head,
             remote_port=self.remote.bound_port,
             rotation=self.rotation,
+            kinds=self.kinds,
         )
 
     def _build_membership(self) -> Membership:

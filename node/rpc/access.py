@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 import grpc
 
+from labmesh.v1 import node_pb2
 from node.clients import SOCKET, Caller, Clients, Role
 from node.errors import DeniedError, LabmeshError, LimitError, UnauthenticatedError
 from node.rpc.faults import abort
@@ -261,6 +262,31 @@ def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     if scheme.lower() != "bearer" or not token:
         raise UnauthenticatedError("the call's authorization is not a bearer token", hint=hint)
     return token
+
+
+def visible_status(status: node_pb2.GetStatusResponse, caller: Caller) -> node_pb2.GetStatusResponse:
+    """The node's state as `caller` may see it.
+
+    A client for some kinds sees the node's health: who it is, its own checkpoint (which every answer to a push and every
+    bundle names, too), and which peers it has. Counts and alarms would tell of other kinds, so what stands here is all.
+    """
+    if not caller.kinds:
+        return status
+    peers = [
+        node_pb2.PeerStatus(member=peer.member, state=peer.state, last_contact=peer.last_contact) for peer in status.peers
+    ]
+    return node_pb2.GetStatusResponse(
+        member=status.member,
+        alliance=status.alliance,
+        fingerprint=status.fingerprint,
+        roster_version=status.roster_version,
+        state=status.state,
+        size=status.size,
+        root=status.root,
+        version=status.version,
+        peers=peers,
+        kinds=caller.kinds,
+    )
 
 
 def require_permitted(caller: Caller, method: str) -> None:

@@ -62,7 +62,7 @@ def test_people_see_a_table_and_what_to_do(home):
     assert ended.exit_code == 1
     assert "entries  ok" in ended.out and "tiles    FAILED" in ended.out and "tile 1 is missing" in ended.out
     assert "NOT VERIFIED: quality.jinan.example/log/qingdao of size 9" in ended.out
-    assert "labmesh doctor" in ended.out and "labmesh restore" in ended.out
+    assert f"labmesh --home {home} doctor" in ended.out and f"labmesh --home {home} restore" in ended.out
 
 
 def test_what_the_node_refuses(home):

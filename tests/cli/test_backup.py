@@ -13,7 +13,9 @@ from zipfile import ZipFile
 
 import pytest
 
-from node.backup import read_manifest
+from node.backup import create_backup, read_manifest
+from node.clock import utc_now
+from node.errors import HomeError
 from node.home import Home
 from node.store.database import SCHEMA_REVISION
 from tests.cli.conftest import ALLIANCE, Ended, init, run
@@ -72,9 +74,20 @@ class TestBackup:
 
     def test_it_overwrites_nothing(self, founded: Path, tmp_path: Path) -> None:
         (tmp_path / "b").write_text("mine")
-        assert "exists already; nothing was written" in refused(run("backup", tmp_path / "b", "--json", home=founded))
+        ended = run("backup", tmp_path / "b", "--json", home=founded)
+        assert ended.exit_code == 2 and "exists already; nothing was written" in ended.error["message"]
         assert (tmp_path / "b").read_text() == "mine"
-        assert "there is no folder" in refused(run("backup", tmp_path / "no" / "b", "--json", home=founded))
+        assert "there is no folder" in run("backup", tmp_path / "no" / "b", "--json", home=founded).error["message"]
+        with pytest.raises(HomeError, match="exists already; nothing was written"):
+            create_backup(Home(founded), tmp_path / "b", keys=False, passphrase=None, made=utc_now())
+
+    def test_it_replaces_what_it_is_told_to_replace(self, founded: Path, tmp_path: Path) -> None:
+        (tmp_path / "b").write_text("mine")
+        assert run("backup", tmp_path / "b", "--force", "--json", home=founded).exit_code == 0
+        assert read_manifest(tmp_path / "b").member == "jinan"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "home"]
+        with pytest.raises(HomeError, match="exists already"):
+            create_backup(Home(founded), tmp_path, keys=False, passphrase=None, made=utc_now(), replace=True)
 
     def test_a_damaged_database_makes_no_backup(self, founded: Path, tmp_path: Path) -> None:
         damage(founded / "labmesh.sqlite")

@@ -61,7 +61,7 @@ class TestList:
         node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse(evidence=[PIECE])
         shown = run("evidence", "list", home=node_home).out
         assert ID[:16] in shown and "jinan signed two histories" in shown
-        assert "labmesh evidence export ID -o FILE" in shown
+        assert "evidence export ID -o FILE" in shown and "labmesh roster settle FILE" in shown
 
     def test_none(self, node: FakeNode, node_home: Path) -> None:
         node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse()
@@ -83,7 +83,7 @@ class TestExport:
         assert (ended.exit_code, ended.document) == (0, {"id": ID.upper(), "file": str(file), "size": len(raw)})
         assert file.read_bytes() == raw
         assert node.calls[-1].id == ID
-        shown = run("evidence", "export", ID[:8], "-o", file, home=node_home).out
+        shown = run("evidence", "export", ID[:8], "-o", file, "--force", home=node_home).out
         assert f"labmesh evidence verify {file} --fingerprint HEX" in shown
 
     def test_an_unknown_id(self, node: FakeNode, node_home: Path, tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ class TestGrant:
         ended = run("grant", ID, "--to", "yantai", home=node_home)
         assert (ended.exit_code, "for the whole alliance" in ended.out) == (0, True)
 
+    def test_to_the_author_itself(self, node: FakeNode, node_home: Path) -> None:
+        node.answers["GrantRecord"] = node_pb2.GrantRecordResponse(id=f"{ID}@1")
+        assert run("grant", ID, "--to", "jinan", home=node_home).out == (
+            f"Nothing to do: {ID}@1 may be read by its author, this member, already.\n"
+        )
+
     @pytest.mark.parametrize("to", ["", ",", "yantai,", "yantai,,qingdao"])
     def test_a_name_is_missing(self, node: FakeNode, node_home: Path, to: str) -> None:
         ended = run("grant", ID, "--to", to, home=node_home)
@@ -74,7 +80,7 @@ class TestErase:
         ended = run("erase", ID, "--reason", " 客户要求 ", home=node_home)
         assert (ended.exit_code, ended.err) == (0, "")
         assert f"Erased here: {ID}@1, {ID}@2." in ended.out
-        assert f"qingdao will delete it, too; who has done so says: labmesh show {ID}" in ended.out
+        assert f"qingdao will delete it, too; who has done so says: labmesh --home '{node_home}' show {ID}" in ended.out
         assert "Backups made before still hold it." in ended.out
         assert node.calls == [node_pb2.EraseRecordRequest(id=ID, reason="客户要求")]
 
@@ -97,7 +103,7 @@ class TestErase:
         ended = run("erase", ID, "--reason", "x", home=node_home, stdin=typed)
         assert f"To be erased here and at qingdao: {ID}@1." in ended.err
         assert [call.preview for call in node.calls] == ([True, False] if done else [True])
-        assert ended.exit_code == (0 if done else 130)
+        assert ended.exit_code == (0 if done else 1)
 
     def test_nobody_is_asked_with_yes(self, node: FakeNode, node_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)

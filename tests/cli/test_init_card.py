@@ -92,7 +92,7 @@ def test_the_card_in_a_file(home, tmp_path):
     assert content == {"file": str(file), "member": "jinan", "card": envelope.hash}
     assert card.name == "Jinan 检验院"
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
-    assert "roster add" in run("card", "-o", file, home=home).out
+    assert "roster add" in run("card", "-o", file, "--force", home=home).out
 
 
 def test_a_file_in_no_folder_is_usage(home, tmp_path):

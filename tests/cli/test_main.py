@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.app import SOCKET_NAME, App, software_version
+from cli.app import SOCKET_NAME, software_version
 from cli.main import COMMANDS, labmesh
 from node.home import Home
 from tests.cli.conftest import run
@@ -259,21 +259,3 @@ def test_a_locale_without_han_characters_is_no_fault(founded: Path):
     out, err = done.communicate(timeout=60)
     assert (done.returncode, err) == (0, b"")
     assert "Jinan 联盟" in out.decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("type: labmesh list", "type: labmesh --home '/a b' list"),
-        ("labmesh init … or labmesh join FILE", "labmesh --home '/a b' init … or labmesh --home '/a b' join FILE"),
-        ("type: labmesh push --help", "type: labmesh push --help"),
-        ("type: labmesh roster add --help", "type: labmesh roster add --help"),
-        ("labmesh verify FILE", "labmesh verify FILE"),
-        ("labmesh --home /x run", "labmesh --home /x run"),
-        ("labmesh.toml", "labmesh.toml"),
-        ("Labmesh is a node", "Labmesh is a node"),
-    ],
-)
-def test_what_to_type_keeps_the_home(text, expected):
-    assert App(chosen_home="/a b", home_typed=True).complete(text) == expected
-    assert App(chosen_home="/a b").complete(text) == App().complete(text) == text

@@ -90,7 +90,7 @@ def test_a_file_is_replaced_whole_with_its_mode(tmp_path):
     file = tmp_path / "out"
     file.write_text("old")
     file.chmod(0o600)
-    write_output(str(file), b"new")
+    write_output(str(file), b"new", replace=True)
     assert file.read_bytes() == b"new" and stat.S_IMODE(file.stat().st_mode) == 0o644
     assert list(tmp_path.iterdir()) == [file]
 
@@ -99,7 +99,7 @@ def test_a_link_stays_a_link(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
     link.symlink_to(target)
-    write_output(str(link), b"new")
+    write_output(str(link), b"new", replace=True)
     assert link.is_symlink() and target.read_bytes() == b"new"
 
 
@@ -107,7 +107,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
-        write_output(str(pipe), b"through")
+        write_output(str(pipe), b"through", replace=False)
         assert reader.communicate(timeout=30)[0] == b"through"
     assert pipe.is_fifo()
 
@@ -118,13 +118,13 @@ def test_a_failed_write_leaves_nothing(monkeypatch, tmp_path):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        write_output(str(tmp_path / "out"), b"new")
+        write_output(str(tmp_path / "out"), b"new", replace=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(UsageFault, match="no folder"):
-        write_output(str(tmp_path / "none" / "out"), b"")
+        write_output(str(tmp_path / "none" / "out"), b"", replace=False)
 
 
 def test_names_that_are_not_utf8_can_be_told():

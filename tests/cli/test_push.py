@@ -149,7 +149,7 @@ def test_a_file_without_a_record_is_named(node, node_home, tmp_path, file, conte
     node.answers["Push"] = _answer(accepted=1)
     ended = run("push", empty, file, "--kind", "result", "--json", home=node_home)
     assert ended.exit_code == 0 and ended.document["accepted"] == 1
-    assert ended.err == f"{empty} holds no record.\n"
+    assert ended.err == f"{empty} holds no record, so nothing of it was pushed.\n"
 
 
 def test_a_table_is_named_in_words(node, node_home, tmp_path):
@@ -157,7 +157,16 @@ def test_a_table_is_named_in_words(node, node_home, tmp_path):
     table.write_text("key,value\nA,1\n")
     node.answers["Push"] = _answer(rejected=1, errors=[(1, "", "not JSON")])
     ended = run("push", table, "--kind", "result", home=node_home)
-    assert ended.exit_code == 1 and "looks like CSV" in ended.out and "JSON Lines" in ended.out
+    assert ended.exit_code == 1 and "looks like CSV" in ended.out and "one JSON object a line" in ended.out
+
+
+def test_a_line_that_is_no_object_is_named_with_the_form_of_a_record(node, node_home, tmp_path):
+    lines = tmp_path / "results.txt"
+    lines.write_text('{"key":"A","body":{}}\nWJ-1;0.10\n')
+    node.answers["Push"] = _answer(rejected=1, errors=[(2, "", "not JSON")])
+    (error,) = run("push", lines, "--kind", "result", "--json", home=node_home).document["errors"]
+    assert error["line"] == 2 and "no JSON object" in error["message"] and "labmesh push --help" in error["message"]
+    assert _sent(node)[1] == [[b'{"key":"A","body":{}}', b"WJ-1;0.10"]], "the node judges, and refuses"
 
 
 def test_stdin_can_be_read_once(node_home):

@@ -187,6 +187,7 @@ def test_status(node, node_home):
             "index_backlog",
             "version",
             "remote",
+            "kinds",
         ]
     )
     assert content["root"] == "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -212,7 +213,20 @@ def test_status_for_people_shows_every_alarm(node, node_home):
 def test_status_before_an_alliance(node, node_home):
     node.answers["GetStatus"] = _status(fingerprint="", roster_version=0, peers=[], alarms=[])
     assert run("status", "--json", home=node_home).document["fingerprint"] is None
-    assert "roster create" in run("status", home=node_home).out
+    shown = run("status", home=node_home).out
+    assert "roster create" in shown and "not in an alliance yet" in shown
+
+
+def test_the_status_of_a_client_for_some_kinds_names_what_it_is_not_told(node, node_home):
+    peer = node_pb2.PeerStatus(member="qingdao", state="connected")
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(member="jinan", state="ready", kinds=["result"], peers=[peer])
+    content = run("status", "--json", home=node_home).document
+    assert (content["kinds"], content["records"], content["index_backlog"]) == (["result"], None, None)
+    assert [content["peers"][0][name] for name in ("size", "verified", "behind")] == [None, None, None]
+    shown = run("status", home=node_home).out
+    assert "not told to a client for result" in shown and "qingdao  connected" in shown
+    assert run("peers", "--json", home=node_home).document["peers"][0]["quarantined"] is None
+    assert run("peers", home=node_home).exit_code == 0
 
 
 def test_peers(node, node_home):
@@ -233,7 +247,7 @@ def test_prove_writes_the_file_whole(node, node_home, tmp_path):
     ended = run("prove", "jinan/result/1", "-o", file, "--json", home=node_home)
     assert ended.document == {"id": "jinan/result/1", "file": str(file), "size": len(raw)}
     assert file.read_bytes() == raw
-    assert "labmesh verify" in run("prove", "jinan/result/1", "-o", file, home=node_home).out
+    assert "labmesh verify" in run("prove", "jinan/result/1", "-o", file, "--force", home=node_home).out
     assert list(tmp_path.iterdir()) == [file]
 
 

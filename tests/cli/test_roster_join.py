@@ -34,7 +34,7 @@ def qingdao(tmp_path):
 
 def _card(home, tmp_path):
     file = tmp_path / f"{home.name}.card"
-    assert run("card", "-o", file, home=home).exit_code == 0
+    assert run("card", "-o", file, "--force", home=home).exit_code == 0
     return file
 
 
@@ -201,9 +201,9 @@ def test_join_without_a_fingerprint_and_without_a_person_is_usage(exported, qing
     assert "--fingerprint" in (ended.error["hint"] if args else ended.err)
 
 
-@pytest.mark.parametrize(("typed", "exit_code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 130)])
+@pytest.mark.parametrize(("typed", "exit_code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
 def test_join_shows_the_fingerprint_and_asks(monkeypatch, founded, exported, qingdao, typed, exit_code):
-    monkeypatch.setattr("cli.commands.join._is_terminal", lambda: True)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
     ended = run("join", exported, home=qingdao, stdin=typed)
     assert ended.exit_code == exit_code, ended
     assert _groups(_fingerprint(founded)) in ended.out and "Jinan 联盟" in ended.out
@@ -245,7 +245,7 @@ def test_a_joined_home_takes_newer_rosters_without_a_question(founded, exported,
     assert again.document["version"] == 2
     zibo = init(tmp_path / "zibo", "zibo")
     assert run("roster", "add", _card(zibo, tmp_path), home=founded).exit_code == 0
-    assert run("roster", "export", "-o", exported, home=founded).exit_code == 0
+    assert run("roster", "export", "-o", exported, "--force", home=founded).exit_code == 0
     newer = run("join", exported, home=qingdao)
     assert newer.exit_code == 0 and "now version 3" in newer.out
     assert run("roster", "show", "--json", home=qingdao).document["version"] == 3

@@ -111,12 +111,23 @@ def test_a_home_whose_identity_key_was_replaced_is_degraded(tmp_path: Path) -> N
         (Caller("lims", Role.READ, ("method",)), []),
     ],
 )
-def test_alarms_are_not_for_clients_of_some_kinds(caller: Caller, shown: list[str]) -> None:
-    """An alarm may name a record of any kind."""
+def test_a_client_of_some_kinds_sees_the_health_of_the_node(caller: Caller, shown: list[str]) -> None:
+    """An alarm may name a record of any kind, and a count tells of all."""
+    whole = node_pb2.GetStatusResponse(
+        member="jinan",
+        state="degraded",
+        size=3,
+        records=9,
+        index_backlog=2,
+        port=7443,
+        remote=node_pb2.RemoteStatus(port=7444, clients=3),
+        alarms=["jinan/result/K-1 was said twice"],
+        peers=[node_pb2.PeerStatus(member="qingdao", state="connected", size=5, verified=4, behind=1, quarantined=1)],
+    )
 
     class Parts:
         def build_status(self) -> node_pb2.GetStatusResponse:
-            return node_pb2.GetStatusResponse(size=3, alarms=["jinan/result/K-1 was said twice"])
+            return whole
 
     async def ask() -> node_pb2.GetStatusResponse:
         access._CALLER.set(caller)
@@ -124,4 +135,14 @@ def test_alarms_are_not_for_clients_of_some_kinds(caller: Caller, shown: list[st
         return await calls.GetStatus(node_pb2.GetStatusRequest(), cast(Context, None))
 
     answer = copy_context().run(asyncio.run, ask())
-    assert (answer.size, list(answer.alarms)) == (3, shown)
+    assert (answer.member, answer.state, answer.size, list(answer.alarms)) == ("jinan", "degraded", 3, shown)
+    if not caller.kinds:
+        assert answer == whole
+        return
+    assert answer == node_pb2.GetStatusResponse(
+        member="jinan",
+        state="degraded",
+        size=3,
+        kinds=["method"],
+        peers=[node_pb2.PeerStatus(member="qingdao", state="connected")],
+    )

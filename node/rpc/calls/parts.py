@@ -12,6 +12,7 @@ from labmesh.v1 import node_pb2
 from node.clients import Clients
 from node.clock import Clock
 from node.confirmation import Confirmation
+from node.core.kinds import Kinds
 from node.disclosure import Disclosure
 from node.evidence import EvidenceKeeper
 from node.ledger import Ledger
@@ -40,6 +41,7 @@ class NodeServiceParts:
     on_confirm: Callable[[], None]
     remote_port: Callable[[], int]
     rotation: KeyRotation
+    kinds: Kinds
 
 
 class Calls:

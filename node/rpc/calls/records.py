@@ -72,6 +72,7 @@ class RecordCalls(Calls):
             page = await asyncio.to_thread(
                 self._parts.store.records.list, chosen, limit=limit, token=request.page_token or None
             )
+            self._require_kind_of(page, request.kind)
             return node_pb2.ListRecordsResponse(records=self._views(page), next_page_token=page.next_token or "")
 
         return await answered(answer(), context)
@@ -87,6 +88,7 @@ class RecordCalls(Calls):
             page = await asyncio.to_thread(
                 self._parts.store.records.search, expression, chosen, limit=limit, token=request.page_token or None
             )
+            self._require_kind_of(page, request.kind)
             return node_pb2.SearchRecordsResponse(records=self._views(page), next_page_token=page.next_token or "")
 
         return await answered(answer(), context)
@@ -126,6 +128,11 @@ class RecordCalls(Calls):
         if kind:
             caller.require_kind(parse_kind(kind))
         return Filter(kind or None, parse_member(author) if author else None, caller.kinds)
+
+    def _require_kind_of(self, page: RecordPage, kind: str) -> None:
+        """Refuse a kind of which there is nothing because it does not exist; peers may have kinds that are unknown here."""
+        if kind and not page.records:
+            self._parts.kinds.newest_schema(kind)
 
     def _add_pusher(self, view: node_pb2.RecordView, stored: StoredRecord) -> None:
         """Say who pushed an own record; of others' records there is no push here."""

@@ -6,7 +6,7 @@ import asyncio
 
 from labmesh.v1 import node_pb2
 from node.errors import UnconfirmedError
-from node.rpc.access import current_caller
+from node.rpc.access import current_caller, visible_status
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.faults import answered
 
@@ -19,11 +19,7 @@ class StateCalls(Calls):
         return await answered(asyncio.to_thread(self._status), context)
 
     def _status(self) -> node_pb2.GetStatusResponse:
-        """The state as the caller may see it: alarms name records, of whatever kind."""
-        status = self._parts.build_status()
-        if current_caller().kinds:
-            status.ClearField("alarms")
-        return status
+        return visible_status(self._parts.build_status(), current_caller())
 
     async def ConfirmLog(self, request: node_pb2.ConfirmLogRequest, context: Context) -> node_pb2.ConfirmLogResponse:
         """Publish without waiting for peers."""

@@ -659,6 +659,7 @@ class GetStatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     REMOTE_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     """The member's id."""
     alliance: _builtins.str
@@ -693,6 +694,12 @@ class GetStatusResponse(_message.Message):
     def remote(self) -> Global___RemoteStatus:
         """Where lab systems on other machines are served; absent when they are not."""
 
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds that the caller is bound to; empty for every kind. Such a caller is told of this node's health alone: counts of
+        records, alarms, the remote port, and of peers all but member, state and last contact are left out.
+        """
+
     def __init__(
         self,
         *,
@@ -710,10 +717,11 @@ class GetStatusResponse(_message.Message):
         version: _builtins.str = ...,
         port: _builtins.int = ...,
         remote: Global___RemoteStatus | None = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "kinds", b"kinds", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
