@@ -52,6 +52,15 @@ class RosterState:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A proposal's file with a refusal; how many are missing still; whether this home, which had signed it, is free."""
+
+    proposal: bytes
+    missing: int
+    released: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HeldAlliance:
     """What the home holds: whose it is, its own card's envelope, and the alliance (None before it is joined)."""
 
@@ -77,6 +86,9 @@ class Governance(Protocol):
 
     def sign(self, proposal: bytes) -> RosterState:
         """Sign what another council member proposed (a proposal's file)."""
+
+    def refuse(self, proposal: bytes) -> Refused:
+        """Refuse what another council member proposed, or be free of what others have refused (a proposal's file)."""
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -119,6 +131,12 @@ class OfflineGovernance:
         self._require_consent()
         return _outcome_of(self._membership.sign_proposal(proposal))
 
+    def refuse(self, proposal: bytes) -> Refused:
+        """Refuse what another council member proposed, or be free of what others have refused (a proposal's file)."""
+        self._require_consent()
+        said = self._membership.refuse_proposal(proposal)
+        return Refused(said.proposal, said.missing, said.released)
+
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
         alliance = self._membership.import_alliance(content.rosters, content.cards, fingerprint=fingerprint)
@@ -159,6 +177,11 @@ class DaemonGovernance:
     def sign(self, proposal: bytes) -> RosterState:
         """Sign what another council member proposed (a proposal's file)."""
         return _answer_of(self._node.sign_roster(proposal))
+
+    def refuse(self, proposal: bytes) -> Refused:
+        """Refuse what another council member proposed, or be free of what others have refused (a proposal's file)."""
+        answer = self._node.refuse_roster(proposal)
+        return Refused(answer.file, answer.missing, answer.released)
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""

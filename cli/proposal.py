@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.app import App
 from cli.files import display_name, require_place, write_output
-from cli.governance import RosterState, open_membership, read_held_alliance
+from cli.governance import Refused, RosterState, open_membership, read_held_alliance
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.texts import format_fingerprint
@@ -85,20 +85,22 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
         app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
-        "This home signs no other roster of that version.",
+        f"Before it is complete or refused, no home that signed it signs another change of version {review.roster.version}.",
     )
 
 
 def print_review(review: Review) -> None:
     """Print what a proposal would change."""
     from cli.amendment import describe_change
+    from node.core.times import format_seconds
 
     changes = describe_change(review.alliance.roster, review.roster, review.cards)
     print_lines(
-        f"Version {review.roster.version} of the roster of {review.roster.alliance}, instead of version "
-        f"{review.alliance.roster.version}:",
+        f"Version {review.roster.version} of the roster of {review.roster.alliance}, made at "
+        f"{format_seconds(review.roster.issued)}, instead of version {review.alliance.roster.version}:",
         *(f"  {change}" for change in changes),
         f"It has {len(review.signers)} of {review.needed} signatures.",
+        *([f"Refused by {', '.join(review.named(review.refusers))}."] if review.refusers else []),
     )
 
 
@@ -110,14 +112,62 @@ def require_signable(app: App, proposal: bytes) -> Review:
         GovernanceError: it may not follow what is held, or is not for this home to sign.
     """
     from node.core.card import parse_card
-    from node.core.proposal import require_may_sign
+    from node.core.proposal import require_free, require_may_sign
 
-    review = review_file(require_alliance(app), proposal)
+    alliance = require_alliance(app)
+    review = review_file(alliance, proposal)
     held = read_held_alliance(app.home)
     require_may_sign(review, held.identity.member, parse_card(held.own_card)[1].identity_key)
     with open_membership(app.home) as store:
+        signed = store.load_signed(review.roster.version)
+        require_free(review_file(alliance, signed.proposal) if signed else None, review)
         store.require_unsigned(review.roster.version, review.envelope.hash)
     return review
+
+
+def require_refusable(app: App, proposal: bytes) -> tuple[Review, bool]:
+    """Judge a proposal as the home's own membership will; also whether the home has signed it, and would be free of it.
+
+    Raises:
+        FormatError: not a proposal.
+        GovernanceError: it may not follow what is held, or is not for this home to refuse, or not yet.
+    """
+    from node.core.card import parse_card
+    from node.core.proposal import require_dead, require_may_refuse
+
+    review = review_file(require_alliance(app), proposal)
+    held = read_held_alliance(app.home)
+    member, key = held.identity.member, parse_card(held.own_card)[1].identity_key
+    require_may_refuse(review, member, key)
+    with open_membership(app.home) as store:
+        signed = key in review.signers or store.has_signed(review.roster.version, review.envelope.hash)
+    if signed:
+        require_dead(review, member)
+    return review, signed
+
+
+def report_refused(app: App, refused: Refused, file: str) -> None:
+    """Say what became of a refusal, which was written to `file`."""
+    if app.json:
+        document = {"proposal": display_name(file), "missing": refused.missing, "released": refused.released}
+        print_document({"alliance": read_held_alliance(app.home).identity.alliance, **document})
+        return
+    review = review_file(require_alliance(app), refused.proposal)
+    version, name = review.roster.version, display_name(file)
+    if refused.released:
+        print_lines(f"This roster can never be in force, and this home is free to sign another one of version {version}.")
+    elif review.dead:
+        signers = ", ".join(review.signing())
+        print_lines(
+            "Refused. So many have refused this roster now that it can never be in force.",
+            f"Send {name} to those who signed it ({signers}): they are free after typing: labmesh roster refuse FILE",
+        )
+    else:
+        more = f"{refused.missing} more must refuse it" if refused.missing > 1 else "One more must refuse it"
+        print_lines(
+            f"Refused. {more} before it can never be in force, and those who signed it may sign another one.",
+            f"Send {name} to {join_names(review.refusing())}, who type: labmesh roster refuse FILE",
+        )
 
 
 def load_open_proposal(app: App) -> RosterState:
@@ -153,7 +203,12 @@ def review_file(alliance: Alliance, proposal: bytes) -> Review:
 
 def format_awaited(review: Review) -> str:
     """Who may sign next, for a sentence."""
-    *others, last = review.awaited() or ["a council member"]
+    return join_names(review.awaited())
+
+
+def join_names(names: list[str]) -> str:
+    """Members of whom one is enough, for a sentence."""
+    *others, last = names or ["a council member"]
     return f"{', '.join(others)} or {last}" if others else last
 
 

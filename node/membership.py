@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
 
+from node.ballot import Ballot, Objections
 from node.clock import Clock
 from node.core.alliance import Alliance, format_card, format_roster, found_alliance, load_alliance
 from node.core.amendment import (
@@ -26,13 +27,23 @@ from node.core.card import CARD_TYPE, Card, card_content, parse_card
 from node.core.conflict import Conflict, find_card_conflict, find_roster_conflict
 from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import SIGNATURE_SIZE, Sign
-from node.core.proposal import Proposal, Review, format_proposal, parse_proposal, require_may_sign, review_proposal
+from node.core.proposal import (
+    Proposal,
+    Review,
+    format_proposal,
+    parse_proposal,
+    require_dead,
+    require_free,
+    require_may_refuse,
+    require_may_sign,
+    review_proposal,
+)
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
 from node.core.succession import SignedCard, leap_seq, require_successor
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore, SignedVersion
 
-__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Update")
+__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Objections", "Update")
 
 Objection = Callable[[Card, Card], str | None]
 """Why the second card may not take the place of the first, as far as this node knows; None when it may."""
@@ -44,21 +55,6 @@ class IdentityKey:
 
     public_key: bytes
     sign: Sign
-
-
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """What became of a change: the alliance as it is now, and the roster with `have` of the `needed` signatures."""
-
-    alliance: Alliance
-    proposal: bytes
-    have: int
-    needed: int
-
-    @property
-    def complete(self) -> bool:
-        """Whether the roster is in force."""
-        return self.have >= self.needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +179,9 @@ class Membership:
                     hint=f"send the card or the wish to a member of the council: {', '.join(alliance.council_members())}",
                 )
             roster, cards = build_successor(alliance, amendment, now=self._clock().replace(microsecond=0))
-            return self._settle(review_proposal(alliance, Proposal(self._sign_roster(roster), cards)))
+            review = review_proposal(alliance, Proposal(self._sign_roster(roster), cards))
+            require_free(self.review_open(), review)
+            return self._settle(review)
 
     def sign_proposal(self, raw: bytes) -> Ballot:
         """Add this home's signature to a proposal; the one that completes it puts the roster in force.
@@ -197,18 +195,48 @@ class Membership:
             alliance, key = self.joined, self._identity.public_key
             review = review_proposal(alliance, proposal)
             require_may_sign(review, self.member, key)
+            require_free(self.review_open(), review)
             require_sound(alliance, review.roster, proposal.cards)
             signed = proposal.with_signature(self._identity.sign)
             return self._settle(review_proposal(alliance, signed))
 
+    def refuse_proposal(self, raw: bytes) -> Objections:
+        """Sign that this home never signs a proposal; at a home that has signed it, be free of it where it is dead.
+
+        Raises:
+            FormatError: not a proposal.
+            GovernanceError: it is stale, of another alliance, tampered with, complete, or not for this home to refuse; or
+                the home has signed it, and it can still come into force.
+        """
+        proposal = parse_proposal(raw)
+        with self._lock:
+            alliance, key = self.joined, self._identity.public_key
+            review = review_proposal(alliance, proposal)
+            require_may_refuse(review, self.member, key)
+            version, roster_hash = review.roster.version, review.envelope.hash
+            signed = key in review.signers or self._store.has_signed(version, roster_hash)
+            if signed:
+                require_dead(review, self.member)
+                self._store.save_released(SignedVersion(version, roster_hash, format_proposal(proposal)))
+            else:
+                if key not in review.refusers:
+                    proposal = proposal.with_refusal(self._identity.sign)
+                    review = review_proposal(alliance, proposal)
+                # Written before the refusal leaves: a home that forgot it could sign what others believe dead.
+                self._store.save_refused(SignedVersion(version, roster_hash, format_proposal(proposal)))
+        return Objections(format_proposal(proposal), review.refusals_missing, signed)
+
     def open_proposal(self) -> Ballot | None:
         """The proposal of the next version that this home has signed, if there is one."""
-        alliance = self.joined
-        signed = self._store.load_signed(alliance.roster.version + 1)
-        if signed is None:
+        review = self.review_open()
+        if review is None:
             return None
-        review = review_proposal(alliance, parse_proposal(signed.proposal))
-        return Ballot(alliance, signed.proposal, len(review.signers), review.needed)
+        return Ballot(review.alliance, format_proposal(review.proposal), len(review.signers), review.needed)
+
+    def review_open(self) -> Review | None:
+        """The proposal of the next version that this home has signed and that can still come into force, judged."""
+        signed = self._store.load_signed(self.joined.roster.version + 1)
+        return None if signed is None else review_proposal(self.joined, parse_proposal(signed.proposal))
 
     def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
         """Join, or on a joined home take newer rosters and cards, from what a person brought.
@@ -376,7 +404,7 @@ class Membership:
     def _settle(self, review: Review) -> Ballot:
         """Remember what was signed, and publish it when it is complete. Only then may the signature leave."""
         raw, version = format_envelope(review.envelope), review.roster.version
-        proposal = format_proposal(Proposal(raw, review.cards))
+        proposal = format_proposal(review.proposal)
         signed = SignedVersion(version, review.envelope.hash, proposal)
         if review.missing:
             self._store.save_signed(signed)

@@ -30,7 +30,9 @@ from cli.proposal import (
     report_change,
     report_in_force,
     report_proposed,
+    report_refused,
     require_alliance,
+    require_refusable,
     require_signable,
     review_file,
 )
@@ -67,6 +69,11 @@ OFFLINE_OPTION = click.option(
     expose_value=False,
     callback=_set_offline,
     help="Do not ask when the node does not run: this home was never restored or rolled back.",
+)
+
+
+SIGNED_OPTION = click.option(
+    "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the proposal here; into FILE unless given."
 )
 
 
@@ -242,20 +249,17 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
 @command.command()
 @click.argument("file", metavar="FILE", type=INPUT_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
-)
+@SIGNED_OPTION
 @FORCE_OPTION
 @OFFLINE_OPTION
 @pass_app
 def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     """Sign a change that another council member has proposed.
 
-    Shows what would change, and asks. The signature that completes the proposal puts it in force.
+    Shows what would change, and at a terminal asks; elsewhere it signs as typed. The signature that completes the proposal
+    puts it in force.
     """
-    proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
-    target = choose_file(app, output) if output is not None or file == STDIN else file
-    require_place(target, replace=app.force or target == file)
+    proposal, target = _read_proposal(app, file, output)
     review = require_signable(app, proposal)
     if not app.json:
         print_review(review)
@@ -267,6 +271,32 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
         report_in_force(app, state, "Signed, and in force.", HEARD, file=target)
     else:
         report_proposed(app, state, target)
+
+
+@command.command()
+@click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@SIGNED_OPTION
+@FORCE_OPTION
+@OFFLINE_OPTION
+@pass_app
+def refuse(app: App, file: str, yes: bool, output: str | None) -> None:
+    """Refuse for good a change that another council member has proposed.
+
+    When two changes of one version each have a part of the signatures, neither can come into force. Those who have not
+    signed FILE refuse it; once they are so many that it never can, those who signed it type the same, and may then sign
+    another change. At a terminal it asks; elsewhere it refuses as typed.
+    """
+    proposal, target = _read_proposal(app, file, output)
+    review, signed = require_refusable(app, proposal)
+    if not app.json:
+        print_review(review)
+        if not signed:
+            require_consent(app, "Refuse it? This home can then never sign it.", yes=yes)
+    with open_governance(app) as governance:
+        refused = governance.refuse(proposal)
+    write_output(target, refused.proposal, replace=app.force or target == file)
+    report_refused(app, refused, target)
 
 
 @command.command()
@@ -323,6 +353,14 @@ def export(app: App, output: str | None) -> None:
         "Who gets the file types: labmesh join FILE",
         "and compares the fingerprint with what you tell them by another way.",
     )
+
+
+def _read_proposal(app: App, file: str, output: str | None) -> tuple[bytes, str]:
+    """A proposal, and where it is written afterwards."""
+    proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
+    target = choose_file(app, output) if output is not None or file == STDIN else file
+    require_place(target, replace=app.force or target == file)
+    return proposal, target
 
 
 def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:

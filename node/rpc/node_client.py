@@ -159,6 +159,10 @@ class NodeClient:
         """Sign a proposal; the last signature publishes it."""
         return self._call(self._stub.SignRoster, node_pb2.SignRosterRequest(file=file), CHANGE_DEADLINE_S)
 
+    def refuse_roster(self, file: bytes) -> node_pb2.RefuseRosterResponse:
+        """Refuse a proposal for good, or be free of one that others have refused."""
+        return self._call(self._stub.RefuseRoster, node_pb2.RefuseRosterRequest(file=file), CHANGE_DEADLINE_S)
+
     def confirm_log(self) -> int:
         """Publish although too few peers have answered; returns the size that is published now."""
         return self._call(self._stub.ConfirmLog, node_pb2.ConfirmLogRequest(), CHANGE_DEADLINE_S).size

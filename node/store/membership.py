@@ -6,19 +6,19 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, Table, delete, insert, select, update
 
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.dsse import parse_envelope
 from node.errors import GovernanceError, HomeError, StoreError
 from node.store.database import Database
 from node.store.glance import assemble_alliance
-from node.store.tables import CardRow, LogRow, NodeRow, RosterRow, SignedRosterRow, table_of
+from node.store.tables import CardRow, LogRow, NodeRow, RefusedRosterRow, RosterRow, SignedRosterRow, table_of
 
 logger = logging.getLogger(__name__)
 
 _NODE, _ROSTER, _CARD = table_of(NodeRow), table_of(RosterRow), table_of(CardRow)
-_SIGNED, _LOG = table_of(SignedRosterRow), table_of(LogRow)
+_SIGNED, _REFUSED, _LOG = table_of(SignedRosterRow), table_of(RefusedRosterRow), table_of(LogRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SignedVersion:
-    """A roster version that this home's identity key has signed; `proposal` is the file that carries the signature."""
+    """A roster that this home's identity key has signed or refused; `proposal` is the file that carries the signature."""
 
     version: int
     hash: str
@@ -130,19 +130,45 @@ class MembershipStore:
         with self._database.write() as connection:
             _claim(connection, signed)
 
-    def require_unsigned(self, version: int, roster_hash: str) -> None:
-        """Refuse a roster of a version of which this home has signed another one.
+    def save_refused(self, refused: SignedVersion) -> None:
+        """Write what this home refuses, before the refusal leaves the process; the same again brings a newer file.
 
         Raises:
-            GovernanceError: it has.
+            GovernanceError: this home has signed it.
+        """
+        with self._database.write() as connection:
+            if connection.execute(_matching(_SIGNED, refused)).first() is not None:
+                raise GovernanceError(
+                    f"this home has signed this roster of version {refused.version}, so it cannot say that it never will",
+                    hint="type: labmesh roster proposal",
+                )
+            _replace(connection, _REFUSED, refused)
+
+    def save_released(self, released: SignedVersion) -> None:
+        """Write that what this home signed can never come into force, so that it may sign another one of that version."""
+        with self._database.write() as connection:
+            _replace(connection, _SIGNED, released, released=True)
+
+    def has_signed(self, version: int, roster_hash: str) -> bool:
+        """Whether this home has signed this roster, also one that can never come into force."""
+        with self._database.read() as connection:
+            return connection.execute(_matching(_SIGNED, SignedVersion(version, roster_hash, b""))).first() is not None
+
+    def require_unsigned(self, version: int, roster_hash: str) -> None:
+        """Refuse a roster that this home may not sign, as `save_signed` does.
+
+        Raises:
+            GovernanceError: it has refused it, or signed another one of its version.
         """
         with self._database.read() as connection:
-            _require_unsigned(connection, version, roster_hash)
+            _require_free(connection, version, roster_hash)
 
     def load_signed(self, version: int) -> SignedVersion | None:
-        """What this home has signed of one roster version."""
+        """What this home has signed of one roster version, and what may still come into force or is."""
         with self._database.read() as connection:
-            row = connection.execute(select(_SIGNED).where(_SIGNED.c.version == version)).one_or_none()
+            row = connection.execute(
+                select(_SIGNED).where(_SIGNED.c.version == version, _SIGNED.c.released.is_(False))
+            ).one_or_none()
         return None if row is None else SignedVersion(row.version, row.hash, row.proposal)
 
     def save_card(self, member: str, seq: int, raw: bytes, payload_type: str) -> None:
@@ -163,22 +189,39 @@ class MembershipStore:
 
 
 def _claim(connection: Connection, signed: SignedVersion) -> None:
-    if _require_unsigned(connection, signed.version, signed.hash):
-        connection.execute(update(_SIGNED).where(_SIGNED.c.version == signed.version).values(proposal=signed.proposal))
-    else:
-        row = {"version": signed.version, "hash": signed.hash, "proposal": signed.proposal}
-        connection.execute(insert(_SIGNED), row)
+    _require_free(connection, signed.version, signed.hash)
+    _replace(connection, _SIGNED, signed, released=False)
 
 
-def _require_unsigned(connection: Connection, version: int, roster_hash: str) -> bool:
-    """Whether this very roster was signed here already; refuses where another of its version was."""
-    held = connection.execute(select(_SIGNED.c.hash).where(_SIGNED.c.version == version)).scalar()
-    if held is not None and held != roster_hash:
+def _require_free(connection: Connection, version: int, roster_hash: str) -> None:
+    wanted = SignedVersion(version, roster_hash, b"")
+    if connection.execute(_matching(_REFUSED, wanted)).first() is not None:
         raise GovernanceError(
-            f"this home has signed another roster of version {version} already, and nobody signs two of one version",
-            hint="see it: labmesh roster proposal; what you want instead, another council member can still propose",
+            f"this home has refused this roster of version {version}, and never signs it",
+            hint="propose the change again: labmesh roster --help",
         )
-    return held is not None
+    for held in connection.execute(select(_SIGNED.c.hash, _SIGNED.c.released).where(_SIGNED.c.version == version)):
+        if held.released and held.hash == roster_hash:
+            raise GovernanceError(
+                f"so many have refused this roster of version {version} that it can never be in force",
+                hint="propose the change again: labmesh roster --help",
+            )
+        if not held.released and held.hash != roster_hash:
+            raise GovernanceError(
+                f"this home has signed another roster of version {version} already ({held.hash[:12]}…), and does not sign "
+                f"this one ({roster_hash[:12]}…) while that one can come into force",
+                hint="see it: labmesh roster proposal; those who have not signed it can end it: labmesh roster refuse FILE",
+            )
+
+
+def _replace(connection: Connection, table: Table, statement: SignedVersion, **more: bool) -> None:
+    connection.execute(delete(table).where(table.c.version == statement.version, table.c.hash == statement.hash))
+    row = {"version": statement.version, "hash": statement.hash, "proposal": statement.proposal, **more}
+    connection.execute(insert(table), row)
+
+
+def _matching(table: Table, statement: SignedVersion) -> Select[tuple[str]]:
+    return select(table.c.hash).where(table.c.version == statement.version, table.c.hash == statement.hash)
 
 
 def _save_cuts(connection: Connection, alliance: Alliance) -> None:

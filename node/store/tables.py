@@ -162,14 +162,25 @@ class CosignatureRow(SQLModel, table=True):
 
 
 class SignedRosterRow(SQLModel, table=True):
-    """Which roster of each version this home's identity key has signed: never two of one version.
+    """Which rosters this home's identity key has signed: of each version at most one that can still come into force.
 
-    `proposal` is what was signed, with the signatures and cards known here, so that a lost file can be written again.
+    `proposal` is what was signed, with the signatures and cards known here, so that a lost file can be written again. A
+    row is `released` once so many have refused the roster that it can never be complete.
     """
 
     __tablename__: ClassVar[Any] = "signed_roster"
     version: int = Field(primary_key=True)
-    hash: str
+    hash: str = Field(primary_key=True)
+    proposal: bytes
+    released: bool
+
+
+class RefusedRosterRow(SQLModel, table=True):
+    """Which rosters this home's identity key has refused, and so never signs; `proposal` carries the refusal."""
+
+    __tablename__: ClassVar[Any] = "refused_roster"
+    version: int = Field(primary_key=True)
+    hash: str = Field(primary_key=True)
     proposal: bytes
 
 

@@ -81,7 +81,7 @@ def test_a_change_that_needs_more_signatures_writes_a_file(council):
         },
     )
     content = json.loads((council / "roster-4.proposal.json").read_bytes())
-    assert set(content) == {"roster", "cards"} and len(content["cards"]) == 1
+    assert set(content) == {"roster", "cards", "refusals"} and len(content["cards"]) == 1
     assert run("roster", "show", "--json", home=council / "jinan").document == before
 
 
@@ -149,11 +149,89 @@ def test_a_lost_file_is_written_again(council):
 def test_the_home_signs_no_other_roster_of_that_version(council):
     _propose(council)
     ended = run("roster", "quorum", "2", "-o", "q.json", "--json", home=council / "jinan")
-    assert ended.exit_code == 1 and "nobody signs two of one version" in ended.error["message"]
+    assert ended.exit_code == 1 and "while that one can come into force" in ended.error["message"]
+    assert ended.error["message"].count("made at 20") == 2, "both are named"
     assert "labmesh roster proposal" in ended.error["hint"] and not (council / "q.json").exists()
     assert run("roster", "quorum", "2", "-o", "q.json", home=council / "qingdao").exit_code == 0
     ended = run("roster", "sign", "q.json", home=council / "jinan")
-    assert ended.exit_code == 1 and ended.out == "" and "nobody signs two" in ended.err
+    assert ended.exit_code == 1 and ended.out == "" and "2 of qingdao, yantai end it" in ended.err
+
+
+def _seat_two(council):
+    """Jinan and qingdao alone, who must both sign."""
+    _propose(council, "council", "jinan", "qingdao", "--threshold", "2", output="two.json")
+    assert run("roster", "sign", "two.json", home=council / "qingdao").exit_code == 0
+    assert run("join", "two.json", home=council / "jinan").exit_code == 0
+
+
+def test_the_way_out_when_each_has_signed_another_change(council):
+    _seat_two(council)
+    ended = run("roster", "renew", "-o", "p.json", home=council / "jinan")
+    assert "no home that signed it signs another change of version 5" in ended.out
+    assert run("roster", "quorum", "2", "-o", "q.json", home=council / "qingdao").exit_code == 0
+    stuck = run("roster", "sign", "q.json", "--json", home=council / "jinan")
+    assert stuck.exit_code == 1 and "1 of qingdao end it (labmesh roster refuse FILE)" in stuck.error["hint"]
+    early = run("roster", "refuse", "p.json", "--json", home=council / "jinan")
+    assert early.exit_code == 1 and "1 who has not signed must refuse it" in early.error["message"]
+    assert "send the file to qingdao, who type: labmesh roster refuse FILE" in early.error["hint"]
+
+    ended = run("roster", "refuse", "p.json", home=council / "qingdao")
+    assert ended.exit_code == 0, ended
+    assert "the roster is valid until" in ended.out and "can never be in force" in ended.out
+    assert "Send p.json to those who signed it (jinan)" in ended.out
+    dead = run("roster", "sign", "p.json", "--json", home=council / "qingdao")
+    assert dead.exit_code == 1 and "can never be in force: qingdao refused it" in dead.error["message"]
+
+    ended = run("roster", "refuse", "p.json", home=council / "jinan")
+    assert ended.exit_code == 0 and "this home is free to sign another one of version 5" in ended.out
+    assert run("roster", "proposal", home=council / "jinan").exit_code == 1
+    ended = run("roster", "sign", "q.json", home=council / "jinan")
+    assert ended.exit_code == 0 and "Signed, and in force" in ended.out
+    assert run("join", "q.json", home=council / "qingdao").exit_code == 0
+    assert _version(council / "jinan") == _version(council / "qingdao") == 5
+
+
+def test_refusals_as_json_and_one_by_one(council):
+    _propose(council)
+    ended = run("roster", "refuse", "p.json", "-o", "r.json", "--json", home=council / "qingdao")
+    assert ended.document == {"alliance": ALLIANCE, "proposal": "r.json", "missing": 1, "released": False}
+    shown = run("roster", "refuse", "r.json", home=council / "yantai")
+    assert "Refused by qingdao." in shown.out and "can never be in force" in shown.out
+    ended = run("roster", "refuse", "r.json", "--json", home=council / "jinan")
+    assert ended.document == {"alliance": ALLIANCE, "proposal": "r.json", "missing": 0, "released": True}
+
+
+def test_one_refusal_of_two(council):
+    _propose(council)
+    ended = run("roster", "refuse", "p.json", home=council / "yantai")
+    assert "Refused. One more must refuse it before it can never be in force" in ended.out
+    assert "Send p.json to qingdao, who type: labmesh roster refuse FILE" in ended.out
+    ended = run("roster", "sign", "p.json", "--json", home=council / "yantai")
+    assert ended.exit_code == 1 and "yantai has refused this proposal, and never signs it" in ended.error["message"]
+    ended = run("roster", "sign", "p.json", home=council / "qingdao")
+    assert ended.exit_code == 0 and "in force" in ended.out, "the others may still sign"
+
+
+def test_a_person_is_asked_before_the_refusal(council, monkeypatch):
+    _propose(council)
+    raw = (council / "p.json").read_bytes()
+    monkeypatch.setattr("cli.commands.roster.is_terminal", lambda: True)
+    ended = run("roster", "refuse", "p.json", home=council / "qingdao", stdin="n\n")
+    assert ended.exit_code == 130 and "can then never sign it" in ended.err
+    assert (council / "p.json").read_bytes() == raw
+    assert run("roster", "sign", "p.json", "--yes", home=council / "qingdao").exit_code == 0
+
+
+def test_what_is_no_proposal_to_refuse(council):
+    for file, named in (("zibo.card", "is a member's card"), ("missing", "missing")):
+        ended = run("roster", "refuse", file, "--json", home=council / "qingdao")
+        assert ended.exit_code in (1, 2) and named in ended.error["message"] and ended.error["hint"]
+    _propose(council)
+    ended = run("roster", "refuse", "p.json", "--json", home=council / "zibo")
+    assert ended.exit_code == 1 and "does not belong to an alliance" in ended.error["message"]
+    assert run("roster", "sign", "p.json", home=council / "qingdao").exit_code == 0
+    ended = run("roster", "refuse", "p.json", "--json", home=council / "jinan")
+    assert ended.exit_code == 1 and "labmesh join FILE" in ended.error["hint"]
 
 
 def _mutated(council, change):
@@ -176,10 +254,11 @@ def _change_payload(content):
             "changed after",
         ),
         (lambda content: content["cards"].clear(), "other cards"),
+        (lambda content: content["refusals"].append(content["roster"]), "an envelope of type"),
         (lambda content: content["cards"].append(content["cards"][0]), "other cards"),
         (lambda content: content["roster"].update(payloadType="text/plain"), "text/plain"),
     ],
-    ids=["payload", "signature", "no card", "card twice", "type"],
+    ids=["payload", "signature", "no card", "refusal", "card twice", "type"],
 )
 def test_a_file_that_was_changed(council, change, named):
     _propose(council, "add", "zibo.card")
@@ -240,7 +319,9 @@ def test_a_newcomer_cannot_join_with_a_proposal(council):
     assert ended.exit_code == 1 and "is a proposal" in ended.error["message"] and "roster export" in ended.error["hint"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"roster":{},"cards":[]}', b'{"rosters":[],"cards":[]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"\xff", b'{"roster":{},"cards":[],"refusals":[]}', b'{"rosters":[],"cards":[]}']
+)
 def test_other_files_by_name(council, content):
     (council / "thing").write_bytes(content)
     ended = run("roster", "sign", "thing", "--json", home=council / "jinan")
@@ -360,6 +441,19 @@ def test_with_a_daemon_the_daemon_is_asked(made, node_home):
         assert not fake.calls[2].HasField("head_size")
     out.unlink()
     file.unlink()
+
+
+def test_with_a_daemon_the_daemon_is_asked_to_refuse(made, node_home, tmp_path):
+    shutil.copytree(made / "jinan", tmp_path / "jinan")
+    shutil.copytree(made / "qingdao", node_home, dirs_exist_ok=True)
+    file = tmp_path / "p.json"
+    assert run("roster", "renew", "-o", file, home=tmp_path / "jinan").exit_code == 0
+    raw = file.read_bytes()
+    with Home(node_home).lock(), serve(node_home / "labmesh.sock") as fake:
+        fake.answers["RefuseRoster"] = node_pb2.RefuseRosterResponse(file=raw, missing=1, released=False)
+        ended = run("roster", "refuse", file, "--json", home=node_home)
+        assert ended.document == {"alliance": ALLIANCE, "proposal": str(file), "missing": 1, "released": False}
+        assert fake.calls[0].file == raw
 
 
 @pytest.mark.parametrize(

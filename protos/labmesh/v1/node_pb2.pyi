@@ -1332,6 +1332,58 @@ class SignRosterResponse(_message.Message):
 Global___SignRosterResponse: _TypeAlias = SignRosterResponse  # noqa: Y015
 
 @_typing.final
+class RefuseRosterRequest(_message.Message):
+    """What another council member has proposed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """The bytes of the proposal's file, canonical JSON."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefuseRosterRequest: _TypeAlias = RefuseRosterRequest  # noqa: Y015
+
+@_typing.final
+class RefuseRosterResponse(_message.Message):
+    """The proposal with one more refusal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    file: _builtins.bytes
+    """The bytes of the proposal's file with this member's refusal, canonical JSON."""
+    missing: _builtins.int
+    """How many more members must refuse before it can never be in force."""
+    released: _builtins.bool
+    """Whether this member had signed it, and may now sign another roster of that version."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.bytes = ...,
+        missing: _builtins.int = ...,
+        released: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "missing", b"missing", "released", b"released"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefuseRosterResponse: _TypeAlias = RefuseRosterResponse  # noqa: Y015
+
+@_typing.final
 class ConfirmLogRequest(_message.Message):
     """Nothing to say."""
 

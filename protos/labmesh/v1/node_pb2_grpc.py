@@ -101,6 +101,11 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.SignRosterRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.SignRosterResponse.FromString,
                 _registered_method=True)
+        self.RefuseRoster = channel.unary_unary(
+                '/labmesh.v1.NodeService/RefuseRoster',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterResponse.FromString,
+                _registered_method=True)
         self.ConfirmLog = channel.unary_unary(
                 '/labmesh.v1.NodeService/ConfirmLog',
                 request_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLogRequest.SerializeToString,
@@ -259,6 +264,14 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefuseRoster(self, request, context):
+        """Add this member's refusal to a roster that another council member has proposed; where this member has signed it and so
+        many have refused that it can never be in force, let this member sign another one of that version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ConfirmLog(self, request, context):
         """Publish although too few peers have answered since the start.
         """
@@ -410,6 +423,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SignRoster,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.SignRosterRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.SignRosterResponse.SerializeToString,
+            ),
+            'RefuseRoster': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefuseRoster,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterResponse.SerializeToString,
             ),
             'ConfirmLog': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmLog,
@@ -825,6 +843,33 @@ class NodeService:
             '/labmesh.v1.NodeService/SignRoster',
             labmesh_dot_v1_dot_node__pb2.SignRosterRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.SignRosterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefuseRoster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/RefuseRoster',
+            labmesh_dot_v1_dot_node__pb2.RefuseRosterRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.RefuseRosterResponse.FromString,
             options,
             channel_credentials,
             insecure,
