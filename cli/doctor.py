@@ -168,6 +168,8 @@ def _check_roster(facts: Facts) -> Iterator[Finding]:
         return
     expiry = [notice for notice in facts.notices if notice.subject == "expiry"]
     hint = expiry[0].hint if expiry else "a council member types: labmesh roster renew"
+    for notice in (notice for notice in facts.notices if notice.subject == "proposal"):
+        yield Finding("roster", notice.level, notice.sentence, notice.hint)
     yield _expiry("roster", f"roster version {facts.roster_version}", facts.roster_expires, facts.now, hint=hint)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cli.governance import HeldAlliance
     from labmesh.v1.node_pb2 import Client, GetStatusResponse
     from node.core.card import Card
+    from node.core.roster import Roster
     from node.core.standing import Notice
     from node.home import Home
     from node.rpc.node_client import NodeClient
@@ -72,7 +73,7 @@ def _settings_fault(home: Home) -> Fault | None:
 
 
 def _examine_database(facts: Facts, home: Home, passphrase_file: str | None) -> Facts:
-    from cli.governance import read_held_alliance
+    from cli.governance import open_membership, read_held_alliance
     from cli.key_facts import compare_keys, compare_settings
     from node.core.card import parse_card
     from node.store.database import Database, require_revision
@@ -103,24 +104,26 @@ def _examine_database(facts: Facts, home: Home, passphrase_file: str | None) -> 
     except LabmeshError as error:
         return replace(facts, database_faults=[error.message])
     roster = held.alliance.roster if held.alliance else None
+    with open_membership(home) as store:
+        proposed = store.load_open_roster(roster.version + 1) if roster else None
     facts = compare_settings(compare_keys(facts, home, card, passphrase_file), home, card)
     return replace(
         facts,
         joined=roster is not None,
         roster_version=roster.version if roster else 0,
         roster_expires=roster.expires if roster else None,
-        notices=_notices(held, card, facts.now),
+        notices=_notices(held, card, facts.now, proposed),
         certificates_end=_certificates_end(card),
         addresses=list(_try_addresses(card.endpoints)),
     )
 
 
-def _notices(held: HeldAlliance, card: Card, now: datetime) -> list[Notice]:
+def _notices(held: HeldAlliance, card: Card, now: datetime, proposed: Roster | None) -> list[Notice]:
     from node.core.standing import build_notices
 
     if held.alliance is None:
         return []
-    return build_notices(held.alliance, held.identity.member, card.identity_key, now=now)
+    return build_notices(held.alliance, held.identity.member, card.identity_key, now=now, proposed=proposed)
 
 
 def _certificates_end(card: Card) -> list[datetime]:

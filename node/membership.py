@@ -233,6 +233,12 @@ class Membership:
             return None
         return Ballot(review.alliance, format_proposal(review.proposal), len(review.signers), review.needed)
 
+    def open_roster(self) -> Roster | None:
+        """The roster of that proposal as it was signed, without judging it again; None before an alliance is joined."""
+        if self._alliance is None:
+            return None
+        return self._store.load_open_roster(self._alliance.roster.version + 1)
+
     def review_open(self) -> Review | None:
         """The proposal of the next version that this home has signed and that can still come into force, judged."""
         signed = self._store.load_signed(self.joined.roster.version + 1)

@@ -1,4 +1,4 @@
-"""How a member stands in its alliance, as far as its own people must be told: removed, another identity key, expiry."""
+"""How a member stands in its alliance, as far as its people must be told: removed, another key, expiry, a waiting change."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from node.core.alliance import Alliance
+from node.core.roster import Roster
+from node.core.times import format_seconds
 
 EXPIRY_NOTICE = timedelta(days=30)
+PROPOSAL_NOTICE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One thing to tell, and what to type or do. An error keeps the node degraded; a warning can wait for some days."""
 
-    subject: Literal["membership", "expiry"]
+    subject: Literal["membership", "expiry", "proposal"]
     level: Literal["warning", "error"]
     sentence: str
     hint: str
@@ -25,7 +28,9 @@ class Notice:
         return f"{self.sentence}; {self.hint}"
 
 
-def build_notices(alliance: Alliance, member: str, identity_key: bytes, *, now: datetime) -> list[Notice]:
+def build_notices(
+    alliance: Alliance, member: str, identity_key: bytes, *, now: datetime, proposed: Roster | None = None
+) -> list[Notice]:
     """What the people of a member must be told at `now`; nothing when all is well.
 
     Args:
@@ -33,8 +38,13 @@ def build_notices(alliance: Alliance, member: str, identity_key: bytes, *, now: 
         member: its id.
         identity_key: the public key that its home has.
         now: the time.
+        proposed: the change that its home has signed and that is not in force yet, if there is one.
     """
-    found = (_membership_notice(alliance, member, identity_key), _expiry_notice(alliance, identity_key, now))
+    found = (
+        _membership_notice(alliance, member, identity_key),
+        _expiry_notice(alliance, identity_key, now),
+        None if proposed is None else _proposal_notice(proposed, now),
+    )
     return [notice for notice in found if notice is not None]
 
 
@@ -82,3 +92,15 @@ def _expiry_notice(alliance: Alliance, identity_key: bytes, now: datetime) -> No
     if roster.expires - now < EXPIRY_NOTICE:
         return Notice("expiry", "warning", f"the roster expires on {roster.expires:%Y-%m-%d}", hint)
     return None
+
+
+def _proposal_notice(proposed: Roster, now: datetime) -> Notice | None:
+    if now - proposed.issued < PROPOSAL_NOTICE:
+        return None
+    return Notice(
+        "proposal",
+        "warning",
+        f"a change of the roster that this home has signed, version {proposed.version} made at "
+        f"{format_seconds(proposed.issued)}, still lacks signatures, and keeps it from signing another",
+        "who must sign or refuse it: labmesh roster proposal",
+    )

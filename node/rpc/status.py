@@ -97,7 +97,13 @@ def _notices(parts: StatusParts) -> list[Notice]:
     membership = parts.membership
     if membership.alliance is None:
         return []
-    return build_notices(membership.alliance, membership.member, membership.identity_key, now=parts.now())
+    return build_notices(
+        membership.alliance,
+        membership.member,
+        membership.identity_key,
+        now=parts.now(),
+        proposed=membership.open_roster(),
+    )
 
 
 def _quarantined_by_member(store: Store) -> dict[str, int]:

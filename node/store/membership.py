@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Select, Table, delete, insert, select, update
 
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.dsse import parse_envelope
+from node.core.proposal import parse_proposal
+from node.core.roster import Roster, parse_roster
 from node.errors import GovernanceError, HomeError, StoreError
 from node.store.database import Database
 from node.store.glance import assemble_alliance
@@ -170,6 +172,11 @@ class MembershipStore:
                 select(_SIGNED).where(_SIGNED.c.version == version, _SIGNED.c.released.is_(False))
             ).one_or_none()
         return None if row is None else SignedVersion(row.version, row.hash, row.proposal)
+
+    def load_open_roster(self, version: int) -> Roster | None:
+        """The roster in `load_signed`."""
+        signed = self.load_signed(version)
+        return None if signed is None else parse_roster(parse_proposal(signed.proposal).roster)[1]
 
     def save_card(self, member: str, seq: int, raw: bytes, payload_type: str) -> None:
         """Write one card, the own one, before or after the alliance is joined."""

@@ -223,6 +223,16 @@ def test_what_the_alliance_says_of_the_member_is_told_once():
     assert examine(expiring).ok
 
 
+def test_a_change_that_waits_is_a_warning_and_told_once():
+    waiting = Notice("proposal", "warning", "a change still lacks signatures", "labmesh roster proposal")
+    report = examine(replace(HEALTHY, notices=[waiting], **_daemon(alarms=[str(waiting)])))
+    found = [finding for finding in report.findings if finding.level != "ok"]
+    assert [(finding.check, finding.level, finding.message) for finding in found] == [
+        ("roster", "warning", "a change still lacks signatures")
+    ]
+    assert report.ok
+
+
 def test_without_a_node_a_removed_member_is_told_all_the_same():
     facts = replace(HEALTHY, notices=[REMOVED], daemon=None)
     assert [finding.check for finding in examine(facts).findings if finding.level == "error"] == ["membership"]

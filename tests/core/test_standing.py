@@ -9,7 +9,7 @@ import pytest
 
 from node.core.alliance import Alliance
 from node.core.roster import Head
-from node.core.standing import EXPIRY_NOTICE, Notice, build_notices, build_push_warnings
+from node.core.standing import EXPIRY_NOTICE, PROPOSAL_NOTICE, Notice, build_notices, build_push_warnings
 from tests.builders import START, build_alliance, build_labs, public_key, sign_roster
 
 JINAN, QINGDAO, YANTAI = LABS = build_labs(3)
@@ -93,3 +93,18 @@ def test_what_is_told_with_every_push() -> None:
     assert "qingdao was removed" in told and "from 812 on count nowhere" in told and "ask the council (jinan)" in told
     (told,) = build_push_warnings(HELD, "qingdao", public_key("another"))
     assert "another identity key for qingdao" in told
+
+
+def test_a_change_that_waits_for_a_week_is_named() -> None:
+    """A warning: nothing is broken, but its signers can sign nothing else."""
+    made = START + timedelta(days=30)
+    proposed = replace(HELD.roster, version=2, issued=made, previous=HELD.fingerprint)
+
+    def told(now: datetime) -> list[Notice]:
+        return build_notices(HELD, "qingdao", QINGDAO.identity_key, now=now, proposed=proposed)
+
+    assert told(made) == told(made + PROPOSAL_NOTICE - timedelta(seconds=1)) == []
+    (notice,) = told(made + PROPOSAL_NOTICE)
+    assert (notice.subject, notice.level) == ("proposal", "warning")
+    assert "version 2 made at 2026-01-31T00:00:00Z, still lacks signatures" in notice.sentence
+    assert "labmesh roster proposal" in notice.hint

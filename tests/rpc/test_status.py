@@ -12,7 +12,7 @@ import pytest
 
 from labmesh.v1 import node_pb2
 from node.clients import SOCKET, Caller, Role
-from node.core.amendment import RemoveMember, Renew, ReplaceIdentity
+from node.core.amendment import RemoveMember, Renew, ReplaceIdentity, SeatCouncil
 from node.core.card import CARD_TYPE, card_content
 from node.core.standing import EXPIRY_NOTICE
 from node.membership import ROSTER_LIFETIME
@@ -72,6 +72,22 @@ def test_expiry_is_told_from_thirty_days_before(alliance: SimulatedAlliance) -> 
         assert hint in expired.alarms[0]
     alliance["jinan"].membership.amend(Renew())
     assert (status(alliance, "jinan").state, list(status(alliance, "jinan").alarms)) == ("ready", [])
+
+
+def test_a_change_that_waits_for_signatures_is_told_after_a_week(alliance: SimulatedAlliance) -> None:
+    seated = alliance["jinan"].membership.amend(SeatCouncil(("jinan", "qingdao"), 2))
+    alliance.clock.turn(7 * DAY_S - 1)
+    assert list(status(alliance, "jinan").alarms) == []
+    alliance.clock.turn(1)
+    told = status(alliance, "jinan")
+    assert told.state == "ready"
+    (alarm,) = told.alarms
+    assert "has signed, version 3 made at" in alarm
+    assert "labmesh roster proposal" in alarm
+    assert list(status(alliance, "qingdao").alarms) == [], "it has not signed"
+    alliance["qingdao"].membership.sign_proposal(seated.proposal)
+    alliance["jinan"].membership.accept_update(*alliance.exported("qingdao"))
+    assert list(status(alliance, "jinan").alarms) == []
 
 
 def test_a_removed_member_is_degraded(alliance: SimulatedAlliance) -> None:
