@@ -47,7 +47,7 @@ def describe_change(held: Roster, roster: Roster, cards: Iterable[bytes]) -> lis
     if held.title != roster.title:
         changes.append(f"the title becomes {roster.title!r}; it was {held.title!r}")
     if held.council != roster.council:
-        changes.append(f"the council becomes {_council(roster)}; it was {_council(held)}")
+        changes.append(_describe_council(held, roster))
     if held.threshold != roster.threshold:
         changes.append(f"a change then needs {roster.threshold} council signatures; it needed {held.threshold}")
     if held.quorum != roster.quorum:
@@ -89,6 +89,14 @@ def _survivor(head: Head | None) -> str:
     if head is None:
         return "no history of its log is named any more"
     return f"the history of its log with root {format_base64(head.root)} at size {head.size} survives, and no other"
+
+
+def _describe_council(held: Roster, roster: Roster) -> str:
+    if set(held.council) == set(roster.council):
+        return "the council's seats stand in another order"
+    if _council(held) == _council(roster):
+        return f"the council stays {_council(roster)}, with the new identity keys"
+    return f"the council becomes {_council(roster)}; it was {_council(held)}"
 
 
 def _council(roster: Roster) -> str:

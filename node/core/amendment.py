@@ -94,6 +94,7 @@ def build_successor(alliance: Alliance, amendment: Amendment, *, now: datetime) 
     """
     envelope, held = alliance.rosters[-1]
     changes, cards = _changes(alliance, amendment, now)
+    _require_change(held, amendment, changes)
     members: Mapping[str, Member] = changes.get("members", held.members)
     if "quorum" not in changes and held.quorum == quorum_default(_count_active(held.members)):
         changes["quorum"] = quorum_default(_count_active(members))
@@ -113,8 +114,11 @@ def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes]) ->
     """Refuse a next roster that no honest council member signs, although its signatures might carry it.
 
     Raises:
-        GovernanceError: a seat that is no active member's, a key in two roles, or a replaced key that returns.
+        GovernanceError: a seat that is no active member's, a key in two roles, a replaced key that returns, a newcomer after
+            the held roster expired, or another end of a removed member's log.
     """
+    _require_no_newcomer_after_expiry(alliance.roster, roster)
+    _require_same_ends(alliance.roster, roster)
     active = {member.identity_key: name for name, member in roster.members.items() if member.status == "active"}
     if strange := [key for key in roster.council if key not in active]:
         raise GovernanceError(
@@ -134,6 +138,37 @@ def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes]) ->
             raise GovernanceError(
                 f"an identity key that was replaced after roster version {earlier.version} would return",
                 hint="a key that was lost or stolen once is not used again: make a new one",
+            )
+
+
+def _require_change(held: Roster, amendment: Amendment, changes: Mapping[str, Any]) -> None:
+    """Refuse to spend a version and signatures on what is so already; the order of the seats means nothing."""
+    same = all(
+        set(value) == set(held.council) if name == "council" else value == getattr(held, name)
+        for name, value in changes.items()
+    )
+    if same and not isinstance(amendment, Renew):
+        raise GovernanceError(
+            "that is so already: the roster would change nothing but its date", hint="for that, type: labmesh roster renew"
+        )
+
+
+def _require_no_newcomer_after_expiry(held: Roster, roster: Roster) -> None:
+    new = sorted(roster.members.keys() - held.members.keys())
+    if new and roster.issued >= held.expires:
+        raise GovernanceError(
+            f"the roster expired on {held.expires:%Y-%m-%d}, and admits nobody new: not {', '.join(new)}",
+            hint="renew it first, and when that is in force add again: labmesh roster renew",
+        )
+
+
+def _require_same_ends(held: Roster, roster: Roster) -> None:
+    """What a member said before it was removed stays provable up to the named size, and nothing beyond it: for good."""
+    for name, line in held.members.items():
+        if line.cut is not None and roster.members[name].head != line.cut:
+            raise GovernanceError(
+                f"the roster would move the end of the log of {name}, who was removed: it is size {line.cut.size}",
+                hint="refuse it: labmesh roster refuse FILE; records below that size count for ever, and none beyond",
             )
 
 

@@ -6,11 +6,13 @@ import base64
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from cli.amendment import amendment_to_wire, describe_change
 from labmesh.v1 import node_pb2
+from node.clock import utc_now
 from node.core.amendment import Amendment, Renew, ReplaceIdentity, SeatCouncil, SetQuorum, SetThreshold
 from node.core.roster import Head, Member
 from node.home import Home
@@ -222,6 +224,31 @@ def test_a_person_is_asked_before_the_refusal(council, monkeypatch):
     assert run("roster", "sign", "p.json", "--yes", home=council / "qingdao").exit_code == 0
 
 
+def test_the_doctor_names_a_change_that_waits_for_a_week(council, monkeypatch):
+    _propose(council)
+
+    def warned(days):
+        monkeypatch.setattr("cli.examination.utc_now", lambda: utc_now() + timedelta(days=days))
+        findings = run("doctor", "--json", home=council / "jinan").document["findings"]
+        return [finding for finding in findings if "still lacks signatures" in finding["message"]]
+
+    assert warned(6.9) == []
+    (finding,) = warned(7.1)
+    assert (finding["check"], finding["level"]) == ("roster", "warning") and "labmesh roster proposal" in finding["hint"]
+    assert run("roster", "sign", "p.json", home=council / "qingdao").exit_code == 0
+    assert run("join", "p.json", home=council / "jinan").exit_code == 0
+    assert warned(7.1) == []
+
+
+@pytest.mark.parametrize(
+    "change", [("quorum", "default"), ("threshold", "2"), ("council", "yantai", "qingdao", "jinan")], ids=" ".join
+)
+def test_a_change_that_changes_nothing(council, change):
+    ended = run("roster", *change, "--json", home=council / "jinan")
+    assert ended.exit_code == 1 and "would change nothing but its date" in ended.error["message"]
+    assert ended.error["hint"] == "for that, type: labmesh roster renew"
+
+
 def test_what_is_no_proposal_to_refuse(council):
     for file, named in (("zibo.card", "is a member's card"), ("missing", "missing")):
         ended = run("roster", "refuse", file, "--json", home=council / "qingdao")
@@ -410,7 +437,7 @@ def test_a_new_identity_key_with_the_councils_help(council):
     _propose(council, "rekey", "yantai", "yantai.new")
     ended = run("roster", "sign", "p.json", home=council / "qingdao")
     assert ended.exit_code == 0 and f"yantai gets the identity key {made['identity_key']}; it had " in ended.out
-    assert "the council becomes jinan, qingdao, yantai; it was jinan, qingdao, " in ended.out
+    assert "the council stays jinan, qingdao, yantai, with the new identity keys" in ended.out
     assert run("join", "p.json", home=council / "yantai").exit_code == 0
     assert run("join", "p.json", home=council / "jinan").exit_code == 0
     _propose(council, "renew", output="q.json")
@@ -488,6 +515,10 @@ def _told(**changes):
     [
         ({"title": "Another"}, "the title becomes 'Another'"),
         ({"council": (_HELD.members["qingdao"].identity_key, _NEW)}, "the council becomes qingdao, "),
+        (
+            {"council": (_NEW,), "members": {**_HELD.members, "jinan": replace(_HELD.members["jinan"], identity_key=_NEW)}},
+            "the council stays jinan, with the new identity keys",
+        ),
         ({"threshold": 2}, "needs 2 council signatures"),
         ({"quorum": 2}, "the quorum becomes 2"),
         ({"expires": _LATE}, "valid until 2031-01-01"),
@@ -498,6 +529,12 @@ def _told(**changes):
 def test_words_leave_no_field_of_the_roster_out(changes, words):
     assert len(_told()) == 1 and "valid until" in _told()[0]
     assert words in " ".join(_told(**changes)) and _told(**changes) != _told()
+
+
+def test_words_for_seats_in_another_order():
+    held = replace(_HELD, council=(_HELD.council[0], _HELD.members["qingdao"].identity_key))
+    told = describe_change(held, replace(held, version=2, council=held.council[::-1]), [])
+    assert told[0] == "the council's seats stand in another order"
 
 
 @pytest.mark.parametrize(

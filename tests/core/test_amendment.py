@@ -91,13 +91,34 @@ def new_identity(lab: Lab, label: str = "new identity", **changes: Any) -> bytes
 
 
 def test_every_change_renews_the_roster_for_two_years() -> None:
-    for amendment in (Renew(), SetQuorum(2), RemoveMember("yantai")):
+    for amendment in (Renew(), SetQuorum(3), RemoveMember("yantai")):
         roster = successor(amendment)
         assert (roster.version, roster.issued, roster.expires) == (2, NOW, NOW + ROSTER_LIFETIME)
     held = build().roster
     assert successor(Renew()) == replace(
         held, version=2, previous=build().fingerprint, issued=NOW, expires=NOW + ROSTER_LIFETIME
     )
+
+
+@pytest.mark.parametrize(
+    "amendment",
+    [
+        SeatCouncil(("jinan", "qingdao", "yantai")),
+        SeatCouncil(("yantai", "jinan", "qingdao"), 2),
+        SetThreshold(2),
+        SetQuorum(2),
+        SetQuorum(None),
+        AddMembers(()),
+    ],
+    ids=repr,
+)
+def test_what_would_change_nothing_is_refused(amendment: Amendment) -> None:
+    """But renewing, whose name says so, and the same seats with another threshold."""
+    error = refusal(amendment, build(4, 3))
+    assert "would change nothing but its date" in error.message
+    assert "labmesh roster renew" in error.hint
+    assert successor(SeatCouncil(("yantai", "jinan", "qingdao"), 3), build(4, 3)).threshold == 3
+    assert successor(Renew(), build(4, 3)).council == build(4, 3).roster.council
 
 
 class TestMembers:
@@ -169,7 +190,9 @@ class TestCouncil:
     def test_a_threshold_is_more_than_half_and_at_most_all(self, seats: int, fitting: set[int]) -> None:
         alliance = build(4, seats)
         for threshold in range(1, 7):
-            if threshold in fitting:
+            if threshold == alliance.roster.threshold:
+                assert "so already" in refusal(SetThreshold(threshold), alliance).message
+            elif threshold in fitting:
                 assert successor(SetThreshold(threshold), alliance).threshold == threshold
             else:
                 assert "more than half" in refusal(SetThreshold(threshold), alliance).message
@@ -188,7 +211,8 @@ class TestQuorum:
 
     def test_alone(self) -> None:
         alone = load_alliance([sign_roster(build(1).roster, JINAN)])
-        assert successor(SetQuorum(1), alone).quorum == 1
+        assert "so already" in refusal(SetQuorum(1), alone).message
+        assert "from 1 to 1" in refusal(SetQuorum(2), alone).hint
 
 
 class TestIdentity:
@@ -262,6 +286,78 @@ class TestSoundness:
         assert "would return" in refusal(ReplaceIdentity("weifang", old), held).message
         thief = replace(build_card(ZIBO), identity_key=WEIFANG.identity_key)
         assert "would return" in refusal(AddMembers((sign_card(thief, WEIFANG),)), held).message
+
+
+class TestExpired:
+    """An expired roster keeps the known members, and admits nobody new before it was renewed."""
+
+    NEWCOMER = sign_card(build_card(ZIBO), ZIBO)
+
+    def test_nobody_new_is_taken_in(self) -> None:
+        held = build()
+        on_time, late = held.roster.expires - timedelta(seconds=1), held.roster.expires
+        assert "zibo" in build_successor(held, AddMembers((self.NEWCOMER,)), now=on_time)[0].members
+        with pytest.raises(GovernanceError, match=r"expired on .*, and admits nobody new: not zibo") as caught:
+            build_successor(held, AddMembers((self.NEWCOMER,)), now=late)
+        assert "labmesh roster renew" in caught.value.hint
+        renewed = held.accept_roster(sign_roster(build_successor(held, Renew(), now=late)[0], JINAN))
+        assert "zibo" in build_successor(renewed, AddMembers((self.NEWCOMER,)), now=late)[0].members
+
+    def test_nor_signed_for(self) -> None:
+        """Whoever made it with another software; what was made in time may be signed later."""
+        held = build()
+        roster, cards = build_successor(held, AddMembers((self.NEWCOMER,)), now=NOW)
+        require_sound(held, roster, cards)
+        with pytest.raises(GovernanceError, match="admits nobody new"):
+            require_sound(held, replace(roster, issued=held.roster.expires + timedelta(days=1)), cards)
+
+    @pytest.mark.parametrize(
+        "amendment",
+        [
+            Renew(),
+            ReplaceIdentity("weifang", new_identity(WEIFANG)),
+            RemoveMember("weifang"),
+            SeatCouncil(("jinan", "qingdao"), 2),
+        ],
+        ids=lambda amendment: type(amendment).__name__,
+    )
+    def test_all_else_goes_on(self, amendment: Amendment) -> None:
+        late = build().roster.expires + timedelta(days=400)
+        assert build_successor(build(), amendment, now=late)[0].issued == late
+
+
+class TestEnds:
+    """Where the log of a removed member ends stays as the council that removed it has said."""
+
+    def removed(self, head: Head | None) -> Alliance:
+        roster, _ = build_successor(build(), RemoveMember("weifang", head), now=NOW)
+        return build().accept_roster(sign_roster(roster, JINAN))
+
+    @pytest.mark.parametrize("head", [None, Head(4, bytes(32)), Head(6, bytes(32)), Head(5, bytes(31) + b"1")], ids=repr)
+    def test_it_is_neither_dropped_nor_moved(self, head: Head | None) -> None:
+        held = self.removed(Head(5, bytes(32)))
+        roster, _ = build_successor(held, Renew(), now=NOW)
+        require_sound(held, roster, ())
+        members = {**roster.members, "weifang": replace(roster.members["weifang"], head=head)}
+        moved = replace(roster, members=members)
+        with pytest.raises(GovernanceError, match=r"would move the end of the log of weifang, .*: it is size 5") as caught:
+            require_sound(held, moved, ())
+        assert "labmesh roster refuse FILE" in caught.value.hint
+        taken = held.accept_roster(sign_roster(moved, JINAN))
+        assert taken.roster.members["weifang"].head == head, "it binds who signs, not what counts"
+
+    def test_an_end_may_be_named_later(self) -> None:
+        held = self.removed(None)
+        roster, _ = build_successor(held, Renew(), now=NOW)
+        members = {**roster.members, "weifang": replace(roster.members["weifang"], head=Head(5, bytes(32)))}
+        require_sound(held, replace(roster, members=members), ())
+
+    def test_a_survivor_of_an_active_member_is_no_end(self) -> None:
+        settled, _ = build_successor(build(), NameSurvivor("yantai", Head(7, bytes(32))), now=NOW)
+        held = build().accept_roster(sign_roster(settled, JINAN))
+        assert build_successor(held, RemoveMember("yantai", Head(9, bytes(32))), now=NOW)[0].members["yantai"].head == Head(
+            9, bytes(32)
+        )
 
 
 class TestCardsAndRosterKeys:

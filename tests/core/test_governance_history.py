@@ -130,7 +130,11 @@ class Government(RuleBasedStateMachine):
         """Collect signatures one by one; until the last nothing is acceptable, with it everything is."""
         self.days += 1
         held = self.alliance
-        roster, cards = build_successor(held, amendment, now=self.now)
+        try:
+            roster, cards = build_successor(held, amendment, now=self.now)
+        except GovernanceError as error:
+            assert "would change nothing" in error.message
+            return
         labels = {public_key(label): label for label in self.labels.values()}
         keys = [key for key in (*held.roster.council, *roster.council) if key in labels]
         signers: list[str] = []
