@@ -31,7 +31,8 @@ LOCK_WAIT_S = 5.0
 LOCK_PAUSE_S = 0.1
 OFFLINE_RISK = (
     "The node does not run, so no other member was asked whether this home is older than what it has signed (a restored "
-    "backup, a snapshot): if it is, it signs a second roster of one version, which is proof against this member for good."
+    "backup, a snapshot): if it is, it signs a second roster of one version, which is proof against this member for good, "
+    "or refuses one that it has signed."
 )
 
 

@@ -55,7 +55,8 @@ def build_failure(error: Exception) -> Failure:
         return Failure(USAGE, "USAGE", error.format_message(), error.hint)
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "labmesh"
-        return Failure(USAGE, "USAGE", error.format_message(), f"type: {path} --help")
+        # click lists choices with tabs and line breaks, which are shown as escapes.
+        return Failure(USAGE, "USAGE", " ".join(error.format_message().split()), f"type: {path} --help")
     if isinstance(error, click.ClickException):
         return Failure(USAGE, "USAGE", error.format_message())
     if isinstance(error, OSError) and error.strerror:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cli.files import display_name, read_input
 from cli.governance import read_held_alliance
-from node.errors import GovernanceError, VerificationError
+from node.errors import FormatError, GovernanceError, VerificationError
 
 if TYPE_CHECKING:
     from cli.app import App
@@ -30,7 +30,11 @@ def read_survivor(app: App, file: str, keep: str) -> NameSurvivor:
     alliance = read_held_alliance(app.home).alliance
     if alliance is None:
         raise GovernanceError("this node does not belong to an alliance yet", hint="type: labmesh join FILE")
-    evidence = parse_evidence(read_input(file, size_max=EVIDENCE_SIZE_MAX))
+    try:
+        evidence = parse_evidence(read_input(file, size_max=EVIDENCE_SIZE_MAX))
+    except FormatError as error:
+        hint = "name the file that `labmesh evidence export ID -o FILE` writes"
+        raise FormatError(f"{display_name(file)} is no evidence: {error.message}", hint=hint) from error
     judgement = judge_evidence(evidence, held=alliance)
     if not judgement.verified:
         failed = next(step for step in judgement.steps if not step.ok)

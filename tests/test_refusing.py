@@ -49,8 +49,8 @@ def test_the_way_out_of_two_of_two(alliance: SimulatedAlliance) -> None:
     with pytest.raises(GovernanceError) as caught:
         jinan.membership.sign_proposal(second)
     assert "made at" in caught.value.message
-    assert "1 of qingdao end it (labmesh roster refuse FILE)" in caught.value.hint
-    assert "1 who has not signed must refuse it before jinan may sign" in refusal(jinan, first).message
+    assert "either qingdao must sign it, or qingdao refuse it (who type: labmesh roster refuse FILE)" in caught.value.hint
+    assert "qingdao must refuse it before jinan may sign" in refusal(jinan, first).message
 
     said = qingdao.membership.refuse_proposal(first)
     assert (said.missing, said.released) == (0, False)

@@ -248,9 +248,8 @@ def require_dead(review: Review, member: str) -> None:
         count = review.refusals_missing
         raise GovernanceError(
             f"{member} has signed this roster of version {review.roster.version}, and nobody takes a signature back: "
-            f"{count} who {'has' if count == 1 else 'have'} not signed must refuse it before {member} may sign another one",
-            hint=f"send the file to {_any_of(review.refusing())}, who type: labmesh roster refuse FILE; "
-            "with the file that comes back type this again",
+            f"{_so_many_of(count, review.refusing())} must refuse it before {member} may sign another one",
+            hint="send them the file, who type: labmesh roster refuse FILE; with the file that comes back type this again",
         )
 
 
@@ -267,9 +266,9 @@ def require_free(signed: Review | None, review: Review) -> None:
         f"this home has signed another roster of version {review.roster.version} already, made at "
         f"{format_seconds(signed.roster.issued)}; while that one can come into force it does not sign the one made at "
         f"{format_seconds(review.roster.issued)}",
-        hint=f"write its file (labmesh roster proposal -o FILE) and send it: {missing} of {_any_of(signed.awaited())} can "
-        f"complete it (labmesh roster sign FILE), or {count} of {_any_of(signed.refusing())} end it (labmesh roster refuse "
-        "FILE); after the latter type: labmesh roster refuse FILE here, too",
+        hint="write its file (labmesh roster proposal -o FILE) and send it: either "
+        f"{_so_many_of(missing, signed.awaited())} must sign it, or {_so_many_of(count, signed.refusing())} refuse it "
+        "(who type: labmesh roster refuse FILE) and send it back; then type here, too: labmesh roster refuse FILE",
     )
 
 
@@ -290,8 +289,10 @@ def _require_seat(review: Review, member: str, key: bytes, hint: str) -> None:
         )
 
 
-def _any_of(names: list[str]) -> str:
-    return ", ".join(names) or "nobody"
+def _so_many_of(count: int, names: list[str]) -> str:
+    if count >= len(names) > 0:
+        return " and ".join(names)
+    return f"{count} of {', '.join(names) or 'nobody'}"
 
 
 def _parse_list(content: Json, noun: str, most: int) -> tuple[bytes, ...]:

@@ -226,3 +226,10 @@ class TestSettle:
     def test_what_to_keep_must_be_said(self, founded: Path, case: tuple[Path, Evidence]) -> None:
         assert run("roster", "settle", case[0], home=founded).exit_code == 2
         assert run("roster", "settle", case[0], "--keep", "both", home=founded).exit_code == 2
+        told = run("roster", "settle", case[0], "--json", home=founded).error
+        assert told["message"] == "Missing option '--keep'. Choose from: first, second", "on one line, without tabs"
+
+    def test_a_file_that_is_no_evidence(self, founded: Path, tmp_path: Path) -> None:
+        (tmp_path / "thing").write_text("{}")
+        told = run("roster", "settle", tmp_path / "thing", "--keep", "first", "--json", home=founded).error
+        assert "thing is no evidence" in told["message"] and "labmesh evidence export ID -o FILE" in told["hint"]

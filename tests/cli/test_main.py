@@ -55,6 +55,7 @@ ROSTER_CONTRACT = (
     "renew",
     "settle",
     "sign",
+    "refuse",
     "proposal",
     "show",
     "export",
