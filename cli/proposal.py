@@ -79,13 +79,17 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
     if app.json:
         print_document(_document(app, state) | _proposal_document(state, file))
         return
+    from node.core.proposal import so_many_of
+
     review = review_file(require_alliance(app), state.proposal)
+    enders = so_many_of(review.refusals_missing, review.refusing())
     print_lines(
         f"Roster version {review.roster.version} has {state.have} of {state.needed} signatures: it is not in force yet.",
         app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
-        f"Before it is complete or refused, no home that signed it signs another change of version {review.roster.version}.",
+        f"Before it is complete, or refused by {enders}, no home that signed it signs another change of version "
+        f"{review.roster.version}.",
     )
 
 

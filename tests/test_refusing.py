@@ -162,3 +162,45 @@ def test_a_home_that_may_be_older_than_its_word_refuses_nothing(alliance: Simula
     assert parse_proposal(answer.file).refusals
     back = call(node_servicer(jinan).RefuseRoster(node_pb2.RefuseRosterRequest(file=answer.file), caller()))
     assert back.released
+
+
+class TestStore:
+    """What the database keeps of a home's word, version by version."""
+
+    ONE, TWO = SignedVersion(9, "a" * 64, b"one"), SignedVersion(9, "b" * 64, b"two")
+
+    def test_a_released_one_makes_room_and_is_never_signed_again(self, alliance: SimulatedAlliance) -> None:
+        store = alliance["jinan"].store.membership
+        store.save_signed(self.ONE)
+        with pytest.raises(GovernanceError, match="another roster of version 9"):
+            store.save_signed(self.TWO)
+        store.save_released(self.ONE)
+        assert store.load_signed(9) is None
+        assert store.has_signed(9, self.ONE.hash)
+        with pytest.raises(GovernanceError, match="can never be in force"):
+            store.save_signed(self.ONE)
+        store.save_signed(self.TWO)
+        assert store.load_signed(9) == self.TWO
+        with pytest.raises(GovernanceError, match="another roster of version 9"):
+            store.require_unsigned(9, "c" * 64)
+
+    def test_what_is_refused_is_not_signed_and_the_other_way_round(self, alliance: SimulatedAlliance) -> None:
+        store = alliance["jinan"].store.membership
+        store.save_refused(self.ONE)
+        store.save_refused(SignedVersion(9, self.ONE.hash, b"one, with more refusals"))
+        for act in (store.save_signed, lambda it: store.require_unsigned(it.version, it.hash)):
+            with pytest.raises(GovernanceError, match="has refused this roster of version 9, and never signs it"):
+                act(self.ONE)
+        store.save_signed(self.TWO)
+        with pytest.raises(GovernanceError, match="has signed this roster of version 9"):
+            store.save_refused(self.TWO)
+        store.save_signed(SignedVersion(10, self.ONE.hash, b"another version"))
+        assert not store.has_signed(9, self.ONE.hash)
+        assert store.load_open_roster(11) is None
+
+    def test_the_open_roster(self, alliance: SimulatedAlliance) -> None:
+        jinan = alliance["jinan"]
+        assert jinan.membership.open_roster() is None
+        proposed = jinan.membership.amend(SetQuorum(2)).proposal
+        roster = parse_roster(parse_proposal(proposed).roster)[1]
+        assert jinan.membership.open_roster() == jinan.store.membership.load_open_roster(4) == roster

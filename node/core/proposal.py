@@ -248,7 +248,7 @@ def require_dead(review: Review, member: str) -> None:
         count = review.refusals_missing
         raise GovernanceError(
             f"{member} has signed this roster of version {review.roster.version}, and nobody takes a signature back: "
-            f"{_so_many_of(count, review.refusing())} must refuse it before {member} may sign another one",
+            f"{so_many_of(count, review.refusing())} must refuse it before {member} may sign another one",
             hint="send them the file, who type: labmesh roster refuse FILE; with the file that comes back type this again",
         )
 
@@ -267,7 +267,7 @@ def require_free(signed: Review | None, review: Review) -> None:
         f"{format_seconds(signed.roster.issued)}; while that one can come into force it does not sign the one made at "
         f"{format_seconds(review.roster.issued)}",
         hint="write its file (labmesh roster proposal -o FILE) and send it: either "
-        f"{_so_many_of(missing, signed.awaited())} must sign it, or {_so_many_of(count, signed.refusing())} refuse it "
+        f"{so_many_of(missing, signed.awaited())} must sign it, or {so_many_of(count, signed.refusing())} refuse it "
         "(who type: labmesh roster refuse FILE) and send it back; then type here, too: labmesh roster refuse FILE",
     )
 
@@ -289,7 +289,8 @@ def _require_seat(review: Review, member: str, key: bytes, hint: str) -> None:
         )
 
 
-def _so_many_of(count: int, names: list[str]) -> str:
+def so_many_of(count: int, names: list[str]) -> str:
+    """Members in a sentence, of whom `count` are needed."""
     if count >= len(names) > 0:
         return " and ".join(names)
     return f"{count} of {', '.join(names) or 'nobody'}"
