@@ -165,7 +165,7 @@ class TestTls:
         jinan.spread.note("yantai", card.seq)
         assert jinan.rotation.advance_tls() and jinan.rotation.tls_key_pem != old
         newest = jinan.member.membership.own_card[1]
-        assert newest.tls_certificates == card.tls_certificates[1:] and newest.seq == card.seq + 1
+        assert newest.tls_certificates == card.tls_certificates[1:] and newest.seq > card.seq
         assert jinan.names() == NAMES and not jinan.rotation.advance_tls()
         assert is_certificate_of(newest.tls_certificates[0], jinan.files.load_tls(jinan.files.path("tls")))
 

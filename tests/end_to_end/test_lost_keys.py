@@ -103,7 +103,7 @@ def test_keys_from_before_a_rotation(make_mesh, tmp_path: Path, kept: str) -> No
 def type_at(node: Node, *arguments: str, refused: bool = False) -> str:
     """What the command line says."""
     ended = labmesh(node.home.path, *arguments)
-    said = (ended.stdout + ended.stderr).decode()
+    said = (ended.stdout + ended.stderr).decode().replace(f" --home {node.home.path}", "")
     assert (ended.returncode == 1) == refused and "Traceback" not in said, said
     return said
 
