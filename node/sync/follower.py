@@ -40,6 +40,7 @@ from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.pull import PullSession
 from node.sync.recovery import Recovery
+from node.sync.revoked import forget_uncounted
 from node.sync.survivor import is_replaced
 from node.sync.threads import finish
 
@@ -142,10 +143,12 @@ class Follower:
 
     async def _follow_once(self) -> None:
         """One connection, until it ends. A connection that worked and broke is not a failed attempt."""
-        client = self._parts.make_client(self._parts.membership.joined.card(self.member))
+        parts, card = self._parts, self._parts.membership.joined.card(self.member)
+        # Before any contact, which may fail for long: a new card or roster may have ended what is held.
+        await finish(asyncio.to_thread(forget_uncounted, parts.store, parts.exchange, card))
+        client = parts.make_client(card)
         self._was_connected = False
         self._show_accusation()
-        await self._open_log()  # before any contact: a new card or roster may have ended what is held
         try:
             await self._contact(client)
             self._was_connected = True

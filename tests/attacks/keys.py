@@ -10,9 +10,8 @@ from typing import Any
 from node.core.alliance import format_card
 from node.core.bundle import Bundle
 from node.core.card import CARD_TYPE, FormerLogKey, FormerWitnessKey, card_content
-from node.core.checkpoint import Checkpoint, cosign_checkpoint, parse_checkpoint, sign_checkpoint
+from node.core.checkpoint import Checkpoint, cosign_checkpoint, sign_checkpoint
 from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, VerifierKey, format_base64
-from node.sync.revoked import forget_all_uncounted
 from tests.alliance import NOON
 from tests.attacks.scene import (
     JINAN,
@@ -247,18 +246,6 @@ def a_thief_goes_on_with_a_revoked_log_key(scene):
             open_session(scene.alliance, "qingdao", "jinan").apply(signed_by_jinan(SIZE + 5, bytes(32)))
         finally:
             assert dump_tables(scene.reader.store) == before
-
-
-@attack(FAMILY, PROPERTY, "", "")
-def a_copy_of_a_log_that_goes_beyond_the_end_of_its_key(scene):
-    """Longer than anything that the author has: it is gone with the card, and told to nobody."""
-    with scene.undone():
-        reader, held = scene.reader, scene.reader.mirror_of("jinan").head_size
-        assert held > SEEN and reader.membership.accept_update([], [end_key_of_jinan(scene, SEEN)]).faults == ()
-        forget_all_uncounted(reader.store, reader.exchange, reader.membership)
-        assert reader.mirror_of("jinan").head_size == SEEN
-        (told,) = (parse_checkpoint(note) for note in reader.exchange.held_notes() if JINAN.origin in note.decode())
-        assert told.size == SEEN and not reader.evidence.pieces()
 
 
 @attack(FAMILY, PROPERTY, "", "")
