@@ -26,6 +26,7 @@ NOTICE = timedelta(days=30)
 UNUSED = timedelta(days=90)
 TAKE_NEWER = "at one of them: labmesh roster export -o FILE; here: labmesh join FILE"
 CLOCK_WARNING_S = 5
+LOST = "labmesh list --lost"
 CLOCK_ERROR_S = 60
 
 
@@ -86,11 +87,12 @@ def _check_keys(facts: Facts) -> Iterator[Finding]:
             "keys", "error", f"{path} is missing or cannot be read", "restore it from a backup" + ANOTHER.get(name, "")
         )
     open_to_others = [(path, mode, wanted) for path, mode, wanted in facts.modes if mode & ~wanted]
-    for path, mode, wanted in open_to_others:
-        hint = f"type: chmod {wanted & 0o700:o} {shlex.quote(path)}"
-        yield Finding("keys", "error", f"{path} has mode {mode:04o}, so others may read it", hint)
+    mended = {path: f"type: chmod {wanted & 0o700:o} {shlex.quote(path)}" for path, _, wanted in open_to_others}
+    for path, mode, _ in open_to_others:
+        yield Finding("keys", "error", f"{path} has mode {mode:04o}, so others may read it", mended[path])
     for fault in facts.key_faults or ():
-        yield Finding("keys", "error", fault.message, fault.hint)
+        if fault.hint not in mended.values():  # told already
+            yield Finding("keys", "error", fault.message, fault.hint)
     if facts.keys_protected and facts.key_faults is None:
         hint = "to compare them: labmesh doctor --passphrase-file FILE, or set LABMESH_PASSPHRASE"
         yield Finding(
@@ -209,7 +211,8 @@ def _check_state(facts: Facts) -> Iterator[Finding]:
         yield Finding("state", level, f"the node is {state}", "see the alarms: labmesh status")
     told = {str(notice) for notice in facts.notices}  # by checks of their own, which also work without a running node
     for alarm in (alarm for alarm in facts.daemon.alarms if alarm not in told):
-        yield Finding("alarm", "error", alarm, "type: labmesh status")
+        named = LOST if LOST in alarm else "labmesh status"
+        yield Finding("alarm", "error", alarm, f"type: {named}")
 
 
 def _check_peers(facts: Facts) -> Iterator[Finding]:
@@ -220,6 +223,11 @@ def _check_peers(facts: Facts) -> Iterator[Finding]:
         level: Level = "error" if peer.state in ("refused", "quarantined") else "warning"
         reason = f": {peer.error}" if peer.error else ""
         hint = f"see labmesh peers; is the node of {peer.member} running, and may this machine reach its address?"
+        if peer.state == "refused":
+            hint = (
+                f"{peer.member} is reached, but one of the two does not let the other in: see labmesh peers and "
+                f"labmesh roster show; if it does not know this node's card, give it the file: labmesh card -o FILE"
+            )
         if peer.state == "quarantined":
             hint = "type: labmesh evidence list   and give the file to the council: labmesh evidence export ID -o FILE"
         yield Finding("peers", level, f"{peer.member} is {peer.state}{reason}", hint)

@@ -103,6 +103,13 @@ def test_a_healthy_node_is_told_what_was_looked_at():
         (_peer(state="retrying", error="no answer"), "peers", "warning", "no answer"),
         (_peer(state="offline"), "peers", "warning", "qingdao is offline"),
         (_peer(state="refused"), "peers", "error", "refused"),
+        (_peer(state="refused", error="not in the roster"), "peers", "error", "labmesh card -o FILE"),
+        (
+            _daemon(alarms=["3 entries were published; type: labmesh list --lost"]),
+            "alarm",
+            "error",
+            "type: labmesh list --lost",
+        ),
         (_peer(state="quarantined"), "peers", "error", "quarantined"),
         (_peer(quarantined=4), "peers", "warning", "4 entries"),
         (_peer(clock_offset_ms=5000), "clock", "ok", "5.0 s behind"),
@@ -309,3 +316,18 @@ def test_the_node_is_asked_for_its_clients(founded, node_home):
     messages = [finding["message"] for finding in ended.document["findings"] if finding["check"] == "remote"]
     assert len(messages) == 2
     assert "valid until 2036-01-01" in messages[0] and "idle was last used on 2026-01-02" in messages[1]
+
+
+def test_a_loose_key_is_told_once(home):
+    key = home / "keys" / "log.pem"
+    key.chmod(0o644)
+    findings = run("doctor", "--json", home=home).document["findings"]
+    told = [finding for finding in findings if str(key) in finding["message"] + finding["hint"]]
+    assert [finding["hint"] for finding in told] == [f"type: chmod 600 {key}"]
+
+
+def test_the_hint_for_lost_entries_is_not_the_status():
+    found = [
+        f for f in examine(replace(HEALTHY, **_daemon(alarms=["x: labmesh list --lost"]))).findings if f.check == "alarm"
+    ]
+    assert [finding.hint for finding in found] == ["type: labmesh list --lost"]
