@@ -105,30 +105,24 @@ class RecordStore:
         A quarantined one is found when nothing better has the id.
         """
         conditions = [
-            _LOG.c.member == record_id.author,
-            _OPENING.c.kind == record_id.kind,
-            _OPENING.c.key == record_id.key,
+            *_same_key(record_id),
         ]
         if record_id.revision is not None:
             conditions.append(_OPENING.c.revision == record_id.revision)
         else:
             conditions.append(~_erased_later())
-        statement = (
-            _select_visible()
-            .where(*conditions)
-            .order_by(_OPENING.c.status == STATUS_QUARANTINED, _OPENING.c.revision.desc())
-            .limit(1)
-        )
+        wanted = _select_visible().where(*conditions).order_by(_OPENING.c.revision.desc()).limit(1)
+        accepted = wanted.where(_OPENING.c.status < STATUS_QUARANTINED)
+        # Two statements, each for one partial index; `status > 0` is its condition, not inferred from the equality.
+        quarantined = wanted.where(_OPENING.c.status > 0, _OPENING.c.status == STATUS_QUARANTINED)
         with self._database.read() as connection:
-            row = connection.execute(statement).one_or_none()
+            row = connection.execute(accepted).one_or_none() or connection.execute(quarantined).one_or_none()
         return None if row is None else _stored(row)
 
     def revisions(self, record_id: RecordId) -> list[StoredRecord]:
         """Every accepted revision that is held of a record, the oldest first; only one where the id names it."""
         conditions = [
-            _LOG.c.member == record_id.author,
-            _OPENING.c.kind == record_id.kind,
-            _OPENING.c.key == record_id.key,
+            *_same_key(record_id),
             _OPENING.c.status < STATUS_QUARANTINED,
         ]
         if record_id.revision is not None:
@@ -140,9 +134,7 @@ class RecordStore:
     def duplicates(self, record_id: RecordId) -> list[StoredRecord]:
         """Quarantined entries of a log that say again what one revision of this record said before, by index."""
         conditions = [
-            _LOG.c.member == record_id.author,
-            _OPENING.c.kind == record_id.kind,
-            _OPENING.c.key == record_id.key,
+            *_same_key(record_id),
             # `status > 0` is the condition of the partial index; SQLite does not infer it from the equality.
             _OPENING.c.status > 0,
             _OPENING.c.status == STATUS_QUARANTINED,
@@ -319,6 +311,15 @@ def _newest_only(statement: Select[tuple[object, ...]], chosen: Filter) -> Selec
     if chosen.author is not None:
         statement = statement.where(_LOG.c.member == chosen.author)
     return statement
+
+
+def _same_key(record_id: RecordId) -> list[ColumnElement[bool]]:
+    """The openings that say this id, found by index: the condition on the log is not left to the join, which would scan."""
+    return [
+        _OPENING.c.log_id.in_(select(_LOG.c.id).where(_LOG.c.member == record_id.author)),
+        _OPENING.c.kind == record_id.kind,
+        _OPENING.c.key == record_id.key,
+    ]
 
 
 def _erased_later() -> ColumnElement[bool]:

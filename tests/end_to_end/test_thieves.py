@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -15,8 +13,9 @@ from node.core.kinds import Kinds
 from node.schemas import load_schemas
 from tests.builders import MemoryLog
 from tests.end_to_end.disk import read_log_file
-from tests.end_to_end.harness import ALLIANCE, ROOT, Mesh, Node, eventually, open_mesh, result_records
+from tests.end_to_end.harness import ALLIANCE, Mesh, Node, eventually, open_mesh, result_records
 from tests.end_to_end.hostile import BODY, HomeLab
+from tests.end_to_end.nursery import run_labmesh
 from tests.end_to_end.test_keys import await_card, held_cards
 from tests.store.filling import Mirrored
 
@@ -26,9 +25,8 @@ TRUE = [f"TRUE-{i:06d}" for i in range(3)]
 
 def labmesh(node: Node, *args: object) -> Any:
     """A command of its own process, and its JSON."""
-    command = [sys.executable, "-m", "cli.main", "--home", str(node.home.path), "--json", *map(str, args)]
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, env=paths, capture_output=True, timeout=60, check=True)
+    done = run_labmesh("--home", node.home.path, "--json", *args)
+    done.check_returncode()
     return orjson.loads(done.stdout)
 
 
