@@ -50,8 +50,8 @@ WAIT_FOR_PEERS_TLS = (
     "wait until enough peers are connected (labmesh status); if they refuse this home's certificate: labmesh doctor"
 )
 TLS_LOST = (
-    "if it was not done yet, take the file that `labmesh roster export -o FILE` writes at a peer (here: labmesh join FILE); "
-    "then type: labmesh keys rotate tls --without-peers"
+    "if it was not done yet, type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE; then type: labmesh "
+    "keys rotate tls --without-peers"
 )
 
 

@@ -24,6 +24,10 @@ from tests.cli.conftest import init, run
             "type: labmesh --home '/a b' keys rotate tls, then labmesh --home '/a b' card, "
             "and let each member take it: labmesh join FILE",
         ),
+        (
+            "type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE",
+            "type at a peer: labmesh roster export -o FILE; and here: labmesh --home '/a b' join FILE",
+        ),
         ("ask the council. Then type: labmesh status", "ask the council. Then type: labmesh --home '/a b' status"),
     ],
 )
@@ -45,6 +49,7 @@ def test_the_home_stands_in_every_command(text: str, expected: str) -> None:
         "ask a member you know for it: labmesh roster show prints it",
         "let the council type: labmesh roster rekey MEMBER CARD",
         "a council member types: labmesh roster renew",
+        "at one of them: labmesh roster export -o FILE",
         "Send p.json to qingdao, who types: labmesh roster sign FILE",
         "",
     ],
