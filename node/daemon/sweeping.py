@@ -1,9 +1,14 @@
-"""Sweep behind erasures, as soon as there are any, until nothing of them is left."""
+"""Sweep behind erasures, as soon as there are any, until nothing of them is left.
+
+Pushes wait while the database is written anew. So that many erasures, one after the other, never keep them waiting for more
+than a fifth of the time, a sweep is followed by a rest four times as long; what comes meanwhile is swept together.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from node.errors import StoreError
@@ -13,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 FAILED_RETRY_S = 60.0
+REST = 4
 
 
 class Sweeping:
@@ -22,6 +28,7 @@ class Sweeping:
         """Call `on_swept` when something is gone for good, so that authors are told."""
         self._sweeper, self._on_swept, self._on_alarm = sweeper, on_swept, on_alarm
         self._work = asyncio.Event()
+        self._swept_s = 0.0
 
     def notice(self) -> None:
         """A log moved: there may be erasures in it."""
@@ -40,6 +47,7 @@ class Sweeping:
 
     async def _sweep(self) -> float | None:
         """Sweep once; returns after how many seconds to look again, None for when something new comes."""
+        begin = time.monotonic()
         try:
             done = await asyncio.to_thread(self._sweeper.sweep)
         except StoreError as error:
@@ -48,6 +56,9 @@ class Sweeping:
                 "it is tried again every minute: is the disk full?"
             )
             return FAILED_RETRY_S
+        self._swept_s += time.monotonic() - begin
         if done:
             self._on_swept()
+            rest_s, self._swept_s = REST * self._swept_s, 0.0
+            await asyncio.sleep(rest_s)
         return RETRY_S if done is False else None
