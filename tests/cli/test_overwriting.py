@@ -22,7 +22,6 @@ WITHOUT_A_NODE = [
     ("keys", "identity", "-o"),
     ("roster", "export", "-o"),
     ("roster", "renew", "-o"),
-    ("roster", "quorum", "1", "-o"),
 ]
 FROM_A_NODE = {
     ("prove", "jinan/result/1", "-o"): ("ExportBundle", b"a bundle of some bytes"),

@@ -11,8 +11,8 @@ from tests.alliance import SimulatedAlliance
 
 
 @pytest.fixture
-def alliance(tmp_path: Path) -> Iterator[SimulatedAlliance]:
-    """Three members with empty logs, all free to publish."""
-    made = SimulatedAlliance(tmp_path)
+def alliance(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SimulatedAlliance]:
+    """Three members, or as many as the test names, with empty logs, all free to publish."""
+    made = SimulatedAlliance(tmp_path, getattr(request, "param", 3))
     yield made
     made.close()

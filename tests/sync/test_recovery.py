@@ -313,6 +313,7 @@ class TestOpenings:
         assert state(jinan) == (True, 7, 7)
         require_sound(jinan)
 
+    @pytest.mark.parametrize("alliance", [4], indirect=True)
     def test_an_opening_found_while_the_rest_waits(
         self, alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
     ) -> None:
