@@ -39,6 +39,7 @@ from node.core.proposal import (
     review_proposal,
 )
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
+from node.core.sifting import first_of_each_version
 from node.core.succession import SignedCard, leap_seq, require_successor
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore, SignedVersion
@@ -288,7 +289,7 @@ class Membership:
             faults: list[str] = []
             conflicts: list[Conflict] = []
             for accept, find_conflict, raws in (
-                (Alliance.accept_roster, find_roster_conflict, rosters),
+                (Alliance.accept_roster, find_roster_conflict, first_of_each_version(rosters, held=alliance)),
                 (self._accept_card, find_card_conflict, cards),
             ):
                 for raw in raws:

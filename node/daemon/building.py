@@ -17,9 +17,9 @@ from node.confirmation import ClockWatch, Confirmation
 from node.core.alliance import Alliance
 from node.core.card import Card
 from node.core.kinds import Kinds
-from node.cutoff import find_other_histories
 from node.daemon.card import OwnCard
 from node.daemon.indexing import Indexing
+from node.daemon.judging import Judging
 from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
 from node.daemon.thinning import Thinning
@@ -48,7 +48,6 @@ from node.sync.follower import FollowerParts
 from node.sync.peer import PeerClient
 from node.sync.peers import Alarms, Cosigner, Peers
 from node.sync.recovery import Recovery, RecoveryParts
-from node.sync.revoked import forget_all_uncounted
 from node.sync.spread import CardSpread
 
 logger = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ class Daemon:
         self.indexing = Indexing(store.search)
         self.thinning = Thinning(store, self.membership, clock)
         self.sweeping = Sweeping(store.sweeper, on_swept=self._notice_swept, on_alarm=self.alarms.raise_sentence)
-        self._judging: asyncio.Task[None] | None = None
+        self.judging = Judging(store, self.membership, self.exchange, on_alarm=self.alarms.raise_sentence)
         self._start_listening()
 
     def _start_listening(self) -> None:
@@ -118,7 +117,7 @@ class Daemon:
 
     async def start_servers(self, home: Home) -> Servers:
         """Serve peers and the socket."""
-        await self._judge_histories()
+        await self.judging.judge()
         credentials = server_credentials(
             self.trusted, key_pem=lambda: self.rotation.tls_key_pem, own_card=self.rotation.presentable_card
         )
@@ -360,18 +359,7 @@ class Daemon:
         self.peers.notice_change()
         self.heads.announce()
         self.loop.run_in_executor(None, self._sign_head)
-        self._judging = self.loop.create_task(self._judge_histories(), name="judge-histories")
-
-    async def _judge_histories(self) -> None:
-        """Compare the logs held with the heads that the roster names."""
-        if (alliance := self.membership.alliance) is None:
-            return
-        await asyncio.to_thread(self.store.membership.save_cuts, alliance)
-        await asyncio.to_thread(forget_all_uncounted, self.store, self.exchange, self.membership)
-        for sentence in await asyncio.to_thread(
-            lambda: list(find_other_histories(self.store, alliance, own=self.membership.member))
-        ):
-            self.alarms.raise_sentence(sentence)
+        self.judging.notice()
 
     def _notice_split_view(self, error: SplitViewError) -> None:
         logger.error("event=split_view origin=%s size=%d", error.origin, error.size)

@@ -69,6 +69,7 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
         asyncio.create_task(daemon.indexing.run(), name="index"),
         asyncio.create_task(daemon.sweeping.run(), name="sweep"),
         asyncio.create_task(daemon.thinning.run(), name="thin"),
+        asyncio.create_task(daemon.judging.run(), name="judge"),
     ]
     lasting.append(asyncio.create_task(daemon.advance_tls(), name="tls"))
     lasting.append(asyncio.create_task(daemon.card.run(), name="card"))

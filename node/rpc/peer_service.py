@@ -7,7 +7,8 @@ was removed gets nothing more, not even on a connection that is open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         self._parts = parts
         self._streams: dict[str, int] = {}
         self._telling: set[str] = set()
+        self._updating: set[str] = set()
         self._reporting: set[str] = set()
 
     async def GetRoster(self, request: peer_pb2.GetRosterRequest, context: Context) -> peer_pb2.GetRosterResponse:
@@ -142,19 +144,15 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         if len(request.rosters) > ROSTERS_TOLD_MAX:
             raise LimitError(f"{len(request.rosters)} rosters in one call; at most {ROSTERS_TOLD_MAX} are taken")
         cards = [request.card] if request.card else []
-        update = await asyncio.to_thread(self._parts.membership.accept_update, list(request.rosters), cards)
+        with _one_at_a_time(self._updating, caller, "telling rosters or its card"):
+            update = await asyncio.to_thread(self._parts.membership.accept_update, list(request.rosters), cards)
         for fault in update.faults:
             self._parts.on_alarm(f"{caller} told a roster or card that cannot be taken: {fault}")
         await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)
 
     async def _take_notes(self, caller: str, notes: list[bytes], version: int) -> None:
-        if caller in self._telling:
-            raise LimitError(f"{caller} is telling its checkpoints already; one call at a time")
-        self._telling.add(caller)
-        try:
+        with _one_at_a_time(self._telling, caller, "telling its checkpoints"):
             await self._parts.on_notes(caller, notes, version)
-        finally:
-            self._telling.discard(caller)
 
     async def ReportEvidence(
         self, request: peer_pb2.ReportEvidenceRequest, context: Context
@@ -163,14 +161,9 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
 
         async def answer() -> peer_pb2.ReportEvidenceResponse:
             caller = self._require_member(context)
-            if caller in self._reporting:
-                raise LimitError(f"{caller} is reporting evidence already; one piece at a time")
-            self._reporting.add(caller)
-            try:
-                accept = self._parts.exchange.evidence.accept
+            accept = self._parts.exchange.evidence.accept
+            with _one_at_a_time(self._reporting, caller, "reporting evidence"):
                 return peer_pb2.ReportEvidenceResponse(taken=await asyncio.to_thread(accept, request.evidence, peer=caller))
-            finally:
-                self._reporting.discard(caller)
 
         return await answered(answer(), context)
 
@@ -242,3 +235,19 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         self._streams[caller] = count
         if count > STREAMS_PER_MEMBER:
             raise LimitError(f"{caller} has {STREAMS_PER_MEMBER} log streams open already")
+
+
+@contextmanager
+def _one_at_a_time(busy: set[str], caller: str, what: str) -> Iterator[None]:
+    """Refuse a second call of one kind by one caller: judging costs more than sending.
+
+    Raises:
+        LimitError: the caller's earlier call is not done yet.
+    """
+    if caller in busy:
+        raise LimitError(f"{caller} is {what} already; one call at a time")
+    busy.add(caller)
+    try:
+        yield
+    finally:
+        busy.discard(caller)
