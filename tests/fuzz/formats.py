@@ -23,13 +23,14 @@ from node.core.proof import TlogProof, format_tlog_proof, parse_tlog_proof
 from node.core.record import parse_draft, parse_record, prepare_content
 from node.core.roster import ROSTER_TYPE, parse_roster, roster_content
 from node.core.times import format_milliseconds, format_seconds, parse_milliseconds, parse_seconds
-from node.core.verdict import verdict_content, verify_bundle
+from node.core.verdict import verdict_content
 from node.errors import FormatError, GovernanceError, InvalidRecordError, ProofError, SignatureError
 from tests.alliance import NOON
 from tests.attacks.scene import BODY, HELD, JINAN, PROVED, SIZE, YANTAI
 from tests.builders import ALLIANCE, build_bundle_case
 from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, shipped_kinds, text
+from tests.verifiers import agreed_verdict
 
 
 def texts(*examples: str) -> Callable[[], Sequence[bytes]]:
@@ -238,7 +239,7 @@ def bundle(raw: bytes) -> None:
     parsed = parse_bundle(raw)
     if parse_bundle(format_bundle(parsed)) != parsed:
         raise Finding("accepted, but it is another bundle when it is written again")
-    verdict_content(verify_bundle(parsed, fingerprint=scene().joined.fingerprint, kinds=shipped_kinds()))
+    verdict_content(agreed_verdict(parsed, fingerprint=scene().joined.fingerprint, kinds=shipped_kinds()))
 
 
 def alliance_file_seeds() -> list[bytes]:
