@@ -98,7 +98,7 @@ def _check_keys(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "keys", "ok", "the private keys are protected by a passphrase, and were not compared with the card", hint
         )
-    if facts.modes and not facts.missing_keys and not open_to_others:
+    if facts.modes and not facts.missing_keys and not open_to_others and not facts.key_faults:
         yield Finding("keys", "ok", "the private keys are there, and only this account can read them")
     if facts.key_faults is not None and not facts.key_faults:
         yield Finding("keys", "ok", "the private keys are those of this member's card")

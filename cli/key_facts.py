@@ -112,7 +112,9 @@ def _key_faults(files: KeyFiles, card: Card) -> Iterator[Fault]:
         if files.load_ed25519(files.path(name)).public_key().public_bytes_raw() == public:
             continue
         if files.next_path(name).exists():
-            yield Fault(f"a change of the {name} key was cut off", "start the node, which finishes it: labmesh run")
+            yield Fault(
+                f"a change of the {name} key was cut off", "restart the node, which finishes it (stop it, then: labmesh run)"
+            )
         else:
             yield Fault(f"{files.path(name)} is not the {name} key that the card names", RESTORE + ANOTHER[name])
     if not files.path("tls").exists():

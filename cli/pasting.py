@@ -8,8 +8,8 @@ import re
 _COMMAND = re.compile(r"\blabmesh (?=[a-z])(?!(?:evidence )?verify\b)(?!(?:\S+ ){1,2}--help)")
 # What another person is to type, on a machine of their own, goes without our options.
 _OTHERS = re.compile(
-    r"\b(?:ask|let (?:a|the|each)|who types?|who gets|council members? types|council members add|a member's file|"
-    r"the token is what|the member whose|the founder types|name the file that|at (?:one of them|a peer))\b"
+    r"\b(?:ask|let (?:a|the|each)|who type|types|who gets|council members add|a member's file|"
+    r"the token is what|the member whose|name the file that|at (?:one of them|a peer))\b"
 )
 _CLAUSE_END = re.compile(r"[;.](?=\s)")
 REMOTE = frozenset({"push", "list", "show", "search", "status", "peers", "prove"})

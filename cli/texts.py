@@ -91,6 +91,11 @@ def format_fingerprint(fingerprint: str) -> str:
     return " ".join(fingerprint[i : i + 4] for i in range(0, len(fingerprint), 4))
 
 
+def count(number: int, noun: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def format_age(seconds: float) -> str:
     """An age in one unit."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

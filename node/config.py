@@ -10,7 +10,7 @@ from typing import Any
 
 from node.core.card import parse_endpoint
 from node.core.mirror import STAGING_BYTES_MAX, STAGING_ENTRIES_MAX, StagingLimits
-from node.errors import ConfigError, FormatError
+from node.errors import MAKE_HOME, ConfigError, FormatError
 
 CONFIG_NAME = "labmesh.toml"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -126,7 +126,7 @@ def load_settings(path: Path) -> Settings:
     try:
         return parse_settings(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no {path}", hint="type: labmesh init") from error
+        raise ConfigError(f"there is no {path}", hint=MAKE_HOME) from error
     except (ValueError, RecursionError) as error:  # tomllib names neither a number of 5,000 digits nor deep nesting its own
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except ConfigError as error:

@@ -48,6 +48,10 @@ class Violation:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+MAKE_HOME = "type: labmesh init; for a member whose home is lost: labmesh restore BACKUP"
+"""What to type where there is no home."""
+
+
 class LabmeshError(Exception):
     """Root of the tree. ``hint`` says what to do or type next, and may be empty."""
 

@@ -170,7 +170,8 @@ class Home:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise HomeError(
-                    f"another process is using {self.path}", hint="a daemon runs already; type: labmesh status"
+                    f"another process is using {self.path}",
+                    hint="a daemon runs already: labmesh status; for what needs it stopped, stop it first",
                 ) from error
             yield
         finally:

@@ -70,7 +70,7 @@ class KeyFiles:
         """
         key = self._load(path)
         if not isinstance(key, Ed25519PrivateKey):
-            raise HomeError(f"{path} is not an Ed25519 key", hint="restore it from a backup")
+            raise HomeError(f"{path} is not an Ed25519 key", hint=_move_away(path))
         return key
 
     def load_tls(self, path: Path) -> ec.EllipticCurvePrivateKey:
@@ -81,7 +81,7 @@ class KeyFiles:
         """
         key = self._load(path)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise HomeError(f"{path} is not an ECDSA key", hint="restore it from a backup")
+            raise HomeError(f"{path} is not an ECDSA key", hint=_move_away(path))
         return key
 
     def write(self, path: Path, key: PrivateKey) -> None:
@@ -146,7 +146,12 @@ class KeyFiles:
         except (ValueError, TypeError) as error:
             if is_protected(raw):
                 raise HomeError(f"the passphrase does not open {path}", hint="try again; capitals matter") from error
-            raise HomeError(f"{path} is not a private key in PEM", hint="restore it from a backup") from error
+            raise HomeError(f"{path} is not a private key in PEM", hint=_move_away(path)) from error
+
+
+def _move_away(path: Path) -> str:
+    """What to type when a key file is no key: a home without it runs, and says how another takes its place."""
+    return f"restore it from a backup; if there is none: mv {path} {path}.bad, and then: labmesh run"
 
 
 def _opens(raw: bytes, passphrase: bytes) -> bool:

@@ -23,7 +23,7 @@ from node.config import (
     parse_settings,
 )
 from node.core.mirror import StagingLimits
-from node.errors import ConfigError
+from node.errors import MAKE_HOME, ConfigError
 from tests.alliance import examples
 
 GOOD: dict[str, Any] = {
@@ -211,4 +211,4 @@ class TestFile:
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="there is no") as caught:
             load_settings(tmp_path / "labmesh.toml")
-        assert caught.value.hint == "type: labmesh init"
+        assert caught.value.hint == MAKE_HOME

@@ -291,7 +291,8 @@ class TestLock:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with home.lock():
             said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-        assert said == f"another process is using {home.path} | a daemon runs already; type: labmesh status\n"
+        hint = "a daemon runs already: labmesh status; for what needs it stopped, stop it first"
+        assert said == f"another process is using {home.path} | {hint}\n"
 
     def test_a_second_use_in_one_process_is_kept_out(self, home: Home) -> None:
         with home.lock(), pytest.raises(HomeError, match="another process is using"), home.lock():

@@ -7,6 +7,7 @@ import click
 from cli.app import App, node_command, pass_app
 from cli.outcome import REFUSED
 from cli.output import print_document, print_lines
+from cli.texts import count
 
 
 @node_command()
@@ -24,11 +25,11 @@ def command(app: App) -> None:
         print_document(report.document())
     else:
         for finding in report.findings:
-            print_lines(f"{finding.level:8} {finding.check:12} {finding.message}")
+            print_lines(f"{finding.level:8} {finding.check:12} {app.complete(finding.message)}")
             if finding.hint and finding.level != "ok":
                 print_lines(f"{'':21} {app.complete(finding.hint)}")
         errors = sum(finding.level == "error" for finding in report.findings)
         warnings = sum(finding.level == "warning" for finding in report.findings)
-        print_lines("", f"{errors} errors, {warnings} warnings")
+        print_lines("", f"{count(errors, 'error')}, {count(warnings, 'warning')}")
     if not report.ok:
         raise click.exceptions.Exit(REFUSED)

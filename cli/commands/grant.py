@@ -33,7 +33,9 @@ def command(app: App, id: str, to: str) -> None:
         names = ", ".join(readers) or "its author, this member,"
         print_lines(f"Nothing to do: {answer.id} may be read by {names} already.")
     else:
-        print_lines(f"{answer.id} may now be read by {', '.join(answer.granted)}, too; by all in all {', '.join(readers)}.")
+        print_lines(
+            f"{answer.id} may now be read by {', '.join(answer.granted)}, too; its readers now: {', '.join(readers)}."
+        )
 
 
 def _parse_members(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from node.errors import HomeError, StoreError
+from node.errors import MAKE_HOME, HomeError, StoreError
 
 SCHEMA_REVISION = "0002"
 RESTORE_HINT = "keep this home as it is, and restore a backup into a new one: labmesh --home DIR restore FILE"
@@ -147,7 +147,10 @@ def require_revision(path: Path) -> None:
         HomeError: missing, older, newer, or not a Labmesh database.
     """
     if not path.is_file():
-        raise HomeError(f"there is no database {path}", hint="type: labmesh init")
+        raise HomeError(
+            f"there is no database {path}",
+            hint=MAKE_HOME,
+        )
     found = read_revision(path)
     if found == SCHEMA_REVISION:
         return

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from node.core.alliance import Alliance, load_alliance
-from node.errors import FormatError, GovernanceError, HomeError, SignatureError
+from node.errors import MAKE_HOME, FormatError, GovernanceError, HomeError, SignatureError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,10 @@ def read_alliance(path: Path) -> Alliance | None:
         FormatError: a roster in it is none.
     """
     if not path.is_file():
-        raise HomeError(f"{path.parent} is not the home of a node", hint="type: labmesh init, or name another home")
+        raise HomeError(
+            f"{path.parent} is not the home of a node",
+            hint=f"{MAKE_HOME}; or name another home",
+        )
     try:
         with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, timeout=10)) as connection:
             pin = connection.execute("SELECT fingerprint FROM node").fetchone()

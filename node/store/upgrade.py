@@ -8,7 +8,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from node.errors import HomeError
+from node.errors import MAKE_HOME, HomeError
 from node.store.database import SCHEMA_REVISION, Database, read_revision
 from node.store.snapshot import require_readable
 
@@ -35,7 +35,10 @@ def upgrade(path: Path, backups: Path, *, migrations: Path = MIGRATIONS, revisio
         HomeError: there is no database, it is damaged, or it was made by a newer version.
     """
     if not path.is_file():
-        raise HomeError(f"there is no database {path}", hint="type: labmesh init")
+        raise HomeError(
+            f"there is no database {path}",
+            hint=MAKE_HOME,
+        )
     require_readable(path)
     found = read_revision(path)
     if found == revision:

@@ -33,7 +33,7 @@ class TestGrant:
         node.answers["GrantRecord"] = granted("yantai")
         ended = run("grant", ID, "--to", " yantai,qingdao,yantai", home=node_home)
         assert (ended.exit_code, ended.err) == (0, "")
-        assert ended.out == f"{ID}@1 may now be read by yantai, too; by all in all qingdao, yantai.\n"
+        assert ended.out == f"{ID}@1 may now be read by yantai, too; its readers now: qingdao, yantai.\n"
         assert node.calls == [node_pb2.GrantRecordRequest(id=ID, members=["qingdao", "yantai"])]
 
     def test_as_json(self, node: FakeNode, node_home: Path) -> None:

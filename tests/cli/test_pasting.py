@@ -50,6 +50,7 @@ def test_the_home_stands_in_every_command(text: str, expected: str) -> None:
         "let the council type: labmesh roster rekey MEMBER CARD",
         "a council member types: labmesh roster renew",
         "at one of them: labmesh roster export -o FILE",
+        "restore it; if it is lost, the council types: labmesh roster rekey MEMBER FILE",
         "Send p.json to qingdao, who types: labmesh roster sign FILE",
         "",
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from node.errors import HomeError, StoreError
+from node.errors import MAKE_HOME, HomeError, StoreError
 from node.store import DATABASE_NAME, SEARCH_NAME, Store, create_store, open_store
 from node.store.database import SCHEMA_REVISION, read_revision
 from node.store.search import sqlite_has_fts5
@@ -147,7 +147,7 @@ class TestVersions:
     def test_no_database(self, tmp_path: Path) -> None:
         with pytest.raises(HomeError, match="there is no database") as caught:
             open_store(tmp_path)
-        assert caught.value.hint == "type: labmesh init"
+        assert caught.value.hint == MAKE_HOME
         assert list(tmp_path.iterdir()) == []
 
     def test_a_file_that_is_no_database(self, home: Path) -> None:
