@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cli.facts import Facts
 from cli.key_facts import ANOTHER, CARD_BY_HAND
 from cli.texts import format_size
+from node.errors import OTHER_CERTIFICATE
 
 Level = Literal["ok", "warning", "error"]
 
@@ -223,6 +224,8 @@ def _check_peers(facts: Facts) -> Iterator[Finding]:
         level: Level = "error" if peer.state in ("refused", "quarantined") else "warning"
         reason = f": {peer.error}" if peer.error else ""
         hint = f"see labmesh peers; is the node of {peer.member} running, and may this machine reach its address?"
+        if OTHER_CERTIFICATE in peer.error:
+            hint = f"somebody else answers at the address of {peer.member}, or its home is older than its card: ask there"
         if peer.state == "refused":
             hint = (
                 f"{peer.member} is reached, but one of the two does not let the other in: see labmesh peers and "

@@ -51,6 +51,9 @@ class Violation:
 MAKE_HOME = "type: labmesh init; for a member whose home is lost: labmesh restore BACKUP"
 """What to type where there is no home."""
 
+OTHER_CERTIFICATE = "shows another certificate than the member's card names"
+"""What is said of a peer's address where somebody else answers, or a home that is older than its card."""
+
 
 class LabmeshError(Exception):
     """Root of the tree. ``hint`` says what to do or type next, and may be empty."""

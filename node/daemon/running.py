@@ -75,6 +75,8 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
     lasting.append(asyncio.create_task(daemon.card.run(), name="card"))
     passing = asyncio.create_task(daemon.revalidate(), name="revalidate")
     stopping = asyncio.create_task(stop.wait(), name="stop")
+    if daemon.membership.alliance is None:
+        logger.warning("event=no_alliance next='labmesh roster create' or='labmesh join FILE'")
     print("ready", flush=True)
     size = daemon.ledger.log.head_size
     logger.info("event=ready member=%s port=%d remote=%d size=%d", identity.member, servers.port, servers.remote_port, size)

@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from labmesh.v1 import errors_pb2
 from node.errors import (
+    OTHER_CERTIFICATE,
     AccessRefusedError,
     ConfigError,
     ConflictError,
@@ -46,6 +47,8 @@ from node.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"  # BoringSSL's words for it, in the middle of 200 other characters
 
 T = TypeVar("T")
 
@@ -140,6 +143,8 @@ def error_of_peer(error: grpc.RpcError, peer: str) -> LabmeshError:
     if info is not None and info.reason == AccessRefusedError.reason:
         return AccessRefusedError(f"{peer} refuses: {message}")
     if code in _UNREACHABLE:
+        if _UNTRUSTED in message:
+            message = f"what answers there {OTHER_CERTIFICATE}"
         return PeerUnreachableError(f"{peer} cannot be reached: {message}")
     if code in _REFUSED and info is None:
         return AccessRefusedError(f"{peer} refuses: {message}")

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from labmesh.v1 import errors_pb2
 from node import errors
 from node.errors import (
+    OTHER_CERTIFICATE,
     AccessRefusedError,
     InvalidRecordError,
     LabmeshError,
@@ -129,6 +130,12 @@ class TestStatus:
 
 
 class TestOfPeer:
+    def test_another_certificate_than_the_card_names(self) -> None:
+        text = "failed to connect to all addresses; last error: SSL_ERROR_SSL: error:1000007d:CERTIFICATE_VERIFY_FAILED"
+        error = error_of_peer(FakeRpcError(grpc.StatusCode.UNAVAILABLE, text), "qingdao")
+        assert isinstance(error, PeerUnreachableError)
+        assert error.message == f"qingdao cannot be reached: what answers there {OTHER_CERTIFICATE}"
+
     @pytest.mark.parametrize("code", ALL_CODES, ids=lambda code: code.name)
     def test_a_bare_code(self, code: grpc.StatusCode) -> None:
         error = error_of_peer(FakeRpcError(code), "qingdao")
