@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from node.core.card import Card
 from node.core.certificate import certificate_name, certificate_subject
 from node.errors import HomeError
+from node.placement import sync_folder
 
 KEY_NAMES = ("identity", "log", "witness", "tls")
 CERTIFICATE_LIFETIME = timedelta(days=3650)
@@ -196,15 +197,6 @@ def format_key(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
     """A key as PKCS#8 PEM."""
     protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
-
-
-def sync_folder(path: Path) -> None:
-    """Make sure that the names in a folder are on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def settle_keys(files: KeyFiles, card: Card) -> list[str]:

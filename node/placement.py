@@ -26,7 +26,7 @@ def put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
