@@ -23,7 +23,6 @@ from node.core.evidence import (
     build_conflict,
     build_contradiction,
     build_split_view,
-    find_guilty,
     format_evidence,
     parse_evidence,
     rebase_evidence,
@@ -173,10 +172,9 @@ class EvidenceKeeper:
         return self.split_view_of(author) is not None
 
     def accept_conflicts(self, conflicts: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep pairs of rosters of one version, or of cards of one `seq`: a piece against each key that signed both."""
+        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed."""
         for pair in conflicts:
-            for key in find_guilty(self._require_alliance(), pair):
-                self._keep_found(partial(build_conflict, envelopes=pair, accused=key))
+            self._keep_found(partial(build_conflict, envelopes=pair))
 
     def search_contradictions(self, log: LogState) -> bool:
         """Keep what the verified entries of a log say twice; cheap where nothing was quarantined since the last call.

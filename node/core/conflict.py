@@ -2,72 +2,35 @@
 
 A second roster of one version, or a second card of one `seq`, is never taken. Where one key has signed both, the two
 envelopes prove it; `node.core.evidence` makes a file of them.
-
-Two rosters are a conflict only where both are complete: whoever holds the version before would take either. An incomplete
-one binds nobody, and an honest council member may sign another after so many have refused it that it can never be complete
-(`node.core.refusal`).
 """
 
 from __future__ import annotations
 
 from node.core.alliance import Alliance, SignedRoster, format_card, format_roster
 from node.core.card import parse_card
-from node.core.roster import Roster, parse_roster, verify_first, verify_next
-from node.errors import FormatError, GovernanceError
+from node.core.roster import parse_roster
+from node.errors import FormatError
 
 Conflict = tuple[bytes, bytes]
 """The envelope held first, and the other one."""
 
 
 def find_roster_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
-    """The held roster of the same version, where the other one is complete, too, and one council key has signed both."""
+    """The held roster of the same version, where one council key has signed both.
+
+    The other roster need not follow anything: whoever signs a version twice has lied, however few signed with it.
+    """
     try:
-        other = parse_roster(raw)
+        other, roster = parse_roster(raw)
     except FormatError:
         return None
-    version = other[1].version
-    if version > alliance.roster.version or alliance.rosters[version - 1][0].hash == other[0].hash:
+    if roster.alliance != alliance.name or roster.version > alliance.roster.version:
         return None
-    held = alliance.rosters[version - 1]
-    return (format_roster(held), raw) if find_double_signers(alliance, held, other) else None
-
-
-def find_double_signers(alliance: Alliance, one: SignedRoster, other: SignedRoster) -> set[bytes]:
-    """Council keys that count on both of two rosters; none unless both are complete."""
-    both = council_keys(alliance, one[1]) & council_keys(alliance, other[1])
-    common = one[0].signers(both) & other[0].signers(both)
-    if not common:  # before the councils are counted, of which a stranger's roster may name a hundred seats
-        return set()
-    try:
-        verify_complete(alliance, one)
-        verify_complete(alliance, other)
-    except GovernanceError:
-        return set()
-    return common
-
-
-def verify_complete(alliance: Alliance, signed: SignedRoster) -> None:
-    """Verify that whoever holds the version before would take this roster.
-
-    Raises:
-        GovernanceError: it follows another roster than the one of `alliance`, breaks a rule for successors, or lacks
-            signatures of the council before it or of its own.
-    """
-    envelope, roster = signed
-    if roster.alliance != alliance.name or roster.version > alliance.roster.version + 1:
-        raise GovernanceError(f"roster version {roster.version} of {roster.alliance} follows none of {alliance.name}")
-    if roster.version == 1:
-        verify_first(envelope, roster)
-    else:
-        before = alliance.rosters[roster.version - 2]
-        verify_next(before[0].hash, before[1], envelope, roster)
-
-
-def council_keys(alliance: Alliance, roster: Roster) -> set[bytes]:
-    """The keys whose signatures count on a roster: its own council's, and that of the version before, where it is held."""
-    chain = alliance.rosters
-    before = chain[roster.version - 2][1].council if 1 < roster.version <= len(chain) + 1 else ()
-    return {*roster.council, *before}
+    held = alliance.rosters[roster.version - 1]
+    if held[0].hash == other.hash:
+        return None
+    keys = other.signers(_councils(alliance, held)) & held[0].signers(_councils(alliance, held))
+    return (format_roster(held), raw) if keys else None
 
 
 def find_card_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
@@ -81,3 +44,9 @@ def find_card_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
         return None
     key = held[1].identity_key
     return (format_card(held), raw) if other.signers([key]) else None
+
+
+def _councils(alliance: Alliance, held: SignedRoster) -> set[bytes]:
+    """The keys whose signatures the held version needed: its own council's, and that of the version before."""
+    before = alliance.rosters[max(0, held[1].version - 2)][1]
+    return {*held[1].council, *before.council}

@@ -21,14 +21,13 @@ from typing import Literal
 
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.archive import format_archive, parse_archive
-from node.core.card import parse_card
+from node.core.card import CARD_TYPE
 from node.core.checkpoint import SignedCheckpoint
-from node.core.conflict import council_keys, find_double_signers
-from node.core.dsse import Envelope, format_envelope
+from node.core.dsse import Envelope, format_envelope, parse_envelope
 from node.core.keys import format_base64, parse_base64
 from node.core.merkle import HASH_SIZE, Tree
 from node.core.proof import TlogProof, format_tlog_proof
-from node.core.roster import parse_roster
+from node.core.roster import ROSTER_TYPE
 from node.errors import FormatError
 
 Kind = Literal["split-view", "contradiction", "roster", "card"]
@@ -75,12 +74,9 @@ can have at the first size; and it is not the root that the first note signs.
   leaf       = SHA-256(00 | commitment), then RFC 9162 section 2.1.3.2 up to the checkpoint's root
 An honest log says each kind, key and revision once.
 """,
-        "roster": """  first.roster     a complete roster (DSSE): the thresholds of its own council and of the one
-                   before have signed it, the accused first
-  second.roster    another roster of the same version, complete, too, and signed by the same key first
-An honest council never completes two rosters of one version: a member signs a second one only after so many have signed a
-refusal of the first that it cannot be complete. If a refusal of one of the two is shown, whoever signed both it and that
-roster has lied.
+        "roster": """  first.roster     a roster (DSSE) with the signature of one council key
+  second.roster    another roster of the same version, signed by the same key
+Nobody who is honest signs two rosters of one version.
 """,
         "card": """  first.card       a card (DSSE) signed by the member's identity key
   second.card      another card with the same seq, signed by the same key
@@ -210,48 +206,29 @@ def build_contradiction(
     return Evidence("contradiction", _chain(alliance), statements, _card_of(alliance, author))
 
 
-def find_guilty(alliance: Alliance, envelopes: Iterable[bytes]) -> list[bytes]:
-    """The keys that have signed both of two rosters of one version, each complete, or of two cards of one `seq`; sorted.
+def build_conflict(alliance: Alliance, envelopes: Iterable[bytes]) -> Evidence | None:
+    """Two rosters of one version, or two cards of one `seq`; None when no one key has signed both.
 
-    Raises:
-        FormatError: neither two rosters nor two cards.
+    Each keeps the one signature that counts: so a file cannot make its reader verify thousands.
     """
-    kind, pair = _parse_pair(envelopes)
-    if kind == "roster":
-        one, other = ((envelope, parse_roster(format_envelope(envelope))[1]) for envelope in pair)
-        return sorted(find_double_signers(alliance, one, other))
-    keys = identity_keys(alliance, parse_card(format_envelope(pair[0]))[1].member)
-    return sorted(pair[0].signers(keys) & pair[1].signers(keys))
-
-
-def build_conflict(alliance: Alliance, envelopes: Iterable[bytes], accused: bytes | None = None) -> Evidence | None:
-    """Two rosters of one version, or two cards of one `seq`, against one key that has signed both; None when none has.
-
-    Args:
-        alliance: the alliance as it is held.
-        envelopes: the two.
-        accused: the key; the first of `find_guilty` unless given.
-    """
-    raws = list(envelopes)
-    guilty, (kind, pair) = find_guilty(alliance, raws), _parse_pair(raws)
-    if accused is None:
-        accused = guilty[0] if guilty else None
-    if accused is None or accused not in guilty:
-        return None
-    first, second = sorted(pair, key=lambda envelope: envelope.hash)
-    counted = [arrange_signatures(alliance, kind, envelope, accused) for envelope in (first, second)]
-    names = (f"first.{kind}", f"second.{kind}")
-    return Evidence(kind, _chain(alliance), dict(zip(names, map(format_envelope, counted), strict=True)))
-
-
-def arrange_signatures(alliance: Alliance, kind: Kind, envelope: Envelope, accused: bytes) -> Envelope:
-    """The envelope with the signatures that count and no others: the accused's first, on a roster then the rest by key."""
-    keys = [accused]
-    if kind == "roster":
-        council = council_keys(alliance, parse_roster(format_envelope(envelope))[1])
-        keys += sorted(envelope.signers(council) - {accused})
-    single = [envelope.with_only([key]).signatures for key in keys]
-    return replace(envelope, signatures=tuple(signature for found in single for signature in found))
+    pair = list(envelopes)
+    for kind, payload_type in (("roster", ROSTER_TYPE), ("card", CARD_TYPE)):
+        try:
+            parsed = [parse_envelope(raw, payload_type) for raw in pair]
+        except FormatError:
+            continue
+        first, second = sorted((envelope for envelope, _ in parsed), key=lambda envelope: envelope.hash)
+        if kind == "roster":
+            keys = council_keys(alliance, parsed[0][1]["version"])
+        else:
+            keys = identity_keys(alliance, parsed[0][1]["member"])
+        signers = first.signers(keys) & second.signers(keys)
+        if not signers:
+            return None
+        key = min(signers)
+        statements = {f"first.{kind}": _signed_by(first, key), f"second.{kind}": _signed_by(second, key)}
+        return Evidence("roster" if kind == "roster" else "card", _chain(alliance), statements)
+    raise FormatError("neither two rosters nor two cards")
 
 
 def rebase_evidence(evidence: Evidence, alliance: Alliance) -> Evidence:
@@ -260,22 +237,24 @@ def rebase_evidence(evidence: Evidence, alliance: Alliance) -> Evidence:
     return replace(evidence, rosters=_chain(alliance), cards=cards)
 
 
+def council_keys(alliance: Alliance, version: int) -> set[bytes]:
+    """The keys whose signatures roster `version` needs: the council of the version before, and its own where it is held."""
+    chain = alliance.rosters
+    if not 0 < version <= len(chain) + 1:
+        return set()
+    near = [chain[i][1] for i in (version - 2, version - 1) if 0 <= i < len(chain)]
+    return {key for roster in near for key in roster.council}
+
+
 def identity_keys(alliance: Alliance, member: str) -> set[bytes]:
     """The identity key that the newest roster gives a member; none for a stranger."""
     line = alliance.roster.members.get(member)
     return set() if line is None else {line.identity_key}
 
 
-def _parse_pair(envelopes: Iterable[bytes]) -> tuple[Literal["roster", "card"], list[Envelope]]:
-    pair = list(envelopes)
-    try:
-        return "roster", [parse_roster(raw)[0] for raw in pair]
-    except FormatError:
-        pass
-    try:
-        return "card", [parse_card(raw)[0] for raw in pair]
-    except FormatError as error:
-        raise FormatError("neither two rosters nor two cards") from error
+def _signed_by(envelope: Envelope, key: bytes) -> bytes:
+    single = (Envelope(envelope.payload, envelope.payload_type, (signature,)) for signature in envelope.signatures)
+    return format_envelope(next(item for item in single if item.signers([key])))
 
 
 def _chain(alliance: Alliance) -> tuple[bytes, ...]:

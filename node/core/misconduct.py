@@ -13,16 +13,15 @@ reader holds the alliance, its rosters and cards count beside those of the file,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from node.core.alliance import Alliance, format_roster, load_alliance
 from node.core.canonical import Json, parse_canonical
-from node.core.card import Card, parse_card
+from node.core.card import CARD_TYPE, Card, parse_card
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
-from node.core.conflict import council_keys, verify_complete
-from node.core.dsse import parse_envelope
+from node.core.dsse import Envelope, parse_envelope
 from node.core.entry import SALT_SIZE, committer
-from node.core.evidence import Evidence, arrange_signatures, identity_keys, parse_consistency
+from node.core.evidence import Evidence, council_keys, identity_keys, parse_consistency
 from node.core.keys import format_base64
 from node.core.merkle import verify_consistency, verify_inclusion
 from node.core.names import RecordId, parse_kind
@@ -187,40 +186,31 @@ def _verify_key(trial: _Trial) -> str:
 
 def _find_signer(trial: _Trial) -> str:
     """Step 2 for rosters and cards: the one key of a member that signed both."""
-    return _find_roster_signer(trial) if trial.evidence.kind == "roster" else _find_card_signer(trial)
-
-
-def _find_roster_signer(trial: _Trial) -> str:
-    alliance = trial.trusted
-    one, other = (parse_roster(trial.evidence.statements[f"{name}.roster"]) for name in ("first", "second"))
-    for signed in (one, other):
-        verify_complete(alliance, signed)
-    firsts = [replace(envelope, signatures=envelope.signatures[:1]) for envelope, _ in (one, other)]
-    common = council_keys(alliance, one[1]) & council_keys(alliance, other[1])
-    for envelope in firsts:
-        common &= envelope.signers(common)
+    alliance, kind = trial.trusted, trial.evidence.kind
+    first, second = (_parse_signed(trial, name) for name in ("first", "second"))
+    if kind == "roster":
+        version = parse_roster(trial.evidence.statements["first.roster"])[1].version
+        keys, noun = council_keys(alliance, version), "council key"
+    else:
+        trial.member = parse_card(trial.evidence.statements["first.card"])[1].member
+        keys, noun = identity_keys(alliance, trial.member), "identity key"
+    common = first.signers(keys) & second.signers(keys)
     if not common:
-        raise SignatureError("the first signatures on the two rosters are not of one council key")
+        raise SignatureError(f"no one {noun} has signed both")
     trial.key = common.pop()
-    for name, (envelope, _) in (("first", one), ("second", other)):
-        if arrange_signatures(alliance, "roster", envelope, trial.key) != envelope:
-            raise FormatError(f"{name}.roster carries other signatures than those that count, or in another order")
-    trial.member = _holder(alliance, trial.key)
-    return f"the council key of {trial.member}"
+    if kind == "roster":
+        trial.member = _holder(alliance, trial.key)
+    return f"the {noun} of {trial.member}"
 
 
-def _find_card_signer(trial: _Trial) -> str:
-    first, second = (parse_card(trial.evidence.statements[f"{name}.card"]) for name in ("first", "second"))
-    for name, (envelope, _) in (("first", first), ("second", second)):
-        if len(envelope.signatures) != 1:
-            raise FormatError(f"{name}.card carries {len(envelope.signatures)} signatures; exactly one counts")
-    trial.member = first[1].member
-    keys = identity_keys(trial.trusted, trial.member)
-    common = first[0].signers(keys) & second[0].signers(keys)
-    if not common:
-        raise SignatureError("no one identity key has signed both")
-    trial.key = common.pop()
-    return f"the identity key of {trial.member}"
+def _parse_signed(trial: _Trial, name: str) -> Envelope:
+    """One of the two envelopes, with the one signature that counts."""
+    kind = trial.evidence.kind
+    raw = trial.evidence.statements[f"{name}.{kind}"]
+    envelope, _ = parse_envelope(raw, ROSTER_TYPE if kind == "roster" else CARD_TYPE)
+    if len(envelope.signatures) != 1:
+        raise FormatError(f"{name}.{kind} carries {len(envelope.signatures)} signatures; exactly one counts")
+    return envelope
 
 
 def _holder(alliance: Alliance, key: bytes) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from node.core.alliance import Alliance, format_card, format_roster, load_alliance
-from node.core.conflict import find_card_conflict, find_double_signers, find_roster_conflict
-from node.core.roster import parse_roster
+from node.core.conflict import find_card_conflict, find_roster_conflict
 from tests.builders import (
     Lab,
     build_alliance,
@@ -30,27 +29,11 @@ def other_roster(*signers: Lab, version: int = 2, **changes: Any) -> bytes:
     return sign_roster(replace(ALLIANCE.rosters[version - 1][1], **{"title": "Another", **changes}), *signers)
 
 
-@pytest.mark.parametrize("second", [QINGDAO, YANTAI], ids=lambda lab: lab.member)
-def test_whoever_signed_both_is_caught(second: Lab) -> None:
-    """The held version 2 needed jinan, who is the council before, and one more of its own: qingdao signed it."""
-    other = other_roster(JINAN, second)
+@pytest.mark.parametrize("signer", [JINAN, QINGDAO], ids=lambda lab: lab.member)
+def test_whoever_signed_both_is_caught(signer: Lab) -> None:
+    """Jinan sits on both councils, qingdao on the second alone; both signed the held version 2."""
+    other = other_roster(signer)
     assert find_roster_conflict(ALLIANCE, other) == (format_roster(ALLIANCE.rosters[1]), other)
-    signed = parse_roster(other)
-    assert find_double_signers(ALLIANCE, ALLIANCE.rosters[1], signed) == {JINAN.identity_key, second.identity_key} - {
-        YANTAI.identity_key
-    }
-    assert find_double_signers(ALLIANCE, signed, ALLIANCE.rosters[1]) >= {JINAN.identity_key}
-
-
-def test_a_version_that_is_not_held_yet() -> None:
-    """Evidence may come before the roster: both follow the newest one."""
-    one, other = (
-        parse_roster(sign_roster(replace(ALLIANCE.roster, version=3, previous=ALLIANCE.fingerprint, title=title), *LABS[:2]))
-        for title in ("One", "Another")
-    )
-    assert find_double_signers(ALLIANCE, one, other) == {JINAN.identity_key, QINGDAO.identity_key}
-    later = replace(one[1], version=4)
-    assert find_double_signers(ALLIANCE, (one[0], later), (other[0], later)) == set()
 
 
 def test_the_first_version_too() -> None:
@@ -61,35 +44,15 @@ def test_the_first_version_too() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        other_roster(JINAN),
-        other_roster(QINGDAO),
-        other_roster(QINGDAO, YANTAI),
-        other_roster(JINAN, JINAN),
-        other_roster(JINAN, WEIFANG),
+        other_roster(YANTAI),  # sits on the council, but did not sign the held one
         other_roster(WEIFANG),
-        other_roster(JINAN, QINGDAO, previous="0" * 64),
-        other_roster(JINAN, version=1, council=(QINGDAO.identity_key,)),
         other_roster(JINAN, version=2, alliance="other.example"),
         other_roster(JINAN, version=1)[:-1],
         sign_roster(replace(ALLIANCE.roster, version=3, previous=ALLIANCE.fingerprint), JINAN),
         sign_roster(ALLIANCE.roster, QINGDAO, JINAN),  # the held one, with the signatures in another order
         b"no roster",
     ],
-    ids=[
-        "incomplete",
-        "without the council before",
-        "two without the council before",
-        "one twice",
-        "a stranger beside it",
-        "no seat",
-        "another predecessor",
-        "a first version that its council did not sign",
-        "another alliance",
-        "damaged",
-        "the next version",
-        "the same",
-        "no roster",
-    ],
+    ids=["another seat", "no seat", "another alliance", "damaged", "the next version", "the same", "no roster"],
 )
 def test_what_is_no_conflict_of_rosters(raw: bytes) -> None:
     assert find_roster_conflict(ALLIANCE, raw) is None
