@@ -1,9 +1,8 @@
 """Files with signed envelopes: what a newcomer gets, a card, and a roster on its way through the council.
 
-    {"rosters": [envelope, …], "cards": [envelope, …]}    roster export: the chain of rosters and the known cards
-    {"roster": envelope, "cards": […], "refusals": […]}   a proposal: the next roster, the cards that go with it, and who
-                                                          refuses it
-    envelope                                              one card
+    {"rosters": [envelope, …], "cards": [envelope, …]}      roster export: the chain of rosters and the known cards
+    {"roster": envelope, "cards": [envelope, …]}            a proposal: the next roster, and the cards that go with it
+    envelope                                                one card
 
 Nothing is believed here: whoever takes the envelopes verifies them.
 """
@@ -136,9 +135,9 @@ def _is_envelope(content: Json) -> bool:
 
 
 def _is_proposal(content: Json) -> bool:
-    if not isinstance(content, dict) or set(content) != {"roster", "cards", "refusals"}:
+    if not isinstance(content, dict) or set(content) != {"roster", "cards"}:
         return False
-    return _is_envelope(content["roster"]) and _are_envelopes(content["cards"]) and _are_envelopes(content["refusals"])
+    return _is_envelope(content["roster"]) and _are_envelopes(content["cards"])
 
 
 def _are_envelopes(contents: Json) -> bool:

@@ -31,8 +31,7 @@ LOCK_WAIT_S = 5.0
 LOCK_PAUSE_S = 0.1
 OFFLINE_RISK = (
     "The node does not run, so no other member was asked whether this home is older than what it has signed (a restored "
-    "backup, a snapshot): if it is, it signs a second roster of one version, which is proof against this member for good, "
-    "or refuses one that it has signed."
+    "backup, a snapshot): if it is, it signs a second roster of one version, which is proof against this member for good."
 )
 
 
@@ -50,15 +49,6 @@ class RosterState:
     def in_force(self) -> bool:
         """Whether the change needs no further signature."""
         return self.have >= self.needed
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A proposal's file with a refusal; how many are missing still; whether this home, which had signed it, is free."""
-
-    proposal: bytes
-    missing: int
-    released: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +78,8 @@ class Governance(Protocol):
     def sign(self, proposal: bytes) -> RosterState:
         """Sign what another council member proposed (a proposal's file)."""
 
-    def refuse(self, proposal: bytes) -> Refused:
-        """Refuse what another council member proposed, or be free of what others have refused (a proposal's file)."""
+    def withdraw(self, roster_hash: str) -> int:
+        """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -132,11 +122,10 @@ class OfflineGovernance:
         self._require_consent()
         return _outcome_of(self._membership.sign_proposal(proposal))
 
-    def refuse(self, proposal: bytes) -> Refused:
-        """Refuse what another council member proposed, or be free of what others have refused (a proposal's file)."""
+    def withdraw(self, roster_hash: str) -> int:
+        """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
         self._require_consent()
-        said = self._membership.refuse_proposal(proposal)
-        return Refused(said.proposal, said.missing, said.released)
+        return self._membership.withdraw_proposal(roster_hash)
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
@@ -179,10 +168,9 @@ class DaemonGovernance:
         """Sign what another council member proposed (a proposal's file)."""
         return _answer_of(self._node.sign_roster(proposal))
 
-    def refuse(self, proposal: bytes) -> Refused:
-        """Refuse what another council member proposed, or be free of what others have refused (a proposal's file)."""
-        answer = self._node.refuse_roster(proposal)
-        return Refused(answer.file, answer.missing, answer.released)
+    def withdraw(self, roster_hash: str) -> int:
+        """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
+        return self._node.withdraw_roster(roster_hash)
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""

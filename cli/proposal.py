@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.app import App
 from cli.files import display_name, require_place, write_output
-from cli.governance import Refused, RosterState, open_membership, read_held_alliance
+from cli.governance import RosterState, open_membership, read_held_alliance
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.texts import format_fingerprint
@@ -15,6 +15,7 @@ from node.errors import GovernanceError
 if TYPE_CHECKING:
     from node.core.alliance import Alliance
     from node.core.proposal import Review
+    from node.store.membership import MembershipStore
 
 
 def require_alliance(app: App) -> Alliance:
@@ -79,17 +80,13 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
     if app.json:
         print_document(_document(app, state) | _proposal_document(state, file))
         return
-    from node.core.proposal import so_many_of
-
     review = review_file(require_alliance(app), state.proposal)
-    enders = so_many_of(review.refusals_missing, review.refusing())
     print_lines(
         f"Roster version {review.roster.version} has {state.have} of {state.needed} signatures: it is not in force yet.",
         app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
-        f"Before it is complete, or refused by {enders}, no home that signed it signs another change of version "
-        f"{review.roster.version}.",
+        f"Before it is complete, no home that signed it signs another change of version {review.roster.version}.",
     )
 
 
@@ -104,7 +101,6 @@ def print_review(review: Review) -> None:
         f"{format_seconds(review.roster.issued)}, instead of version {review.alliance.roster.version}:",
         *(f"  {change}" for change in changes),
         f"It has {len(review.signers)} of {review.needed} signatures.",
-        *([f"Refused by {', '.join(review.named(review.refusers))}."] if review.refusers else []),
     )
 
 
@@ -120,58 +116,36 @@ def require_signable(app: App, proposal: bytes) -> Review:
 
     alliance = require_alliance(app)
     review = review_file(alliance, proposal)
+    version, roster_hash = review.roster.version, review.envelope.hash
     held = read_held_alliance(app.home)
-    require_may_sign(review, held.identity.member, parse_card(held.own_card)[1].identity_key)
+    key = parse_card(held.own_card)[1].identity_key
     with open_membership(app.home) as store:
-        signed = store.load_signed(review.roster.version)
+        require_may_sign(review, held.identity.member, key, withdrawn=store.is_withdrawn(version, roster_hash))
+        signed = store.load_signed(version)
         require_free(review_file(alliance, signed.proposal) if signed else None, review)
-        store.require_unsigned(review.roster.version, review.envelope.hash)
+        store.require_unsigned(version, roster_hash)
     return review
 
 
-def require_refusable(app: App, proposal: bytes) -> tuple[Review, bool]:
-    """Judge a proposal as the home's own membership will; also whether the home has signed it, and would be free of it.
-
-    Raises:
-        FormatError: not a proposal.
-        GovernanceError: it may not follow what is held, or is not for this home to refuse, or not yet.
-    """
-    from node.core.card import parse_card
-    from node.core.proposal import require_dead, require_may_refuse
-
-    review = review_file(require_alliance(app), proposal)
-    held = read_held_alliance(app.home)
-    member, key = held.identity.member, parse_card(held.own_card)[1].identity_key
-    require_may_refuse(review, member, key)
-    with open_membership(app.home) as store:
-        signed = key in review.signers or store.has_signed(review.roster.version, review.envelope.hash)
-    if signed:
-        require_dead(review, member)
-    return review, signed
-
-
-def report_refused(app: App, refused: Refused, file: str) -> None:
-    """Say what became of a refusal, which was written to `file`."""
+def report_withdrawn(app: App, review: Review) -> None:
+    """Say that a proposal is given up."""
+    version, held = review.roster.version, review.alliance
     if app.json:
-        document = {"proposal": display_name(file), "missing": refused.missing, "released": refused.released}
-        print_document({"alliance": read_held_alliance(app.home).identity.alliance, **document})
+        in_force = {"alliance": held.name, "version": held.roster.version, "fingerprint": held.fingerprint}
+        print_document({**in_force, "withdrawn": {"version": version, "hash": review.envelope.hash}})
         return
-    review = review_file(require_alliance(app), refused.proposal)
-    version, name = review.roster.version, display_name(file)
-    if refused.released:
-        print_lines(f"This roster can never be in force, and this home is free to sign another one of version {version}.")
-    elif review.dead:
-        signers = ", ".join(review.signing())
-        print_lines(
-            "Refused. So many have refused this roster now that it can never be in force.",
-            f"Send {name} to those who signed it ({signers}): they are free after typing: labmesh roster refuse FILE",
-        )
-    else:
-        more = f"{refused.missing} more must refuse it" if refused.missing > 1 else "One more must refuse it"
-        print_lines(
-            f"Refused. {more} before it can never be in force, and those who signed it may sign another one.",
-            f"Send {name} to {join_names(review.refusing())}, who type: labmesh roster refuse FILE",
-        )
+    print_lines(f"Withdrawn. This home may sign another roster of version {version}.")
+
+
+def describe_withdrawn(store: MembershipStore, version: int) -> str:
+    """What this home has signed of one roster version and withdrawn, as a part of a sentence; empty for nothing."""
+    from node.core.proposal import parse_proposal
+    from node.core.roster import parse_roster
+    from node.core.times import format_seconds
+
+    rosters = (parse_roster(parse_proposal(signed.proposal).roster)[1] for signed in store.load_withdrawn(version))
+    times = [format_seconds(roster.issued) for roster in rosters]
+    return f"it has withdrawn what was made at {' and '.join(times)}" if times else ""
 
 
 def load_open_proposal(app: App) -> RosterState:
@@ -183,9 +157,11 @@ def load_open_proposal(app: App) -> RosterState:
     alliance = require_alliance(app)
     with open_membership(app.home) as store:
         signed = store.load_signed(alliance.roster.version + 1)
+        withdrawn = describe_withdrawn(store, alliance.roster.version + 1)
     if signed is None:
         raise GovernanceError(
-            f"this home has signed no proposal of roster version {alliance.roster.version + 1}",
+            f"this home has signed no proposal of roster version {alliance.roster.version + 1}"
+            + (f"; {withdrawn}" if withdrawn else ""),
             hint="type: labmesh roster show",
         )
     review = review_file(alliance, signed.proposal)
@@ -207,12 +183,7 @@ def review_file(alliance: Alliance, proposal: bytes) -> Review:
 
 def format_awaited(review: Review) -> str:
     """Who may sign next, for a sentence."""
-    return join_names(review.awaited())
-
-
-def join_names(names: list[str]) -> str:
-    """Members of whom one is enough, for a sentence."""
-    *others, last = names or ["a council member"]
+    *others, last = review.awaited() or ["a council member"]
     return f"{', '.join(others)} or {last}" if others else last
 
 

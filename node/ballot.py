@@ -1,4 +1,4 @@
-"""What became of a change of the roster: how many have signed it, or refused it."""
+"""What became of a change of the roster: how many have signed it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,3 @@ class Ballot:
     def complete(self) -> bool:
         """Whether the roster is in force."""
         return self.have >= self.needed
-
-
-@dataclass(frozen=True, slots=True)
-class Objections:
-    """What became of a refusal: the proposal's file, how many more must refuse, and whether this home is free again.
-
-    It is free (`released`) where it has signed the roster, which can never be in force any more.
-    """
-
-    proposal: bytes
-    missing: int
-    released: bool = False

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
 
-from node.ballot import Ballot, Objections
+from node.ballot import Ballot
 from node.clock import Clock
 from node.core.alliance import Alliance, format_card, format_roster, found_alliance, load_alliance
 from node.core.amendment import (
@@ -32,9 +32,7 @@ from node.core.proposal import (
     Review,
     format_proposal,
     parse_proposal,
-    require_dead,
     require_free,
-    require_may_refuse,
     require_may_sign,
     review_proposal,
 )
@@ -44,7 +42,7 @@ from node.core.succession import SignedCard, leap_seq, require_successor
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore, SignedVersion
 
-__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Objections", "Update")
+__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Update")
 
 Objection = Callable[[Card, Card], str | None]
 """Why the second card may not take the place of the first, as far as this node knows; None when it may."""
@@ -181,11 +179,13 @@ class Membership:
                 )
             roster, cards = build_successor(alliance, amendment, now=self._clock().replace(microsecond=0))
             review = review_proposal(alliance, Proposal(self._sign_roster(roster), cards))
-            require_free(self.review_open(), review)
+            self._require_free(review)
             return self._settle(review)
 
     def sign_proposal(self, raw: bytes) -> Ballot:
         """Add this home's signature to a proposal; the one that completes it puts the roster in force.
+
+        Of one version a home signs one roster; another one only after `withdraw_proposal`.
 
         Raises:
             FormatError: not a proposal.
@@ -195,55 +195,50 @@ class Membership:
         with self._lock:
             alliance, key = self.joined, self._identity.public_key
             review = review_proposal(alliance, proposal)
-            require_may_sign(review, self.member, key)
-            require_free(self.review_open(), review)
+            withdrawn = self._store.is_withdrawn(review.roster.version, review.envelope.hash)
+            require_may_sign(review, self.member, key, withdrawn=withdrawn)
+            self._require_free(review)
             require_sound(alliance, review.roster, proposal.cards)
-            signed = proposal.with_signature(self._identity.sign)
+            signed = proposal if key in review.signers else proposal.with_signature(self._identity.sign)
             return self._settle(review_proposal(alliance, signed))
 
-    def refuse_proposal(self, raw: bytes) -> Objections:
-        """Sign that this home never signs a proposal; at a home that has signed it, be free of it where it is dead.
+    def withdraw_proposal(self, roster_hash: str) -> int:
+        """Give up the proposal of the next version that this home has signed, so that it may sign another one of it.
+
+        A person's word stands behind it that nobody keeps a copy: who does can still complete it, or prove with it that
+        this member signed two rosters. Returns the version.
 
         Raises:
-            FormatError: not a proposal.
-            GovernanceError: it is stale, of another alliance, tampered with, complete, or not for this home to refuse; or
-                the home has signed it, and it can still come into force.
+            GovernanceError: this home has signed none that is not in force, or it is not the one with this hash.
         """
-        proposal = parse_proposal(raw)
         with self._lock:
-            alliance, key = self.joined, self._identity.public_key
-            review = review_proposal(alliance, proposal)
-            require_may_refuse(review, self.member, key)
-            version, roster_hash = review.roster.version, review.envelope.hash
-            signed = key in review.signers or self._store.has_signed(version, roster_hash)
-            if signed:
-                require_dead(review, self.member)
-                self._store.save_released(SignedVersion(version, roster_hash, format_proposal(proposal)))
-            else:
-                if key not in review.refusers:
-                    proposal = proposal.with_refusal(self._identity.sign)
-                    review = review_proposal(alliance, proposal)
-                # Written before the refusal leaves: a home that forgot it could sign what others believe dead.
-                self._store.save_refused(SignedVersion(version, roster_hash, format_proposal(proposal)))
-        return Objections(format_proposal(proposal), review.refusals_missing, signed)
+            version = self.joined.roster.version + 1
+            signed = self._store.load_signed(version)
+            if signed is None:
+                raise GovernanceError(
+                    f"this home has signed no proposal of roster version {version}", hint="type: labmesh roster show"
+                )
+            if signed.hash != roster_hash:
+                raise GovernanceError(
+                    f"the proposal of roster version {version} that this home has signed is another one than was shown",
+                    hint="type it again: labmesh roster withdraw",
+                )
+            self._store.save_withdrawn(signed)
+            return version
 
     def open_proposal(self) -> Ballot | None:
         """The proposal of the next version that this home has signed, if there is one."""
-        review = self.review_open()
-        if review is None:
+        signed = self._store.load_signed(self.joined.roster.version + 1)
+        if signed is None:
             return None
-        return Ballot(review.alliance, format_proposal(review.proposal), len(review.signers), review.needed)
+        review = review_proposal(self.joined, parse_proposal(signed.proposal))
+        return Ballot(review.alliance, signed.proposal, len(review.signers), review.needed)
 
     def open_roster(self) -> Roster | None:
         """The roster of that proposal as it was signed, without judging it again; None before an alliance is joined."""
         if self._alliance is None:
             return None
         return self._store.load_open_roster(self._alliance.roster.version + 1)
-
-    def review_open(self) -> Review | None:
-        """The proposal of the next version that this home has signed and that can still come into force, judged."""
-        signed = self._store.load_signed(self.joined.roster.version + 1)
-        return None if signed is None else review_proposal(self.joined, parse_proposal(signed.proposal))
 
     def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
         """Join, or on a joined home take newer rosters and cards, from what a person brought.
@@ -408,10 +403,15 @@ class Membership:
             alliance = self._accept_card(alliance, raw)
         return self._adopt(alliance) if alliance is not held else held
 
+    def _require_free(self, review: Review) -> None:
+        """Refuse to sign a second roster of one version; the store does so again when it writes."""
+        signed = self._store.load_signed(review.roster.version)
+        require_free(None if signed is None else review_proposal(review.alliance, parse_proposal(signed.proposal)), review)
+
     def _settle(self, review: Review) -> Ballot:
         """Remember what was signed, and publish it when it is complete. Only then may the signature leave."""
         raw, version = format_envelope(review.envelope), review.roster.version
-        proposal = format_proposal(review.proposal)
+        proposal = format_proposal(Proposal(raw, review.cards))
         signed = SignedVersion(version, review.envelope.hash, proposal)
         if review.missing:
             self._store.save_signed(signed)

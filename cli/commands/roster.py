@@ -30,9 +30,8 @@ from cli.proposal import (
     report_change,
     report_in_force,
     report_proposed,
-    report_refused,
+    report_withdrawn,
     require_alliance,
-    require_refusable,
     require_signable,
     review_file,
 )
@@ -44,6 +43,10 @@ if TYPE_CHECKING:
 
 PROPOSAL_FILE_SIZE_MAX = 16 * 1024 * 1024
 HEARD = "Running nodes hear of it from one another."
+WITHDRAWAL_RISK = (
+    "Whoever keeps a copy of its file can complete it, or prove with it that this member signed two rosters of one version. "
+    "So first let everybody who has the file delete it; the other homes that signed it must withdraw it, too."
+)
 
 _PROPOSAL_FILE_OPTION = click.option(
     "-o",
@@ -69,11 +72,6 @@ OFFLINE_OPTION = click.option(
     expose_value=False,
     callback=_set_offline,
     help="Do not ask when the node does not run: this home was never restored or rolled back.",
-)
-
-
-SIGNED_OPTION = click.option(
-    "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the proposal here; into FILE unless given."
 )
 
 
@@ -249,7 +247,9 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
 @command.command()
 @click.argument("file", metavar="FILE", type=INPUT_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@SIGNED_OPTION
+@click.option(
+    "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
+)
 @FORCE_OPTION
 @OFFLINE_OPTION
 @pass_app
@@ -259,7 +259,9 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     Shows what would change, and at a terminal asks; elsewhere it signs as typed. The signature that completes the proposal
     puts it in force.
     """
-    proposal, target = _read_proposal(app, file, output)
+    proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
+    target = choose_file(app, output) if output is not None or file == STDIN else file
+    require_place(target, replace=app.force or target == file)
     review = require_signable(app, proposal)
     if not app.json:
         print_review(review)
@@ -274,29 +276,25 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
 
 
 @command.command()
-@click.argument("file", metavar="FILE", type=INPUT_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@SIGNED_OPTION
-@FORCE_OPTION
 @OFFLINE_OPTION
 @pass_app
-def refuse(app: App, file: str, yes: bool, output: str | None) -> None:
-    """Refuse for good a change that another council member has proposed.
+def withdraw(app: App, yes: bool) -> None:
+    """Give up the change that this home has signed and that lacks signatures still.
 
-    When two changes of one version each have a part of the signatures, neither can come into force. Those who have not
-    signed FILE refuse it; once they are so many that it never can, those who signed it type the same, and may then sign
-    another change. At a terminal it asks; elsewhere it refuses as typed.
+    This home may then sign another change of that version. Whoever keeps a copy of the file can prove with it that this
+    member signed two: first let everybody who has the file delete it; all homes that signed it withdraw it. At a terminal it
+    asks; elsewhere it withdraws as typed.
     """
-    proposal, target = _read_proposal(app, file, output)
-    review, signed = require_refusable(app, proposal)
+    state = load_open_proposal(app)
+    review = review_file(require_alliance(app), state.proposal)
     if not app.json:
         print_review(review)
-        if not signed:
-            require_consent(app, "Refuse it? This home can then never sign it.", yes=yes)
+        print_lines(WITHDRAWAL_RISK)
+        require_consent(app, "Has everybody deleted it, and is it given up?", yes=yes)
     with open_governance(app) as governance:
-        refused = governance.refuse(proposal)
-    write_output(target, refused.proposal, replace=app.force or target == file)
-    report_refused(app, refused, target)
+        governance.withdraw(review.envelope.hash)
+    report_withdrawn(app, review)
 
 
 @command.command()
@@ -353,14 +351,6 @@ def export(app: App, output: str | None) -> None:
         "Who gets the file types: labmesh join FILE",
         "and compares the fingerprint with what you tell them by another way.",
     )
-
-
-def _read_proposal(app: App, file: str, output: str | None) -> tuple[bytes, str]:
-    """A proposal, and where it is written afterwards."""
-    proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
-    target = choose_file(app, output) if output is not None or file == STDIN else file
-    require_place(target, replace=app.force or target == file)
-    return proposal, target
 
 
 def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:

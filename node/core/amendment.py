@@ -168,7 +168,7 @@ def _require_same_ends(held: Roster, roster: Roster) -> None:
         if line.cut is not None and roster.members[name].head != line.cut:
             raise GovernanceError(
                 f"the roster would move the end of the log of {name}, who was removed: it is size {line.cut.size}",
-                hint="refuse it: labmesh roster refuse FILE; records below that size count for ever, and none beyond",
+                hint="do not sign it; records below that size count for ever, and none beyond",
             )
 
 

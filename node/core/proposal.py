@@ -2,11 +2,10 @@
 
 It travels from one council member to the next as a file, canonical JSON:
 
-    {"cards": [envelope, …], "refusals": [envelope, …], "roster": envelope}
+    {"cards": [envelope, …], "roster": envelope}
 
-Each adds a signature to the same payload; with the last one the roster is complete. Or a member adds a refusal
-(`node.core.refusal`); when those who have not refused are too few, the proposal is dead. It is judged against the alliance
-that its reader holds, never by what it says itself.
+Each adds a signature to the same payload; with the last one the roster is complete. A proposal is judged against the
+alliance that its reader holds, never by what it says itself.
 """
 
 from __future__ import annotations
@@ -18,32 +17,24 @@ from node.core.alliance import Alliance
 from node.core.canonical import Json, dumps_canonical, parse_canonical
 from node.core.dsse import Envelope, format_envelope
 from node.core.keys import Sign
-from node.core.refusal import refusal_of, sign_refusal, verify_refusals
 from node.core.roster import MEMBERS_MAX, Roster, parse_roster, require_follows
 from node.core.times import format_seconds
 from node.errors import FormatError, GovernanceError, InvalidRecordError, LabmeshError
 
 PROPOSAL_SIZE_MAX = 8 * 1024 * 1024
-REFUSALS_MAX = 200
-"""Two councils of at most 100 seats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The envelopes of the roster, of the cards that it takes in, and of its refusals; nothing is verified."""
+    """The roster's envelope and the envelopes of the cards that it takes in; nothing is verified."""
 
     roster: bytes
     cards: tuple[bytes, ...] = ()
-    refusals: tuple[bytes, ...] = ()
 
     def with_signature(self, sign: Sign) -> Proposal:
         """The same proposal with one more signature."""
         envelope, _ = parse_roster(self.roster)
         return replace(self, roster=format_envelope(envelope.with_signature(sign)))
-
-    def with_refusal(self, sign: Sign) -> Proposal:
-        """The same proposal with one more refusal of its roster."""
-        return replace(self, refusals=(*self.refusals, sign_refusal(refusal_of(*parse_roster(self.roster)), sign)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +48,6 @@ class Review:
     """What is held, and would be changed."""
     signers: frozenset[bytes]
     """Council keys, of either council, that have signed."""
-    refusals: tuple[bytes, ...] = ()
-    refusers: frozenset[bytes] = frozenset()
-    """Council keys, of either council, that have refused it."""
-
-    @property
-    def proposal(self) -> Proposal:
-        """What was judged."""
-        return Proposal(format_envelope(self.envelope), self.cards, self.refusals)
 
     @property
     def missing(self) -> int:
@@ -80,52 +63,18 @@ class Review:
         """How many signatures it needs, with those that it has."""
         return len(self.signers) + self.missing
 
-    @property
-    def refusals_missing(self) -> int:
-        """How many more refusals make it dead: more of one council refuse than it can do without."""
-        return self._refusing()[0]
-
-    @property
-    def dead(self) -> bool:
-        """Whether so many have refused it that, as long as they keep their word, it can never be complete."""
-        return not self.refusals_missing
-
     def awaited(self) -> list[str]:
-        """Members whose signatures would count and are not there, and who have not refused, sorted."""
+        """Members whose signatures would count and are not there, sorted."""
         keys: set[bytes] = set()
         for roster in (self.alliance.roster, self.roster):
             if len(self.signers.intersection(roster.council)) < roster.threshold:
                 keys |= set(roster.council) - self.signers
-        return self.named(keys - self.refusers)
+        return self._named(keys)
 
-    def refusing(self) -> list[str]:
-        """Members whose refusals would count and are not there, sorted."""
-        return self.named(self._refusing()[1])
-
-    def signing(self) -> list[str]:
-        """Members who have signed, sorted."""
-        return self.named(self.signers)
-
-    def _refusing(self) -> tuple[int, frozenset[bytes]]:
-        """How many more must refuse, and of whom, in the council where the fewest are missing.
-
-        In a council that has given what it must, too few are left.
-        """
-        ways: list[tuple[int, frozenset[bytes]]] = []
-        for roster in (self.alliance.roster, self.roster):
-            left = frozenset(roster.council) - self.signers - self.refusers
-            missing = len(roster.council) - roster.threshold + 1 - len(self.refusers.intersection(roster.council))
-            if missing <= len(left):
-                ways.append((max(0, missing), left))
-        return min(ways, key=lambda way: way[0], default=(len(self.alliance.roster.council), frozenset()))
-
-    def named(self, keys: Collection[bytes]) -> list[str]:
+    def _named(self, keys: Collection[bytes]) -> list[str]:
         """Members to whom the held or the proposed roster gives these identity keys, sorted."""
-        lines = {**self.alliance.roster.members, **self.roster.members}.items()
-        held = self.alliance.roster.members
-        return sorted(
-            name for name, line in lines if line.identity_key in keys or (name in held and held[name].identity_key in keys)
-        )
+        lines = (self.alliance.roster.members.items(), self.roster.members.items())
+        return sorted({name for members in lines for name, line in members if line.identity_key in keys})
 
 
 def format_proposal(proposal: Proposal) -> bytes:
@@ -137,7 +86,6 @@ def format_proposal(proposal: Proposal) -> bytes:
     try:
         content: Json = {
             "cards": [parse_canonical(raw) for raw in proposal.cards],
-            "refusals": [parse_canonical(raw) for raw in proposal.refusals],
             "roster": parse_canonical(proposal.roster),
         }
     except InvalidRecordError as error:
@@ -157,13 +105,15 @@ def parse_proposal(raw: bytes) -> Proposal:
         content = parse_canonical(raw)
     except InvalidRecordError as error:
         raise FormatError(f"not a proposal: {error.message}") from error
-    if not isinstance(content, dict) or set(content) != {"cards", "refusals", "roster"}:
-        raise FormatError("a proposal has exactly the members cards, refusals and roster")
-    cards = _parse_list(content["cards"], "cards", MEMBERS_MAX)
-    refusals = _parse_list(content["refusals"], "refusals", REFUSALS_MAX)
-    if not isinstance(content["roster"], dict):
-        raise FormatError("a proposal's roster is a signed envelope")
-    return Proposal(dumps_canonical(content["roster"]), cards, refusals)
+    if not isinstance(content, dict) or set(content) != {"cards", "roster"} or not isinstance(content["cards"], list):
+        raise FormatError("a proposal has exactly the members cards, a list, and roster")
+    if len(content["cards"]) > MEMBERS_MAX:
+        raise FormatError(f"a proposal with {len(content['cards'])} cards; at most {MEMBERS_MAX} members are possible")
+    envelopes = [content["roster"], *content["cards"]]
+    if not all(isinstance(envelope, dict) for envelope in envelopes):
+        raise FormatError("a proposal's roster and cards are signed envelopes")
+    roster, *cards = (dumps_canonical(envelope) for envelope in envelopes)
+    return Proposal(roster, tuple(cards))
 
 
 def review_proposal(alliance: Alliance, proposal: Proposal) -> Review:
@@ -173,8 +123,7 @@ def review_proposal(alliance: Alliance, proposal: Proposal) -> Review:
     2. its version is the next one, and it names the held roster as the one before;
     3. it obeys the rules for a successor, the number of signatures aside;
     4. it has a signature, and every signature is by a key of the old or the new council;
-    5. the cards are those of the members whose identity keys are new, and no others;
-    6. each refusal is of this roster, by a key of the old or the new council that has not signed, each once.
+    5. the cards are those of the members whose identity keys are new, and no others.
 
     Raises:
         FormatError: the roster or a card is not one.
@@ -191,65 +140,31 @@ def review_proposal(alliance: Alliance, proposal: Proposal) -> Review:
             hint="ask the council member who sent it for the file again",
         )
     _require_cards(alliance, envelope, roster, proposal.cards)
-    refusers = verify_refusals(proposal.refusals, refusal_of(envelope, roster), council)
-    review = Review(envelope, roster, proposal.cards, alliance, signers, proposal.refusals, refusers)
-    if liars := review.named(signers & refusers):
-        raise GovernanceError(
-            f"{', '.join(liars)} has signed this roster and refused it: nobody honest does both",
-            hint="keep the file, it proves that to the council; go on with the file as it was before the second of the two",
-        )
-    return review
+    return Review(envelope, roster, proposal.cards, alliance, signers)
 
 
-def require_may_sign(review: Review, member: str, key: bytes) -> None:
-    """Refuse a proposal that is not for this identity key to sign.
+def require_may_sign(review: Review, member: str, key: bytes, *, withdrawn: bool = False) -> None:
+    """Refuse a proposal that is not for this identity key to sign; one that its home has `withdrawn` may be signed again.
 
     Raises:
-        GovernanceError: it is complete or dead, signed or refused by this key already, or the key sits on neither council.
+        GovernanceError: it is complete, signed by this key already, or the key sits on neither council.
     """
-    _require_incomplete(review)
+    old, new = review.alliance.roster, review.roster
+    if not review.missing:
+        raise GovernanceError(
+            f"roster version {new.version} carries every signature that it needs",
+            hint="take it as it is: labmesh join FILE",
+        )
     awaited = ", ".join(review.awaited())
-    if review.dead:
-        raise GovernanceError(
-            f"this roster of version {review.roster.version} can never be in force: "
-            f"{', '.join(review.named(review.refusers))} refused it",
-            hint="propose the change again; who signed this one is free after typing: labmesh roster refuse FILE",
-        )
-    if key in review.refusers:
-        raise GovernanceError(
-            f"{member} has refused this proposal, and never signs it", hint="propose the change again in other words"
-        )
-    if key in review.signers:
+    if key in review.signers and not withdrawn:
         raise GovernanceError(
             f"{member} has signed this proposal already; {review.missing} more must sign it",
             hint=f"send the file to one of {awaited}, who type: labmesh roster sign FILE",
         )
-    _require_seat(review, member, key, f"send the file to one of {awaited}, who type: labmesh roster sign FILE")
-
-
-def require_may_refuse(review: Review, member: str, key: bytes) -> None:
-    """Refuse a proposal that is not for this identity key to refuse.
-
-    Raises:
-        GovernanceError: it is complete, or the key sits on neither council.
-    """
-    _require_incomplete(review)
-    awaited = ", ".join(review.refusing())
-    _require_seat(review, member, key, f"send the file to one of {awaited}, who type: labmesh roster refuse FILE")
-
-
-def require_dead(review: Review, member: str) -> None:
-    """Refuse to let a member that has signed a proposal go before that can never be in force any more.
-
-    Raises:
-        GovernanceError: who must refuse it first.
-    """
-    if not review.dead:
-        count = review.refusals_missing
+    if key not in old.council and key not in new.council:
         raise GovernanceError(
-            f"{member} has signed this roster of version {review.roster.version}, and nobody takes a signature back: "
-            f"{so_many_of(count, review.refusing())} must refuse it before {member} may sign another one",
-            hint="send them the file, who type: labmesh roster refuse FILE; with the file that comes back type this again",
+            f"{member} sits neither on the council of version {old.version} nor on that of version {new.version}",
+            hint=f"send the file to one of {awaited}, who type: labmesh roster sign FILE",
         )
 
 
@@ -257,51 +172,23 @@ def require_free(signed: Review | None, review: Review) -> None:
     """Refuse a roster while the home is bound to another one of its version, which it has signed before.
 
     Raises:
-        GovernanceError: how to get on.
+        GovernanceError: both, and how to get on.
     """
     if signed is None or signed.envelope.hash == review.envelope.hash:
         return
-    missing, count = signed.missing, signed.refusals_missing
     raise GovernanceError(
         f"this home has signed another roster of version {review.roster.version} already, made at "
-        f"{format_seconds(signed.roster.issued)}; while that one can come into force it does not sign the one made at "
-        f"{format_seconds(review.roster.issued)}",
-        hint="write its file (labmesh roster proposal -o FILE) and send it: either "
-        f"{so_many_of(missing, signed.awaited())} must sign it, or {so_many_of(count, signed.refusing())} refuse it "
-        "(who type: labmesh roster refuse FILE) and send it back; then type here, too: labmesh roster refuse FILE",
+        f"{format_seconds(signed.roster.issued)}, so it does not sign the one made at "
+        f"{format_seconds(review.roster.issued)}: nobody signs two of one version",
+        hint=f"{_so_many_of(signed.missing, signed.awaited())} can put the first in force (its file: labmesh roster "
+        "proposal -o FILE); or, once everybody has deleted that file, give it up: labmesh roster withdraw",
     )
 
 
-def _require_incomplete(review: Review) -> None:
-    if not review.missing:
-        raise GovernanceError(
-            f"roster version {review.roster.version} carries every signature that it needs",
-            hint="take it as it is: labmesh join FILE",
-        )
-
-
-def _require_seat(review: Review, member: str, key: bytes, hint: str) -> None:
-    old, new = review.alliance.roster, review.roster
-    if key not in old.council and key not in new.council:
-        raise GovernanceError(
-            f"{member} sits neither on the council of version {old.version} nor on that of version {new.version}",
-            hint=hint,
-        )
-
-
-def so_many_of(count: int, names: list[str]) -> str:
-    """Members in a sentence, of whom `count` are needed."""
+def _so_many_of(count: int, names: list[str]) -> str:
     if count >= len(names) > 0:
         return " and ".join(names)
     return f"{count} of {', '.join(names) or 'nobody'}"
-
-
-def _parse_list(content: Json, noun: str, most: int) -> tuple[bytes, ...]:
-    if not isinstance(content, list) or not all(isinstance(envelope, dict) for envelope in content):
-        raise FormatError(f"a proposal's {noun} are a list of signed envelopes")
-    if len(content) > most:
-        raise FormatError(f"a proposal with {len(content)} {noun}; at most {most} are possible")
-    return tuple(dumps_canonical(envelope) for envelope in content)
 
 
 def _require_next(alliance: Alliance, envelope: Envelope, roster: Roster) -> None:

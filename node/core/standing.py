@@ -102,5 +102,5 @@ def _proposal_notice(proposed: Roster, now: datetime) -> Notice | None:
         "warning",
         f"a change of the roster that this home has signed, version {proposed.version} made at "
         f"{format_seconds(proposed.issued)}, still lacks signatures, and keeps it from signing another",
-        "who must sign or refuse it: labmesh roster proposal",
+        "who must sign it, or how to get on: labmesh roster proposal",
     )

@@ -49,7 +49,7 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     "RemoveMember": _ADMIN,
     "AmendRoster": _ADMIN,
     "SignRoster": _ADMIN,
-    "RefuseRoster": _ADMIN,
+    "WithdrawRoster": _ADMIN,
     "ConfirmLog": _ADMIN,
     "ListLost": _ADMIN,
     "AuditLog": _ADMIN,  # it names keys of every kind, and costs

@@ -159,9 +159,10 @@ class NodeClient:
         """Sign a proposal; the last signature publishes it."""
         return self._call(self._stub.SignRoster, node_pb2.SignRosterRequest(file=file), CHANGE_DEADLINE_S)
 
-    def refuse_roster(self, file: bytes) -> node_pb2.RefuseRosterResponse:
-        """Refuse a proposal for good, or be free of one that others have refused."""
-        return self._call(self._stub.RefuseRoster, node_pb2.RefuseRosterRequest(file=file), CHANGE_DEADLINE_S)
+    def withdraw_roster(self, roster_hash: str) -> int:
+        """Give up the signed roster with this hash, which is not in force; returns its version."""
+        request = node_pb2.WithdrawRosterRequest(hash=roster_hash)
+        return self._call(self._stub.WithdrawRoster, request, CHANGE_DEADLINE_S).version
 
     def confirm_log(self) -> int:
         """Publish although too few peers have answered; returns the size that is published now."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, Table, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.dsse import parse_envelope
@@ -15,12 +15,12 @@ from node.core.roster import Roster, parse_roster
 from node.errors import GovernanceError, HomeError, StoreError
 from node.store.database import Database
 from node.store.glance import assemble_alliance
-from node.store.tables import CardRow, LogRow, NodeRow, RefusedRosterRow, RosterRow, SignedRosterRow, table_of
+from node.store.tables import CardRow, LogRow, NodeRow, RosterRow, SignedRosterRow, table_of
 
 logger = logging.getLogger(__name__)
 
 _NODE, _ROSTER, _CARD = table_of(NodeRow), table_of(RosterRow), table_of(CardRow)
-_SIGNED, _REFUSED, _LOG = table_of(SignedRosterRow), table_of(RefusedRosterRow), table_of(LogRow)
+_SIGNED, _LOG = table_of(SignedRosterRow), table_of(LogRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SignedVersion:
-    """A roster that this home's identity key has signed or refused; `proposal` is the file that carries the signature."""
+    """A roster that this home's identity key has signed; `proposal` is the file that carries the signature."""
 
     version: int
     hash: str
@@ -126,52 +126,48 @@ class MembershipStore:
     def save_signed(self, signed: SignedVersion) -> None:
         """Write what this home signs, before the signature leaves the process; the same again brings newer signatures.
 
+        Of one version there is one roster, and another one only after `save_withdrawn`.
+
         Raises:
             GovernanceError: this home has signed another roster of that version.
         """
         with self._database.write() as connection:
             _claim(connection, signed)
 
-    def save_refused(self, refused: SignedVersion) -> None:
-        """Write what this home refuses, before the refusal leaves the process; the same again brings a newer file.
-
-        Raises:
-            GovernanceError: this home has signed it.
-        """
+    def save_withdrawn(self, signed: SignedVersion) -> None:
+        """Write that this home has given up what it signed; the row stays."""
         with self._database.write() as connection:
-            if connection.execute(_matching(_SIGNED, refused)).first() is not None:
-                raise GovernanceError(
-                    f"this home has signed this roster of version {refused.version}, so it cannot say that it never will",
-                    hint="type: labmesh roster proposal",
-                )
-            _replace(connection, _REFUSED, refused)
-
-    def save_released(self, released: SignedVersion) -> None:
-        """Write that what this home signed can never come into force, so that it may sign another one of that version."""
-        with self._database.write() as connection:
-            _replace(connection, _SIGNED, released, released=True)
-
-    def has_signed(self, version: int, roster_hash: str) -> bool:
-        """Whether this home has signed this roster, also one that can never come into force."""
-        with self._database.read() as connection:
-            return connection.execute(_matching(_SIGNED, SignedVersion(version, roster_hash, b""))).first() is not None
+            statement = update(_SIGNED).where(_SIGNED.c.version == signed.version, _SIGNED.c.hash == signed.hash)
+            connection.execute(statement.values(released=True))
 
     def require_unsigned(self, version: int, roster_hash: str) -> None:
         """Refuse a roster that this home may not sign, as `save_signed` does.
 
         Raises:
-            GovernanceError: it has refused it, or signed another one of its version.
+            GovernanceError: it has signed another one of that version, and not withdrawn it; or withdrawn this one, and
+                signed another one since.
         """
         with self._database.read() as connection:
-            _require_free(connection, version, roster_hash)
+            _require_unsigned(connection, version, roster_hash)
 
     def load_signed(self, version: int) -> SignedVersion | None:
-        """What this home has signed of one roster version, and what may still come into force or is."""
+        """What this home has signed of one roster version, and has not withdrawn."""
+        signed = self._load_signed(version, released=False)
+        return signed[0] if signed else None
+
+    def load_withdrawn(self, version: int) -> list[SignedVersion]:
+        """What this home has signed of one roster version and then withdrawn, in that order."""
+        return self._load_signed(version, released=True)
+
+    def is_withdrawn(self, version: int, roster_hash: str) -> bool:
+        """Whether this home has withdrawn this roster, and not signed it again."""
+        return any(signed.hash == roster_hash for signed in self.load_withdrawn(version))
+
+    def _load_signed(self, version: int, *, released: bool) -> list[SignedVersion]:
+        wanted = select(_SIGNED).where(_SIGNED.c.version == version, _SIGNED.c.released.is_(released))
         with self._database.read() as connection:
-            row = connection.execute(
-                select(_SIGNED).where(_SIGNED.c.version == version, _SIGNED.c.released.is_(False))
-            ).one_or_none()
-        return None if row is None else SignedVersion(row.version, row.hash, row.proposal)
+            rows = connection.execute(wanted.order_by(_SIGNED.c.turn)).all()
+        return [SignedVersion(row.version, row.hash, row.proposal) for row in rows]
 
     def load_open_roster(self, version: int) -> Roster | None:
         """The roster in `load_signed`."""
@@ -196,39 +192,32 @@ class MembershipStore:
 
 
 def _claim(connection: Connection, signed: SignedVersion) -> None:
-    _require_free(connection, signed.version, signed.hash)
-    _replace(connection, _SIGNED, signed, released=False)
+    held = _require_unsigned(connection, signed.version, signed.hash)
+    if signed.hash in held:
+        statement = update(_SIGNED).where(_SIGNED.c.version == signed.version, _SIGNED.c.hash == signed.hash)
+        connection.execute(statement.values(proposal=signed.proposal, released=False))
+    else:
+        row = {"version": signed.version, "hash": signed.hash, "proposal": signed.proposal}
+        connection.execute(insert(_SIGNED), {**row, "turn": len(held), "released": False})
 
 
-def _require_free(connection: Connection, version: int, roster_hash: str) -> None:
-    wanted = SignedVersion(version, roster_hash, b"")
-    if connection.execute(_matching(_REFUSED, wanted)).first() is not None:
+def _require_unsigned(connection: Connection, version: int, roster_hash: str) -> list[str]:
+    """The rosters of that version that were signed here, in this order; refuses where this one may not be signed."""
+    rows = connection.execute(select(_SIGNED).where(_SIGNED.c.version == version).order_by(_SIGNED.c.turn)).all()
+    for row in rows:
+        if not row.released and row.hash != roster_hash:
+            raise GovernanceError(
+                f"this home has signed another roster of version {version} already ({row.hash[:12]}…), so it does not sign "
+                f"this one ({roster_hash[:12]}…): nobody signs two of one version",
+                hint="see it: labmesh roster proposal; once everybody has deleted its file: labmesh roster withdraw",
+            )
+    hashes = [row.hash for row in rows]
+    if roster_hash in hashes[:-1]:
         raise GovernanceError(
-            f"this home has refused this roster of version {version}, and never signs it",
+            f"this home has withdrawn this roster of version {version}, and signed another one since",
             hint="propose the change again: labmesh roster --help",
         )
-    for held in connection.execute(select(_SIGNED.c.hash, _SIGNED.c.released).where(_SIGNED.c.version == version)):
-        if held.released and held.hash == roster_hash:
-            raise GovernanceError(
-                f"so many have refused this roster of version {version} that it can never be in force",
-                hint="propose the change again: labmesh roster --help",
-            )
-        if not held.released and held.hash != roster_hash:
-            raise GovernanceError(
-                f"this home has signed another roster of version {version} already ({held.hash[:12]}…), and does not sign "
-                f"this one ({roster_hash[:12]}…) while that one can come into force",
-                hint="see it: labmesh roster proposal; those who have not signed it can end it: labmesh roster refuse FILE",
-            )
-
-
-def _replace(connection: Connection, table: Table, statement: SignedVersion, **more: bool) -> None:
-    connection.execute(delete(table).where(table.c.version == statement.version, table.c.hash == statement.hash))
-    row = {"version": statement.version, "hash": statement.hash, "proposal": statement.proposal, **more}
-    connection.execute(insert(table), row)
-
-
-def _matching(table: Table, statement: SignedVersion) -> Select[tuple[str]]:
-    return select(table.c.hash).where(table.c.version == statement.version, table.c.hash == statement.hash)
+    return hashes
 
 
 def _save_cuts(connection: Connection, alliance: Alliance) -> None:

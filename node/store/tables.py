@@ -162,26 +162,18 @@ class CosignatureRow(SQLModel, table=True):
 
 
 class SignedRosterRow(SQLModel, table=True):
-    """Which rosters this home's identity key has signed: of each version at most one that can still come into force.
+    """Which rosters this home's identity key has signed: of each version one, and another one only after a withdrawal.
 
     `proposal` is what was signed, with the signatures and cards known here, so that a lost file can be written again. A
-    row is `released` once so many have refused the roster that it can never be complete.
+    row is `released` once a person has withdrawn it. `turn` counts those of one version, from 0, as they were signed.
     """
 
     __tablename__: ClassVar[Any] = "signed_roster"
     version: int = Field(primary_key=True)
     hash: str = Field(primary_key=True)
     proposal: bytes
+    turn: int
     released: bool
-
-
-class RefusedRosterRow(SQLModel, table=True):
-    """Which rosters this home's identity key has refused, and so never signs; `proposal` carries the refusal."""
-
-    __tablename__: ClassVar[Any] = "refused_roster"
-    version: int = Field(primary_key=True)
-    hash: str = Field(primary_key=True)
-    proposal: bytes
 
 
 class ErasureRow(SQLModel, table=True):

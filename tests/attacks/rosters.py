@@ -188,7 +188,7 @@ def a_proposal_that_follows_another_roster(scene: Scene):
     scene.reader.membership.sign_proposal(proposed(scene, COUNCIL[0], previous="0" * 64))
 
 
-@attack(FAMILY, CALL, "FORMAT", "exactly the members cards, refusals and roster")
+@attack(FAMILY, CALL, "FORMAT", "exactly the members cards, a list, and roster")
 def a_proposal_with_words_of_its_own(scene: Scene):
     content = proposed(scene, COUNCIL[0]).replace(b'{"cards"', b'{"and":1,"cards"')
     scene.reader.membership.sign_proposal(content)
@@ -197,50 +197,3 @@ def a_proposal_with_words_of_its_own(scene: Scene):
 @attack(FAMILY, CALL, "GOVERNANCE", "council")
 def a_proposal_signed_by_a_stranger_only(scene: Scene):
     scene.reader.membership.sign_proposal(proposed(scene, STRANGER, title="Ours"))
-
-
-def refused(scene: Scene, *labs: Lab) -> Proposal:
-    """A proposal of jinan that these have refused."""
-    proposal = Proposal(sign_roster(scene.next_roster(title="Ours"), JINAN))
-    for lab in labs:
-        proposal = proposal.with_refusal(lab.sign)
-    return proposal
-
-
-@attack(FAMILY, CALL, "GOVERNANCE", "a refusal of another roster, by nobody on its councils, or one twice")
-def refusals_by_a_stranger(scene: Scene):
-    """So that whoever signed it believes to be free."""
-    scene.reader.membership.sign_proposal(format_proposal(refused(scene, STRANGER, OUTSIDER)))
-
-
-@attack(FAMILY, CALL, "GOVERNANCE", "a refusal of another roster, by nobody on its councils, or one twice")
-def one_refusal_counted_twice(scene: Scene):
-    scene.reader.membership.sign_proposal(format_proposal(refused(scene, YANTAI, YANTAI)))
-
-
-@attack(FAMILY, CALL, "GOVERNANCE", "a refusal of another roster, by nobody on its councils, or one twice")
-def the_refusals_of_another_proposal(scene: Scene):
-    other = Proposal(sign_roster(scene.next_roster(title="Theirs"), JINAN)).with_refusal(YANTAI.sign)
-    proposal = replace(refused(scene), refusals=other.refusals)
-    scene.reader.membership.sign_proposal(format_proposal(proposal))
-
-
-@attack(FAMILY, CALL, "GOVERNANCE", "jinan has signed this roster and refused it: nobody honest does both")
-def a_member_who_signs_and_refuses(scene: Scene):
-    scene.reader.membership.sign_proposal(format_proposal(refused(scene, JINAN)))
-
-
-@attack(FAMILY, CALL, "GOVERNANCE", "this home has refused this roster of version 5, and never signs it")
-def a_refused_proposal_without_the_refusal(scene: Scene):
-    """A home remembers its word, whichever copy of the file it is shown."""
-    with scene.undone():
-        raw = format_proposal(refused(scene))
-        scene.reader.membership.refuse_proposal(raw)
-        scene.reader.membership.sign_proposal(raw)
-
-
-@attack(FAMILY, CALL, "GOVERNANCE", "yantai must refuse it before qingdao may sign another one")
-def a_signature_taken_back_alone(scene: Scene):
-    with scene.undone():
-        signed = scene.reader.membership.sign_proposal(proposed(scene, COUNCIL[0], threshold=3))
-        scene.reader.membership.refuse_proposal(signed.proposal)

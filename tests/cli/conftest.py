@@ -17,7 +17,7 @@ from cli.main import labmesh
 from tests.cli.fake_node import FakeNode, serve
 
 ALLIANCE = "quality.jinan.example"
-SIGNING = ("add", "remove", "council", "threshold", "quorum", "rekey", "renew", "settle", "sign", "refuse")
+SIGNING = ("add", "remove", "council", "threshold", "quorum", "rekey", "renew", "settle", "sign", "withdraw")
 
 
 @dataclass(frozen=True)

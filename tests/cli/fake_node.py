@@ -68,8 +68,8 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def SignRoster(self, request, context):
         return self._unary("SignRoster", request, context)
 
-    def RefuseRoster(self, request, context):
-        return self._unary("RefuseRoster", request, context)
+    def WithdrawRoster(self, request, context):
+        return self._unary("WithdrawRoster", request, context)
 
     def ConfirmLog(self, request, context):
         return self._unary("ConfirmLog", request, context)

@@ -55,7 +55,7 @@ ROSTER_CONTRACT = (
     "renew",
     "settle",
     "sign",
-    "refuse",
+    "withdraw",
     "proposal",
     "show",
     "export",

@@ -14,7 +14,8 @@ from cli.amendment import amendment_to_wire, describe_change
 from labmesh.v1 import node_pb2
 from node.clock import utc_now
 from node.core.amendment import Amendment, Renew, ReplaceIdentity, SeatCouncil, SetQuorum, SetThreshold
-from node.core.roster import Head, Member
+from node.core.proposal import parse_proposal
+from node.core.roster import Head, Member, parse_roster
 from node.home import Home
 from node.rpc.calls.alliance import amendment_from_wire
 from node.store import open_store
@@ -83,7 +84,7 @@ def test_a_change_that_needs_more_signatures_writes_a_file(council):
         },
     )
     content = json.loads((council / "roster-4.proposal.json").read_bytes())
-    assert set(content) == {"roster", "cards", "refusals"} and len(content["cards"]) == 1
+    assert set(content) == {"roster", "cards"} and len(content["cards"]) == 1
     assert run("roster", "show", "--json", home=council / "jinan").document == before
 
 
@@ -151,12 +152,11 @@ def test_a_lost_file_is_written_again(council):
 def test_the_home_signs_no_other_roster_of_that_version(council):
     _propose(council)
     ended = run("roster", "quorum", "2", "-o", "q.json", "--json", home=council / "jinan")
-    assert ended.exit_code == 1 and "while that one can come into force" in ended.error["message"]
-    assert ended.error["message"].count("made at 20") == 2, "both are named"
+    assert ended.exit_code == 1 and "nobody signs two of one version" in ended.error["message"]
     assert "labmesh roster proposal" in ended.error["hint"] and not (council / "q.json").exists()
     assert run("roster", "quorum", "2", "-o", "q.json", home=council / "qingdao").exit_code == 0
     ended = run("roster", "sign", "q.json", home=council / "jinan")
-    assert ended.exit_code == 1 and ended.out == "" and "qingdao and yantai refuse it" in ended.err
+    assert ended.exit_code == 1 and ended.out == "" and "1 of qingdao, yantai can put the first in force" in ended.err
 
 
 def _seat_two(council):
@@ -169,59 +169,59 @@ def _seat_two(council):
 def test_the_way_out_when_each_has_signed_another_change(council):
     _seat_two(council)
     ended = run("roster", "renew", "-o", "p.json", home=council / "jinan")
-    assert "or refused by qingdao, no home that signed it signs another change of version 5" in ended.out
+    assert "no home that signed it signs another change of version 5" in ended.out
     assert run("roster", "quorum", "2", "-o", "q.json", home=council / "qingdao").exit_code == 0
     stuck = run("roster", "sign", "q.json", "--json", home=council / "jinan")
-    assert stuck.exit_code == 1 and "or qingdao refuse it (who type: labmesh roster refuse FILE)" in stuck.error["hint"]
-    early = run("roster", "refuse", "p.json", "--json", home=council / "jinan")
-    assert early.exit_code == 1 and "qingdao must refuse it before jinan may" in early.error["message"]
-    assert "who type: labmesh roster refuse FILE" in early.error["hint"]
+    assert stuck.exit_code == 1 and stuck.error["message"].count("made at 20") == 2
+    assert "once everybody has deleted that file, give it up: labmesh roster withdraw" in stuck.error["hint"]
 
-    ended = run("roster", "refuse", "p.json", home=council / "qingdao")
+    ended = run("roster", "withdraw", home=council / "jinan")
     assert ended.exit_code == 0, ended
-    assert "the roster is valid until" in ended.out and "can never be in force" in ended.out
-    assert "Send p.json to those who signed it (jinan)" in ended.out
-    dead = run("roster", "sign", "p.json", "--json", home=council / "qingdao")
-    assert dead.exit_code == 1 and "can never be in force: qingdao refused it" in dead.error["message"]
-
-    ended = run("roster", "refuse", "p.json", home=council / "jinan")
-    assert ended.exit_code == 0 and "this home is free to sign another one of version 5" in ended.out
-    assert run("roster", "proposal", home=council / "jinan").exit_code == 1
+    assert "the roster is valid until" in ended.out and "prove with it that this member signed two rosters" in ended.out
+    assert "This home may sign another roster of version 5." in ended.out
+    again = run("roster", "withdraw", "--json", home=council / "jinan")
+    assert again.exit_code == 1 and "has signed no proposal of roster version 5; it has withdrawn" in again.error["message"]
+    assert "it has withdrawn what was made at 20" in run("roster", "proposal", home=council / "jinan").err
     ended = run("roster", "sign", "q.json", home=council / "jinan")
     assert ended.exit_code == 0 and "Signed, and in force" in ended.out
     assert run("join", "q.json", home=council / "qingdao").exit_code == 0
     assert _version(council / "jinan") == _version(council / "qingdao") == 5
 
 
-def test_refusals_as_json_and_one_by_one(council):
+def test_a_withdrawal_as_json(council):
+    held = _version(council / "jinan")
+    document = _propose(council)
+    ended = run("roster", "withdraw", "--json", home=council / "jinan")
+    hash_ = parse_roster(parse_proposal((council / "p.json").read_bytes()).roster)[0].hash
+    assert ended.document == {
+        "alliance": ALLIANCE,
+        "version": held,
+        "fingerprint": document["fingerprint"],
+        "withdrawn": {"version": held + 1, "hash": hash_},
+    }
+
+
+def test_a_withdrawn_change_is_signed_again(council):
+    """From any copy, also one that carries this home's signature; but not after another one."""
     _propose(council)
-    ended = run("roster", "refuse", "p.json", "-o", "r.json", "--json", home=council / "qingdao")
-    assert ended.document == {"alliance": ALLIANCE, "proposal": "r.json", "missing": 1, "released": False}
-    shown = run("roster", "refuse", "r.json", home=council / "yantai")
-    assert "Refused by qingdao." in shown.out and "can never be in force" in shown.out
-    ended = run("roster", "refuse", "r.json", "--json", home=council / "jinan")
-    assert ended.document == {"alliance": ALLIANCE, "proposal": "r.json", "missing": 0, "released": True}
+    assert run("roster", "withdraw", home=council / "jinan").exit_code == 0
+    ended = run("roster", "sign", "p.json", home=council / "jinan")
+    assert ended.exit_code == 0 and "has 1 of 2 signatures" in ended.out
+    assert run("roster", "withdraw", home=council / "jinan").exit_code == 0
+    _propose(council, "quorum", "2", output="q.json")
+    assert run("roster", "withdraw", home=council / "jinan").exit_code == 0
+    ended = run("roster", "sign", "p.json", "--json", home=council / "jinan")
+    assert ended.exit_code == 1 and "has withdrawn this roster of version 4, and signed another" in ended.error["message"]
 
 
-def test_one_refusal_of_two(council):
+def test_a_person_is_asked_before_the_withdrawal(council, monkeypatch):
     _propose(council)
-    ended = run("roster", "refuse", "p.json", home=council / "yantai")
-    assert "Refused. One more must refuse it before it can never be in force" in ended.out
-    assert "Send p.json to qingdao, who type: labmesh roster refuse FILE" in ended.out
-    ended = run("roster", "sign", "p.json", "--json", home=council / "yantai")
-    assert ended.exit_code == 1 and "yantai has refused this proposal, and never signs it" in ended.error["message"]
-    ended = run("roster", "sign", "p.json", home=council / "qingdao")
-    assert ended.exit_code == 0 and "in force" in ended.out, "the others may still sign"
-
-
-def test_a_person_is_asked_before_the_refusal(council, monkeypatch):
-    _propose(council)
-    raw = (council / "p.json").read_bytes()
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
-    ended = run("roster", "refuse", "p.json", home=council / "qingdao", stdin="n\n")
-    assert ended.exit_code == 1 and "can then never sign it" in ended.err
-    assert (council / "p.json").read_bytes() == raw
-    assert run("roster", "sign", "p.json", "--yes", home=council / "qingdao").exit_code == 0
+    monkeypatch.setattr("cli.consent.can_ask", lambda app: not app.json)
+    ended = run("roster", "withdraw", home=council / "jinan", stdin="n\n")
+    assert ended.exit_code == 1 and "Has everybody deleted it, and is it given up?" in ended.err
+    assert run("roster", "proposal", home=council / "jinan").exit_code == 0, "it is bound still"
+    assert run("roster", "withdraw", "--yes", home=council / "jinan").exit_code == 0
+    assert run("roster", "proposal", home=council / "jinan").exit_code == 1
 
 
 def test_the_doctor_names_a_change_that_waits_for_a_week(council, monkeypatch):
@@ -249,18 +249,6 @@ def test_a_change_that_changes_nothing(council, change):
     assert ended.error["hint"] == "for that, type: labmesh roster renew"
 
 
-def test_what_is_no_proposal_to_refuse(council):
-    for file, named in (("zibo.card", "is a member's card"), ("missing", "missing")):
-        ended = run("roster", "refuse", file, "--json", home=council / "qingdao")
-        assert ended.exit_code in (1, 2) and named in ended.error["message"] and ended.error["hint"]
-    _propose(council)
-    ended = run("roster", "refuse", "p.json", "--json", home=council / "zibo")
-    assert ended.exit_code == 1 and "does not belong to an alliance" in ended.error["message"]
-    assert run("roster", "sign", "p.json", home=council / "qingdao").exit_code == 0
-    ended = run("roster", "refuse", "p.json", "--json", home=council / "jinan")
-    assert ended.exit_code == 1 and "labmesh join FILE" in ended.error["hint"]
-
-
 def _mutated(council, change):
     content = json.loads((council / "p.json").read_bytes())
     change(content)
@@ -281,11 +269,10 @@ def _change_payload(content):
             "changed after",
         ),
         (lambda content: content["cards"].clear(), "other cards"),
-        (lambda content: content["refusals"].append(content["roster"]), "an envelope of type"),
         (lambda content: content["cards"].append(content["cards"][0]), "other cards"),
         (lambda content: content["roster"].update(payloadType="text/plain"), "text/plain"),
     ],
-    ids=["payload", "signature", "no card", "refusal", "card twice", "type"],
+    ids=["payload", "signature", "no card", "card twice", "type"],
 )
 def test_a_file_that_was_changed(council, change, named):
     _propose(council, "add", "zibo.card")
@@ -346,9 +333,7 @@ def test_a_newcomer_cannot_join_with_a_proposal(council):
     assert ended.exit_code == 1 and "is a proposal" in ended.error["message"] and "roster export" in ended.error["hint"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b"\xff", b'{"roster":{},"cards":[],"refusals":[]}', b'{"rosters":[],"cards":[]}']
-)
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"roster":{},"cards":[]}', b'{"rosters":[],"cards":[]}'])
 def test_other_files_by_name(council, content):
     (council / "thing").write_bytes(content)
     ended = run("roster", "sign", "thing", "--json", home=council / "jinan")
@@ -468,19 +453,6 @@ def test_with_a_daemon_the_daemon_is_asked(made, node_home):
         assert not fake.calls[2].HasField("head_size")
     out.unlink()
     file.unlink()
-
-
-def test_with_a_daemon_the_daemon_is_asked_to_refuse(made, node_home, tmp_path):
-    shutil.copytree(made / "jinan", tmp_path / "jinan")
-    shutil.copytree(made / "qingdao", node_home, dirs_exist_ok=True)
-    file = tmp_path / "p.json"
-    assert run("roster", "renew", "-o", file, home=tmp_path / "jinan").exit_code == 0
-    raw = file.read_bytes()
-    with Home(node_home).lock(), serve(node_home / "labmesh.sock") as fake:
-        fake.answers["RefuseRoster"] = node_pb2.RefuseRosterResponse(file=raw, missing=1, released=False)
-        ended = run("roster", "refuse", file, "--json", home=node_home)
-        assert ended.document == {"alliance": ALLIANCE, "proposal": str(file), "missing": 1, "released": False}
-        assert fake.calls[0].file == raw
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ class TestEnds:
         moved = replace(roster, members=members)
         with pytest.raises(GovernanceError, match=r"would move the end of the log of weifang, .*: it is size 5") as caught:
             require_sound(held, moved, ())
-        assert "labmesh roster refuse FILE" in caught.value.hint
+        assert "do not sign it" in caught.value.hint
         taken = held.accept_roster(sign_roster(moved, JINAN))
         assert taken.roster.members["weifang"].head == head, "it binds who signs, not what counts"
 

@@ -19,9 +19,7 @@ from node.core.proposal import (
     Proposal,
     format_proposal,
     parse_proposal,
-    require_dead,
     require_free,
-    require_may_refuse,
     require_may_sign,
     review_proposal,
 )
@@ -64,11 +62,7 @@ def refused(proposal: Proposal, held: Alliance = HELD) -> GovernanceError:
 
 class TestForm:
     def test_it_is_read_back(self) -> None:
-        for proposal in (
-            propose(JINAN),
-            propose(JINAN, QINGDAO, change=Renew()),
-            propose(JINAN).with_refusal(QINGDAO.sign).with_refusal(YANTAI.sign),
-        ):
+        for proposal in (propose(JINAN), propose(JINAN, QINGDAO, change=Renew())):
             raw = format_proposal(proposal)
             assert parse_proposal(raw) == proposal
             assert format_proposal(parse_proposal(raw)) == raw
@@ -92,22 +86,16 @@ class TestForm:
             b"",
             b"[]",
             b"{}",
-            b'{"cards":[],"roster":{}}',
-            b'{"cards":[],"refusals":[],"roster":[]}',
-            b'{"cards":{},"refusals":[],"roster":{}}',
-            b'{"cards":[1],"refusals":[],"roster":{}}',
-            b'{"cards":[],"refusals":null,"roster":{}}',
-            b'{"cards":[],"refusals":[[]],"roster":{}}',
-            b'{"cards":[],"more":1,"refusals":[],"roster":{}}',
-            b'{"roster":{},"refusals":[],"cards":[]}',
-            b'{"cards":[' + b",".join([b"{}"] * 1001) + b'],"refusals":[],"roster":{}}',
-            b'{"cards":[],"refusals":[' + b",".join([b"{}"] * 201) + b'],"roster":{}}',
+            b'{"cards":[],"roster":[]}',
+            b'{"cards":{},"roster":{}}',
+            b'{"cards":[1],"roster":{}}',
+            b'{"cards":[],"more":1,"roster":{}}',
+            b'{"cards":[],"refusals":[],"roster":{}}',
+            b'{"roster":{},"cards":[]}',
+            b'{"cards":[' + b",".join([b"{}"] * 1001) + b'],"roster":{}}',
             b" " * (PROPOSAL_SIZE_MAX + 1),
         ],
-        ids=[
-            *("empty", "list", "no members", "no refusals", "roster", "cards", "card", "null", "refusal", "more", "order"),
-            *("1001 cards", "201 refusals", "9 MiB"),
-        ],
+        ids=["empty", "list", "no members", "roster", "cards", "card", "more", "refusals", "order", "1001 cards", "9 MiB"],
     )
     def test_other_files(self, raw: bytes) -> None:
         with pytest.raises(FormatError):
@@ -240,108 +228,26 @@ class TestWhoMaySign:
             require_may_sign(review_proposal(HELD, propose(JINAN, YANTAI)), "qingdao", QINGDAO.identity_key)
         assert "labmesh join" in caught.value.hint
 
-
-class TestRefusing:
-    """Of the council of jinan, qingdao and yantai two must sign, so two who refuse are one too many."""
-
-    def test_it_is_dead_when_too_few_are_left(self) -> None:
-        once = propose(JINAN).with_refusal(QINGDAO.sign)
-        review = review_proposal(HELD, once)
-        assert (review.dead, review.refusals_missing, review.refusing(), review.awaited()) == (
-            False,
-            1,
-            ["yantai"],
-            ["yantai"],
-        )
-        assert (review.named(review.refusers), review.signing(), review.proposal) == (["qingdao"], ["jinan"], once)
-        twice = review_proposal(HELD, once.with_refusal(YANTAI.sign))
-        assert (twice.dead, twice.refusals_missing, twice.refusing(), twice.missing) == (True, 0, [], 1)
-
-    @pytest.mark.parametrize(
-        ("council", "threshold"),
-        [
-            (("jinan", "qingdao", "yantai"), 3),
-            (("jinan", "qingdao"), 2),
-            (("weifang", "zibo"), 2),
-            (("yantai", "weifang", "zibo"), 2),
-            (("jinan", "qingdao", "yantai", "weifang", "zibo"), 3),
-        ],
-    )
-    def test_dead_is_exactly_what_cannot_be_completed(self, council: tuple[str, ...], threshold: int) -> None:
-        """Against brute force: whoever signed and refused, all the others together cannot complete what is dead, and only
-        that; and as many refusals as are missing, by those who are named, make it dead."""
-        change = SeatCouncil(council, threshold)
-        for count, refusing in ((c, r) for c in range(1, 4) for r in range(4)):
-            for signers in combinations(LABS[:3], count):
-                rest = [
-                    lab for lab in LABS[:5] if lab not in signers and lab.member in {"jinan", "qingdao", "yantai", *council}
-                ]
-                for refusers in combinations(rest, refusing):
-                    proposal = propose(*signers, change=change)
-                    for lab in refusers:
-                        proposal = proposal.with_refusal(lab.sign)
-                    review = review_proposal(HELD, proposal)
-                    others = [lab for lab in rest if lab not in refusers]
-                    assert review.dead == (not acceptable(change, *signers, *others))
-                    if review.missing and not review.dead:
-                        named = [lab for lab in others if lab.member in review.refusing()]
-                        assert len(named) >= review.refusals_missing > 0
-                        for lab in named[: review.refusals_missing]:
-                            assert not review_proposal(HELD, proposal).dead
-                            proposal = proposal.with_refusal(lab.sign)
-                        assert review_proposal(HELD, proposal).dead
-
-    def test_refusals_of_something_else_or_by_somebody_else(self) -> None:
-        good, other = propose(JINAN).with_refusal(QINGDAO.sign), propose(JINAN, change=Renew()).with_refusal(YANTAI.sign)
-        for refusals in (
-            other.refusals,
-            (*good.refusals, *good.refusals),
-            propose(JINAN).with_refusal(WEIFANG.sign).refusals,
-            propose(JINAN).with_refusal(lambda _: bytes(64)).refusals,
-        ):
-            assert "refusal of another roster, by nobody" in refused(replace(good, refusals=refusals)).message
-        with pytest.raises(FormatError):
-            review_proposal(HELD, replace(good, refusals=(good.roster,)))
-
-    def test_who_signs_and_refuses(self) -> None:
-        assert "jinan has signed this roster and refused it" in refused(propose(JINAN).with_refusal(JINAN.sign)).message
-
-    def test_who_may_sign_what_was_refused(self) -> None:
-        once = propose(JINAN).with_refusal(QINGDAO.sign)
-        require_may_sign(review_proposal(HELD, once), "yantai", YANTAI.identity_key)
-        with pytest.raises(GovernanceError, match="qingdao has refused this proposal, and never signs it"):
-            require_may_sign(review_proposal(HELD, once), "qingdao", QINGDAO.identity_key)
-        dead = review_proposal(HELD, once.with_refusal(YANTAI.sign))
-        for lab in (JINAN, YANTAI, WEIFANG):
-            with pytest.raises(GovernanceError, match="can never be in force: qingdao, yantai refused it") as caught:
-                require_may_sign(dead, lab.member, lab.identity_key)
-            assert "labmesh roster refuse FILE" in caught.value.hint
-
-    def test_who_may_refuse(self) -> None:
+    def test_what_was_withdrawn_may_be_signed_again(self) -> None:
         review = review_proposal(HELD, propose(JINAN))
-        require_may_refuse(review, "qingdao", QINGDAO.identity_key)
-        with pytest.raises(GovernanceError, match="weifang sits neither") as caught:
-            require_may_refuse(review, "weifang", WEIFANG.identity_key)
-        assert "qingdao, yantai, who type: labmesh roster refuse FILE" in caught.value.hint
+        require_may_sign(review, "jinan", JINAN.identity_key, withdrawn=True)
+        with pytest.raises(GovernanceError, match="sits neither on"):
+            require_may_sign(review, "zibo", ZIBO.identity_key, withdrawn=True)
         with pytest.raises(GovernanceError, match="every signature"):
-            require_may_refuse(review_proposal(HELD, propose(JINAN, QINGDAO)), "yantai", YANTAI.identity_key)
-
-    def test_who_signed_is_free_only_when_it_is_dead(self) -> None:
-        with pytest.raises(GovernanceError, match="qingdao and yantai must refuse it before jinan") as caught:
-            require_dead(review_proposal(HELD, propose(JINAN)), "jinan")
-        assert "who type: labmesh roster refuse FILE" in caught.value.hint
-        once = propose(JINAN).with_refusal(QINGDAO.sign)
-        with pytest.raises(GovernanceError, match="yantai must refuse it before jinan"):
-            require_dead(review_proposal(HELD, once), "jinan")
-        require_dead(review_proposal(HELD, once.with_refusal(YANTAI.sign)), "jinan")
+            complete = review_proposal(HELD, propose(JINAN, YANTAI))
+            require_may_sign(complete, "jinan", JINAN.identity_key, withdrawn=True)
 
     def test_another_one_of_that_version(self) -> None:
-        mine, other = review_proposal(HELD, propose(JINAN)), review_proposal(HELD, propose(QINGDAO, change=Renew()))
+        mine, other = (
+            review_proposal(HELD, propose(JINAN, change=change)) for change in (Renew(), SeatCouncil(("jinan",), 1))
+        )
         require_free(None, other)
         require_free(mine, mine)
         with pytest.raises(GovernanceError, match="has signed another roster of version 3 already, made at 2026-") as caught:
             require_free(mine, other)
-        assert "either 1 of qingdao, yantai must sign it, or qingdao and yantai refuse it" in caught.value.hint
+        assert caught.value.message.count("made at 2026-") == 2
+        assert "1 of qingdao, yantai can put the first in force" in caught.value.hint
+        assert caught.value.hint.endswith("labmesh roster withdraw")
 
 
 def test_a_removed_member_is_never_taken_back() -> None:

@@ -253,7 +253,9 @@ SEEDS: dict[str, Callable[[], list[Message]]] = {
         node_pb2.AmendRosterRequest(council=node_pb2.Council(members=["jinan", "yantai"], threshold=2)),
     ],
     "SignRoster": lambda: [node_pb2.SignRosterRequest(file=raw) for raw in proposal_seeds()],
-    "RefuseRoster": lambda: [node_pb2.RefuseRosterRequest(file=raw) for raw in proposal_seeds()],
+    "WithdrawRoster": lambda: [
+        node_pb2.WithdrawRosterRequest(hash=hash_) for hash_ in ("", "a" * 64, scene().joined.fingerprint)
+    ],
     "GrantRecord": lambda: [node_pb2.GrantRecordRequest(id="jinan/result/PRIVATE", members=["yantai"])],
     "EraseRecord": lambda: [node_pb2.EraseRecordRequest(id="jinan/result/HELD-0", reason="R", preview=True)],
     "AcknowledgeErasure": lambda: [peer_pb2.AcknowledgeErasureRequest(origin=QINGDAO.origin, indexes=[0, 2**40])],

@@ -5,16 +5,13 @@ from __future__ import annotations
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from cli.outcome import UsageFault
 from cli.remote import parse_address
 from node.backup import create_backup, read_manifest, restore_backup
-from node.core.dsse import format_envelope
 from node.core.evidence import Consistency, format_consistency, format_evidence, parse_consistency, parse_evidence
 from node.core.misconduct import judge_evidence, judgement_content
 from node.core.proposal import Proposal, format_proposal, parse_proposal, review_proposal
-from node.core.refusal import parse_refusal
 from node.core.token import format_token, parse_client_name, parse_token
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.home import Home, create_home
@@ -29,17 +26,7 @@ from tests.fuzz.world import scene, text
 
 def proposal_seeds() -> list[bytes]:
     raw = sign_roster(scene().next_roster(title="Next"), COUNCIL[1])
-    refused = Proposal(raw).with_refusal(COUNCIL[2].sign)
-    return [*map(format_proposal, (Proposal(raw), Proposal(raw, tuple(card_seeds()[:2])), refused))]
-
-
-def refusal_seeds() -> list[bytes]:
-    return [parse_proposal(proposal_seeds()[-1]).refusals[0]]
-
-
-@target("refusal", FormatError, seeds=refusal_seeds, write=lambda parsed: format_envelope(parsed[0]))
-def refusal(raw: bytes) -> Any:
-    return parse_refusal(raw)
+    return [format_proposal(Proposal(raw, ())), format_proposal(Proposal(raw, tuple(card_seeds()[:2])))]
 
 
 @target("proposal", FormatError, seeds=proposal_seeds, write=format_proposal)

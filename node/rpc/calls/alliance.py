@@ -81,14 +81,15 @@ class AllianceCalls(Calls):
         ballot = await self._voted(context, self._parts.membership.sign_proposal, request.file)
         return node_pb2.SignRosterResponse(**_outcome(ballot))
 
-    async def RefuseRoster(self, request: node_pb2.RefuseRosterRequest, context: Context) -> node_pb2.RefuseRosterResponse:
-        """A proposal, with this member's refusal."""
+    async def WithdrawRoster(
+        self, request: node_pb2.WithdrawRosterRequest, context: Context
+    ) -> node_pb2.WithdrawRosterResponse:
+        """Give up a roster that this member has signed."""
 
-        async def answer() -> node_pb2.RefuseRosterResponse:
-            # A home that was rolled back may have signed what it would say that it has not.
+        async def answer() -> node_pb2.WithdrawRosterResponse:
             self._require_confirmed()
-            said = await asyncio.to_thread(self._parts.membership.refuse_proposal, request.file)
-            return node_pb2.RefuseRosterResponse(file=said.proposal, missing=said.missing, released=said.released)
+            version = await asyncio.to_thread(self._parts.membership.withdraw_proposal, request.hash)
+            return node_pb2.WithdrawRosterResponse(version=version)
 
         return await answered(answer(), context)
 
@@ -109,15 +110,14 @@ class AllianceCalls(Calls):
         return await answered(answer(), context)
 
     def _require_confirmed(self) -> None:
-        """Refuse to sign or to refuse a roster of a version that this home may have signed before it was rolled back.
+        """Refuse to sign, or to withdraw, a roster of a version that this home may have signed before it was rolled back.
 
         Raises:
             UnconfirmedError: too few peers have told what they hold, and with it their rosters.
         """
         if not self._parts.confirmation.confirmed:
             raise UnconfirmedError(
-                "this home may be older than what it has signed, so no roster is signed or refused: two of one version are "
-                "misconduct",
+                "this home may be older than what it has signed, so no roster is signed: two of one version are misconduct",
                 hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm",
             )
 

@@ -1332,56 +1332,48 @@ class SignRosterResponse(_message.Message):
 Global___SignRosterResponse: _TypeAlias = SignRosterResponse  # noqa: Y015
 
 @_typing.final
-class RefuseRosterRequest(_message.Message):
-    """What another council member has proposed."""
+class WithdrawRosterRequest(_message.Message):
+    """The roster that a person has seen and gives up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILE_FIELD_NUMBER: _builtins.int
-    file: _builtins.bytes
-    """The bytes of the proposal's file, canonical JSON."""
+    HASH_FIELD_NUMBER: _builtins.int
+    hash: _builtins.str
+    """The hash of its payload, lower-case hex."""
     def __init__(
         self,
         *,
-        file: _builtins.bytes = ...,
+        hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RefuseRosterRequest: _TypeAlias = RefuseRosterRequest  # noqa: Y015
+Global___WithdrawRosterRequest: _TypeAlias = WithdrawRosterRequest  # noqa: Y015
 
 @_typing.final
-class RefuseRosterResponse(_message.Message):
-    """The proposal with one more refusal."""
+class WithdrawRosterResponse(_message.Message):
+    """What this member may sign another roster of."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILE_FIELD_NUMBER: _builtins.int
-    MISSING_FIELD_NUMBER: _builtins.int
-    RELEASED_FIELD_NUMBER: _builtins.int
-    file: _builtins.bytes
-    """The bytes of the proposal's file with this member's refusal, canonical JSON."""
-    missing: _builtins.int
-    """How many more members must refuse before it can never be in force."""
-    released: _builtins.bool
-    """Whether this member had signed it, and may now sign another roster of that version."""
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version."""
     def __init__(
         self,
         *,
-        file: _builtins.bytes = ...,
-        missing: _builtins.int = ...,
-        released: _builtins.bool = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "missing", b"missing", "released", b"released"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RefuseRosterResponse: _TypeAlias = RefuseRosterResponse  # noqa: Y015
+Global___WithdrawRosterResponse: _TypeAlias = WithdrawRosterResponse  # noqa: Y015
 
 @_typing.final
 class ConfirmLogRequest(_message.Message):

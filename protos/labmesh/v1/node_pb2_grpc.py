@@ -101,10 +101,10 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.SignRosterRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.SignRosterResponse.FromString,
                 _registered_method=True)
-        self.RefuseRoster = channel.unary_unary(
-                '/labmesh.v1.NodeService/RefuseRoster',
-                request_serializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterRequest.SerializeToString,
-                response_deserializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterResponse.FromString,
+        self.WithdrawRoster = channel.unary_unary(
+                '/labmesh.v1.NodeService/WithdrawRoster',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.WithdrawRosterRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.WithdrawRosterResponse.FromString,
                 _registered_method=True)
         self.ConfirmLog = channel.unary_unary(
                 '/labmesh.v1.NodeService/ConfirmLog',
@@ -264,9 +264,8 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RefuseRoster(self, request, context):
-        """Add this member's refusal to a roster that another council member has proposed; where this member has signed it and so
-        many have refused that it can never be in force, let this member sign another one of that version.
+    def WithdrawRoster(self, request, context):
+        """Give up a roster that this member has signed and that is not in force, so that it can sign another one of that version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -424,10 +423,10 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.SignRosterRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.SignRosterResponse.SerializeToString,
             ),
-            'RefuseRoster': grpc.unary_unary_rpc_method_handler(
-                    servicer.RefuseRoster,
-                    request_deserializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterRequest.FromString,
-                    response_serializer=labmesh_dot_v1_dot_node__pb2.RefuseRosterResponse.SerializeToString,
+            'WithdrawRoster': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawRoster,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.WithdrawRosterRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.WithdrawRosterResponse.SerializeToString,
             ),
             'ConfirmLog': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmLog,
@@ -854,7 +853,7 @@ class NodeService:
             _registered_method=True)
 
     @staticmethod
-    def RefuseRoster(request,
+    def WithdrawRoster(request,
             target,
             options=(),
             channel_credentials=None,
@@ -867,9 +866,9 @@ class NodeService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/labmesh.v1.NodeService/RefuseRoster',
-            labmesh_dot_v1_dot_node__pb2.RefuseRosterRequest.SerializeToString,
-            labmesh_dot_v1_dot_node__pb2.RefuseRosterResponse.FromString,
+            '/labmesh.v1.NodeService/WithdrawRoster',
+            labmesh_dot_v1_dot_node__pb2.WithdrawRosterRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.WithdrawRosterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,10 +61,8 @@ class NodeServiceStub:
     """Sign the next roster version with another change: council, threshold, quorum, an identity key, or the expiry alone."""
     SignRoster: _grpc.UnaryUnaryMultiCallable[_node_pb2.SignRosterRequest, _node_pb2.SignRosterResponse]
     """Add this member's signature to a roster that another council member has proposed."""
-    RefuseRoster: _grpc.UnaryUnaryMultiCallable[_node_pb2.RefuseRosterRequest, _node_pb2.RefuseRosterResponse]
-    """Add this member's refusal to a roster that another council member has proposed; where this member has signed it and so
-    many have refused that it can never be in force, let this member sign another one of that version.
-    """
+    WithdrawRoster: _grpc.UnaryUnaryMultiCallable[_node_pb2.WithdrawRosterRequest, _node_pb2.WithdrawRosterResponse]
+    """Give up a roster that this member has signed and that is not in force, so that it can sign another one of that version."""
     ConfirmLog: _grpc.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]
     """Publish although too few peers have answered since the start."""
     ListLost: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListLostRequest, _node_pb2.ListLostResponse]
@@ -123,10 +121,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Sign the next roster version with another change: council, threshold, quorum, an identity key, or the expiry alone."""
     SignRoster: _aio.UnaryUnaryMultiCallable[_node_pb2.SignRosterRequest, _node_pb2.SignRosterResponse]  # type: ignore[assignment]
     """Add this member's signature to a roster that another council member has proposed."""
-    RefuseRoster: _aio.UnaryUnaryMultiCallable[_node_pb2.RefuseRosterRequest, _node_pb2.RefuseRosterResponse]  # type: ignore[assignment]
-    """Add this member's refusal to a roster that another council member has proposed; where this member has signed it and so
-    many have refused that it can never be in force, let this member sign another one of that version.
-    """
+    WithdrawRoster: _aio.UnaryUnaryMultiCallable[_node_pb2.WithdrawRosterRequest, _node_pb2.WithdrawRosterResponse]  # type: ignore[assignment]
+    """Give up a roster that this member has signed and that is not in force, so that it can sign another one of that version."""
     ConfirmLog: _aio.UnaryUnaryMultiCallable[_node_pb2.ConfirmLogRequest, _node_pb2.ConfirmLogResponse]  # type: ignore[assignment]
     """Publish although too few peers have answered since the start."""
     ListLost: _aio.UnaryUnaryMultiCallable[_node_pb2.ListLostRequest, _node_pb2.ListLostResponse]  # type: ignore[assignment]
@@ -262,14 +258,12 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Add this member's signature to a roster that another council member has proposed."""
 
     @_abc_1.abstractmethod
-    def RefuseRoster(
+    def WithdrawRoster(
         self,
-        request: _node_pb2.RefuseRosterRequest,
+        request: _node_pb2.WithdrawRosterRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_node_pb2.RefuseRosterResponse, _abc.Awaitable[_node_pb2.RefuseRosterResponse]]:
-        """Add this member's refusal to a roster that another council member has proposed; where this member has signed it and so
-        many have refused that it can never be in force, let this member sign another one of that version.
-        """
+    ) -> _typing.Union[_node_pb2.WithdrawRosterResponse, _abc.Awaitable[_node_pb2.WithdrawRosterResponse]]:
+        """Give up a roster that this member has signed and that is not in force, so that it can sign another one of that version."""
 
     @_abc_1.abstractmethod
     def ConfirmLog(

@@ -1,4 +1,4 @@
-"""What lasting trust needs: erasures, evidence, clients, pushes, which rosters were signed or refused, checkpoints' times.
+"""What lasting trust needs: erasures, evidence, clients, who pushed what, which rosters were signed, when checkpoints came.
 
 Revision ID: 0002
 Revises: 0001
@@ -23,13 +23,8 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), primary_key=True),
         sa.Column("hash", sa.String(), primary_key=True),
         sa.Column("proposal", sa.LargeBinary(), nullable=False),
+        sa.Column("turn", sa.Integer(), nullable=False),
         sa.Column("released", sa.Boolean(), nullable=False),
-    )
-    op.create_table(
-        "refused_roster",
-        sa.Column("version", sa.Integer(), primary_key=True),
-        sa.Column("hash", sa.String(), primary_key=True),
-        sa.Column("proposal", sa.LargeBinary(), nullable=False),
     )
     op.add_column("log", sa.Column("cut_size", sa.BigInteger(), nullable=True))
     _create_erasures()
