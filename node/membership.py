@@ -198,7 +198,7 @@ class Membership:
             withdrawn = self._store.is_withdrawn(review.roster.version, review.envelope.hash)
             require_may_sign(review, self.member, key, withdrawn=withdrawn)
             self._require_free(review)
-            require_sound(alliance, review.roster, proposal.cards)
+            require_sound(alliance, review.roster, proposal.cards, now=self._clock())
             signed = proposal if key in review.signers else proposal.with_signature(self._identity.sign)
             return self._settle(review_proposal(alliance, signed))
 

@@ -302,6 +302,13 @@ class TestIdentity:
 
 
 class TestExpiry:
+    def test_a_backdated_newcomer_is_not_signed_after_the_expiry(self, alliance: SimulatedAlliance) -> None:
+        """The time in a roster is its maker's word; what counts is when it is signed."""
+        proposed = alliance["jinan"].membership.amend(AddMembers((CARD,))).proposal
+        alliance.clock.turn(ROSTER_LIFETIME.total_seconds())
+        error = refused(alliance["qingdao"], alliance["qingdao"].membership.sign_proposal, proposed)
+        assert "admits nobody new: not linyi" in error.message and "labmesh roster renew" in error.hint
+
     def test_an_expired_roster_admits_nobody_and_can_be_renewed(self, tmp_path: Path) -> None:
         made = SimulatedAlliance(tmp_path, 2)
         jinan = made["jinan"].membership

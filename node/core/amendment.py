@@ -106,18 +106,18 @@ def build_successor(alliance: Alliance, amendment: Amendment, *, now: datetime) 
         expires=now + ROSTER_LIFETIME,
         **changes,
     )
-    require_sound(alliance, roster, cards)
+    require_sound(alliance, roster, cards, now=now)
     return roster, cards
 
 
-def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes]) -> None:
-    """Refuse a next roster that no honest council member signs, although its signatures might carry it.
+def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes], *, now: datetime) -> None:
+    """Refuse a next roster that no honest council member signs at `now`, although its signatures might carry it.
 
     Raises:
         GovernanceError: a seat that is no active member's, a key in two roles, a replaced key that returns, a newcomer after
             the held roster expired, or another end of a removed member's log.
     """
-    _require_no_newcomer_after_expiry(alliance.roster, roster)
+    _require_no_newcomer_after_expiry(alliance.roster, roster, now)
     _require_same_ends(alliance.roster, roster)
     active = {member.identity_key: name for name, member in roster.members.items() if member.status == "active"}
     if strange := [key for key in roster.council if key not in active]:
@@ -153,9 +153,10 @@ def _require_change(held: Roster, amendment: Amendment, changes: Mapping[str, An
         )
 
 
-def _require_no_newcomer_after_expiry(held: Roster, roster: Roster) -> None:
+def _require_no_newcomer_after_expiry(held: Roster, roster: Roster, now: datetime) -> None:
+    """By the signer's clock, too: whoever made the roster wrote into it what time it was."""
     new = sorted(roster.members.keys() - held.members.keys())
-    if new and roster.issued >= held.expires:
+    if new and max(now, roster.issued) >= held.expires:
         raise GovernanceError(
             f"the roster expired on {held.expires:%Y-%m-%d}, and admits nobody new: not {', '.join(new)}",
             hint="renew it first, and when that is in force add again: labmesh roster renew",

@@ -263,7 +263,7 @@ class TestSoundness:
         held = build()
         roster = replace(held.roster, version=2, council=(public_key("a stranger"),))
         with pytest.raises(GovernanceError, match="belong to no active member"):
-            require_sound(held, roster, ())
+            require_sound(held, roster, (), now=NOW)
 
     def test_a_key_in_two_roles(self) -> None:
         held = build()
@@ -271,7 +271,7 @@ class TestSoundness:
             stolen = getattr(held.card("qingdao"), name).public_key
             members = {**held.roster.members, "zibo": Member(stolen, "active", NOW)}
             with pytest.raises(GovernanceError, match="one key has one role"):
-                require_sound(held, replace(held.roster, members=members), ())
+                require_sound(held, replace(held.roster, members=members), (), now=NOW)
 
     def test_a_newcomer_whose_log_key_is_an_identity_key(self) -> None:
         log_key = VerifierKey(ZIBO.origin, TYPE_LOG, QINGDAO.identity_key)
@@ -304,12 +304,16 @@ class TestExpired:
         assert "zibo" in build_successor(renewed, AddMembers((self.NEWCOMER,)), now=late)[0].members
 
     def test_nor_signed_for(self) -> None:
-        """Whoever made it with another software; what was made in time may be signed later."""
+        """Neither by the time that stands in the roster, which is its maker's word, nor by the signer's."""
         held = build()
         roster, cards = build_successor(held, AddMembers((self.NEWCOMER,)), now=NOW)
-        require_sound(held, roster, cards)
-        with pytest.raises(GovernanceError, match="admits nobody new"):
-            require_sound(held, replace(roster, issued=held.roster.expires + timedelta(days=1)), cards)
+        late = held.roster.expires
+        require_sound(held, roster, cards, now=late - timedelta(seconds=1))
+        for issued, now in ((late, NOW), (NOW, late), (late, late)):
+            with pytest.raises(GovernanceError, match="admits nobody new"):
+                require_sound(held, replace(roster, issued=issued), cards, now=now)
+        renewal, _ = build_successor(held, Renew(), now=NOW)
+        require_sound(held, renewal, (), now=late)
 
     @pytest.mark.parametrize(
         "amendment",
@@ -337,11 +341,11 @@ class TestEnds:
     def test_it_is_neither_dropped_nor_moved(self, head: Head | None) -> None:
         held = self.removed(Head(5, bytes(32)))
         roster, _ = build_successor(held, Renew(), now=NOW)
-        require_sound(held, roster, ())
+        require_sound(held, roster, (), now=NOW)
         members = {**roster.members, "weifang": replace(roster.members["weifang"], head=head)}
         moved = replace(roster, members=members)
         with pytest.raises(GovernanceError, match=r"would move the end of the log of weifang, .*: it is size 5") as caught:
-            require_sound(held, moved, ())
+            require_sound(held, moved, (), now=NOW)
         assert "do not sign it" in caught.value.hint
         taken = held.accept_roster(sign_roster(moved, JINAN))
         assert taken.roster.members["weifang"].head == head, "it binds who signs, not what counts"
@@ -350,7 +354,7 @@ class TestEnds:
         held = self.removed(None)
         roster, _ = build_successor(held, Renew(), now=NOW)
         members = {**roster.members, "weifang": replace(roster.members["weifang"], head=Head(5, bytes(32)))}
-        require_sound(held, replace(roster, members=members), ())
+        require_sound(held, replace(roster, members=members), (), now=NOW)
 
     def test_a_survivor_of_an_active_member_is_no_end(self) -> None:
         settled, _ = build_successor(build(), NameSurvivor("yantai", Head(7, bytes(32))), now=NOW)
