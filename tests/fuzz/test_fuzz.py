@@ -59,13 +59,15 @@ def test_every_parser_has_an_example_that_it_accepts() -> None:
         if not any(judge(item, raw, counts) for raw in item.seeds()):
             silent.append(item.name)
     # These end in a refusal whatever is sent: a proof of another entry, cosignatures by several keys, an alliance that
-    # stands already, a council that must sign together, a member that is one already, what is not there, half a backup.
+    # stands already, a council that must sign together, a member that is one already, what is not there (no proposal
+    # either), half a backup.
     allowed = {
         "inclusion",
         "cosignature",
         "call FoundAlliance",
         "call AddMembers",
         "call RemoveMember",
+        "call WithdrawRoster",
         "call ConfirmLog",
         "call RevokeClient",
         "call AcknowledgeErasure",
