@@ -53,7 +53,7 @@ class Opened:
         self.open()
 
     def propose(self) -> bytes:
-        return propose_identity(self.files, self.membership.own_card, now=NOON)
+        return propose_identity(self.files, self.membership.own_card)
 
 
 @pytest.fixture
@@ -151,7 +151,30 @@ def test_the_waiting_key_is_as_private_as_the_others(council: dict[str, Opened])
     with pytest.raises(HomeError, match="passphrase"):
         yantai.propose()
     opened = yantai.home.key_files(b"correct horse battery")
-    assert parse_card(propose_identity(opened, yantai.membership.own_card, now=NOON))[1].seq == 2
+    assert parse_card(propose_identity(opened, yantai.membership.own_card))[1].seq == 2
+
+
+def test_the_same_command_again_signs_the_same_card(council: dict[str, Opened]) -> None:
+    """Two cards of one `seq` under one key would be evidence; also when a backup was restored in between."""
+    yantai = council["yantai"]
+    raw = yantai.propose()
+    assert yantai.propose() == raw
+    yantai.reopen()
+    assert yantai.propose() == raw
+    rekey(council, raw)
+    assert yantai.files.next_path("identity").exists() and yantai.propose() == raw, "in force, and not yet in its place"
+    yantai.reopen()
+    assert yantai.settled and yantai.membership.own_card[1] == parse_card(raw)[1]
+    assert parse_card(yantai.propose())[1].seq == parse_card(raw)[1].seq + 1, "another key, another card"
+
+
+def test_a_newer_own_card_makes_another_card_of_another_seq(council: dict[str, Opened]) -> None:
+    """A restored home that has taken its newer card from a peer proposes again."""
+    yantai = council["yantai"]
+    first = parse_card(yantai.propose())[1]
+    assert yantai.membership.reissue_card(name="Newer", region="CN-37", endpoints=())
+    second = parse_card(yantai.propose())[1]
+    assert (second.identity_key, second.seq, second.name) == (first.identity_key, first.seq + 1, "Newer")
 
 
 def test_a_waiting_key_is_given_up(council: dict[str, Opened]) -> None:

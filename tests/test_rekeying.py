@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from node.errors import GovernanceError, SignatureError
 from node.identity import propose_identity
 from node.sync.evidence import open_surviving
 from node.sync.revoked import forget_all_uncounted, forget_uncounted
-from tests.alliance import NOON, drafts, visible
+from tests.alliance import drafts, visible
 from tests.rotating import RotatingAlliance
 
 READERS = ("jinan", "yantai")
@@ -94,19 +93,19 @@ def test_a_home_that_was_restored_from_before_a_rotation(alliance: RotatingAllia
     qingdao = alliance["qingdao"]
     qingdao.member.roll_back(tmp_path / "old")
     qingdao.files.path("identity").unlink()
-    raw = propose_identity(qingdao.files, qingdao.member.membership.own_card, now=NOON + timedelta(days=1))
+    raw = propose_identity(qingdao.files, qingdao.member.membership.own_card)
     require_nothing_lost(alliance, raw, "of what a quorum has cosigned at size 6")
 
 
 def test_the_way_that_the_hint_names(alliance: RotatingAlliance, tmp_path: Path) -> None:
     qingdao = alliance["qingdao"]
     qingdao.member.roll_back(tmp_path / "old")
-    stale = propose_identity(qingdao.files, qingdao.member.membership.own_card, now=NOON)
+    stale = propose_identity(qingdao.files, qingdao.member.membership.own_card)
     jinan = alliance["jinan"].member.membership
     with pytest.raises(GovernanceError, match="does not name the log key"):
         jinan.amend(ReplaceIdentity("qingdao", stale))
     qingdao.member.membership.import_alliance(*alliance.simulated.exported("jinan"), fingerprint=None)
-    raw = propose_identity(qingdao.files, qingdao.member.membership.own_card, now=NOON)
+    raw = propose_identity(qingdao.files, qingdao.member.membership.own_card)
     jinan.amend(ReplaceIdentity("qingdao", raw))
     update = alliance["yantai"].member.membership.accept_update(*alliance.simulated.exported("jinan"))
     assert update.changed and not update.faults
