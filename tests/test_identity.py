@@ -16,6 +16,7 @@ from node.keyfiles import KeyFiles
 from node.membership import Membership
 from node.store import Store
 from tests.alliance import NOON
+from tests.cli.conftest import run
 
 MEMBERS = ("jinan", "qingdao", "yantai")
 
@@ -209,6 +210,16 @@ def test_what_cannot_be_given_up(council: dict[str, Opened]) -> None:
     with pytest.raises(GovernanceError, match="names the new identity key already") as refused:
         abandon_identity(yantai.files, "yantai", yantai.membership.alliance)
     assert "restart" in refused.value.hint and is_identity_pending(yantai.files)
+
+
+def test_a_roster_that_comes_while_the_question_stands(council: dict[str, Opened], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new key is the member's only one then."""
+    yantai = council["yantai"]
+    raw = yantai.propose()
+    monkeypatch.setattr("cli.commands.keys.require_consent", lambda _app, _question: rekey(council, raw))
+    refused = run("keys", "identity", "--abandon", "--json", home=yantai.home.path)
+    assert refused.exit_code == 1 and "names the new identity key already" in refused.error["message"]
+    assert is_identity_pending(yantai.files)
 
 
 def test_a_new_identity_key_of_a_home_that_has_forgotten_its_newest_cards(council: dict[str, Opened]) -> None:

@@ -134,7 +134,8 @@ def _abandon_identity(app: App) -> None:
     held = read_held_alliance(app.home)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
     require_consent(app, "Give the new identity key up? A card that names it is of no use then.")
-    abandon_identity(files, held.identity.member, held.alliance)
+    # Read again: while the person thought, the running node may have taken a roster that names the new key.
+    abandon_identity(files, held.identity.member, read_held_alliance(app.home).alliance)
     if app.json:
         print_document({"abandoned": True})
         return
