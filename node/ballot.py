@@ -1,10 +1,14 @@
-"""What became of a change of the roster: how many have signed it."""
+"""What became of a change of the roster: how many have signed it; and what a node objects to in its cards."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from node.core.alliance import Alliance
+from node.core.card import Card, parse_card
+from node.errors import GovernanceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +24,31 @@ class Ballot:
     def complete(self) -> bool:
         """Whether the roster is in force."""
         return self.have >= self.needed
+
+
+class Objector(Protocol):
+    """Why a card may not be taken, as far as this node knows, in words; None when it may (`node.disowning`)."""
+
+    def judge_successor(self, held: Card, card: Card) -> str | None:
+        """Why `card` may not take the place of `held`."""
+
+    def judge_first(self, card: Card) -> str | None:
+        """Why `card` may not be the first of its identity key."""
+
+    def judge_proposed(self, card: Card) -> str | None:
+        """Why no roster with the card's identity key should be signed here."""
+
+
+def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) -> None:
+    """Refuse to sign a roster with an identity key whose card takes back what its member has signed.
+
+    Raises:
+        GovernanceError: it does.
+    """
+    for card in [parse_card(raw)[1] for raw in cards]:
+        if objector is not None and (reason := objector.judge_proposed(card)):
+            raise GovernanceError(
+                reason,
+                hint=f"{card.member} first takes the newer card that you hold: send it the file of labmesh roster export -o "
+                "FILE; there: labmesh join FILE, then again: labmesh keys identity -o CARD",
+            )

@@ -3,6 +3,9 @@
 A card may say that a log key was retired earlier than it was used, because a stolen key must be stopped. How much earlier
 is not its author's word alone: what a quorum has cosigned under that key stays, and so does the root that this node has
 verified. Validity goes by size and root, never by the author's clock.
+
+The card of a new identity key is held against what is stored, not against the card before: that one may be a thief's, who
+could otherwise keep out the member's own by signing one more.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Callable
 
 from node.core.alliance import Alliance
 from node.core.card import Card, FormerLogKey
+from node.core.succession import revoked_at, vouched_size
 from node.store import Store
 from node.store.logs import LogState
 
@@ -24,9 +28,51 @@ def find_disowned(store: Store, alliance: Alliance | None, held: Card, card: Car
     return _find_seen(store, alliance, card.member, log, former) or _find_other_root(store, card.member, log, former)
 
 
-def build_objection(store: Store, alliance: Callable[[], Alliance | None]) -> Callable[[Card, Card], str | None]:
-    """`find_disowned` for the alliance of the moment."""
-    return lambda held, card: find_disowned(store, alliance(), held, card)
+def find_unnamed(store: Store, alliance: Alliance | None, card: Card) -> str | None:
+    """What the first card of a new identity key would take back of its member's log, in words; None when nothing.
+
+    It must vouch for what a quorum has cosigned; what lies beyond may be ended, but only by the key that signed it.
+    """
+    log = store.logs.find_log(card.origin)
+    if alliance is None or log is None or log.head is None:
+        return None
+    witnesses = alliance.other_members(card.member)
+    for size in store.checkpoints.list_quorum_sizes(log.id, quorum=alliance.roster.quorum, witnesses=witnesses):
+        seen = store.checkpoints.find(log.id, size)
+        if seen is not None and vouched_size(card, seen) is not None:
+            return f"the card of {card.member} does not name the log key of what a quorum has cosigned at size {size}"
+    if vouched_size(card, log.head) is not None and revoked_at(card, log.head) is None:
+        return f"the card of {card.member} does not name the log key that signed its log up to size {log.head_size}"
+    return None
+
+
+def find_unnamed_witness(store: Store, card: Card) -> str | None:
+    """The same for its cosignatures: a witness key of which one is held, and which the card does not name."""
+    name = card.witness_key.name
+    held = store.checkpoints.witness_key_ids(card.member, name)
+    if held <= {key.key_id for key in card.witness_keys()}:
+        return None
+    return f"the card of {card.member} does not name the witness key of every cosignature that is held of it"
+
+
+class Objector:
+    """What this node's store objects to in cards, for the alliance of the moment."""
+
+    def __init__(self, store: Store, alliance: Callable[[], Alliance | None]) -> None:
+        """Judge by this store."""
+        self._store, self._alliance = store, alliance
+
+    def judge_successor(self, held: Card, card: Card) -> str | None:
+        """`find_disowned`."""
+        return find_disowned(self._store, self._alliance(), held, card)
+
+    def judge_first(self, card: Card) -> str | None:
+        """`find_unnamed`: of a member of which no card is held, because a roster has replaced its identity key."""
+        return find_unnamed(self._store, self._alliance(), card)
+
+    def judge_proposed(self, card: Card) -> str | None:
+        """What speaks against signing a roster with the card's identity key."""
+        return self.judge_first(card) or find_unnamed_witness(self._store, card)
 
 
 def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState) -> int:

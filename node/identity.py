@@ -8,7 +8,7 @@ one takes its place at once. As long as the roster does not name it, it can be g
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,13 +20,17 @@ from node.errors import GovernanceError
 from node.keyfiles import KeyFiles
 
 NAME = "identity"
+CARD_INTERVAL = timedelta(seconds=1)
 NEW_IDENTITY = "labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE"
 
 
-def propose_identity(files: KeyFiles, own: SignedCard, *, now: datetime) -> bytes:
+def propose_identity(files: KeyFiles, own: SignedCard) -> bytes:
     """The envelope of the member's next card, signed by a new identity key, which it names.
 
-    The key is made once; the same call again signs with the one that waits already.
+    The key is made once; the same call again signs with the one that waits already, and gives the same bytes, also in a
+    home restored from a backup: two cards of one `seq` under one key would be evidence against the member. So the card
+    takes no time from the clock; it is `issued` a second after the one that it follows. Once that key's card is the home's
+    own, because the roster has come, it is that card.
 
     Raises:
         HomeError: the waiting key cannot be opened.
@@ -36,12 +40,15 @@ def propose_identity(files: KeyFiles, own: SignedCard, *, now: datetime) -> byte
     if not path.exists():
         files.write(path, Ed25519PrivateKey.generate())
     key = files.load_ed25519(path)
+    identity_key = key.public_key().public_bytes_raw()
+    if card.identity_key == identity_key:
+        return format_envelope(envelope)
     successor = replace(
         card,
-        identity_key=key.public_key().public_bytes_raw(),
+        identity_key=identity_key,
         seq=card.seq + 1,
         previous=envelope.hash,
-        issued=now.replace(microsecond=0),
+        issued=card.issued + CARD_INTERVAL,
     )
     raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, key.sign))
     parse_card(raw)

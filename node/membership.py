@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
 
-from node.ballot import Ballot
+from node.ballot import Ballot, Objector, require_nothing_disowned
 from node.clock import Clock
 from node.core.alliance import Alliance, format_card, format_roster, found_alliance, load_alliance
 from node.core.amendment import (
@@ -42,10 +42,7 @@ from node.core.succession import SignedCard, leap_seq, require_successor
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.store.membership import MembershipStore, SignedVersion
 
-__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Update")
-
-Objection = Callable[[Card, Card], str | None]
-"""Why the second card may not take the place of the first, as far as this node knows; None when it may."""
+__all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Objector", "Update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +70,12 @@ class Membership:
     """The current alliance, and the only way to change it. Any thread may call."""
 
     def __init__(
-        self, store: MembershipStore, *, identity: IdentityKey, clock: Clock, objection: Objection | None = None
+        self, store: MembershipStore, *, identity: IdentityKey, clock: Clock, objector: Objector | None = None
     ) -> None:
-        """Load and verify what the store holds; `objection` judges the cards that others send from then on."""
+        """Load and verify what the store holds; `objector` judges the cards that others send from then on."""
         node = store.load_identity()
         self.member, self.alliance_name = node.member, node.alliance
-        self._store, self._identity, self._clock, self._objection = store, identity, clock, objection
+        self._store, self._identity, self._clock, self._objector = store, identity, clock, objector
         self._lock = threading.RLock()
         self._subscribers: list[Callable[[], None]] = []
         self._alliance = store.load_alliance()
@@ -178,6 +175,7 @@ class Membership:
                     hint=f"send the card or the wish to a member of the council: {', '.join(alliance.council_members())}",
                 )
             roster, cards = build_successor(alliance, amendment, now=self._clock().replace(microsecond=0))
+            require_nothing_disowned(self._objector, cards)
             review = review_proposal(alliance, Proposal(self._sign_roster(roster), cards))
             self._require_free(review)
             return self._settle(review)
@@ -199,6 +197,7 @@ class Membership:
             require_may_sign(review, self.member, key, withdrawn=withdrawn)
             self._require_free(review)
             require_sound(alliance, review.roster, proposal.cards, now=self._clock())
+            require_nothing_disowned(self._objector, proposal.cards)
             signed = proposal if key in review.signers else proposal.with_signature(self._identity.sign)
             return self._settle(review_proposal(alliance, signed))
 
@@ -384,10 +383,14 @@ class Membership:
             GovernanceError: refused by the alliance's rules, or by what this node knows.
         """
         accepted = alliance.accept_card(raw)
-        if self._objection is None or accepted is alliance:
+        if self._objector is None or accepted is alliance:
             return accepted
-        member = parse_card(raw)[1].member
-        if member in alliance.cards and (reason := self._objection(alliance.card(member), accepted.card(member))):
+        member, reason = parse_card(raw)[1].member, None
+        if member in alliance.cards:
+            reason = self._objector.judge_successor(alliance.card(member), accepted.card(member))
+        elif member != self.member:  # a newcomer, of whom nothing is held, or one whose identity key was replaced
+            reason = self._objector.judge_first(accepted.card(member))
+        if reason is not None:
             raise GovernanceError(reason)
         return accepted
 

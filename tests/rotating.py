@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer, VerifierKey
-from node.disowning import build_objection
+from node.disowning import Objector
 from node.keyfiles import KeyFiles, format_key, settle_keys
 from node.rotation import KeyRotation, RotationParts
 from node.sync.spread import CardSpread
@@ -92,7 +92,7 @@ class Rotating:
 
     def _wire(self) -> None:
         member = self.member
-        member.membership._objection = build_objection(member.store, lambda: member.membership.alliance)
+        member.membership._objector = Objector(member.store, lambda: member.membership.alliance)
         member.ledger.change_key(lambda log: (self.signer("log"), log.head_size))
         member.exchange.change_witness(lambda: self.signer("witness"))
         self.spread = CardSpread(self._count_news)

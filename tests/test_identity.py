@@ -16,6 +16,7 @@ from node.keyfiles import KeyFiles
 from node.membership import Membership
 from node.store import Store
 from tests.alliance import NOON
+from tests.cli.conftest import run
 
 MEMBERS = ("jinan", "qingdao", "yantai")
 
@@ -53,7 +54,7 @@ class Opened:
         self.open()
 
     def propose(self) -> bytes:
-        return propose_identity(self.files, self.membership.own_card, now=NOON)
+        return propose_identity(self.files, self.membership.own_card)
 
 
 @pytest.fixture
@@ -151,7 +152,30 @@ def test_the_waiting_key_is_as_private_as_the_others(council: dict[str, Opened])
     with pytest.raises(HomeError, match="passphrase"):
         yantai.propose()
     opened = yantai.home.key_files(b"correct horse battery")
-    assert parse_card(propose_identity(opened, yantai.membership.own_card, now=NOON))[1].seq == 2
+    assert parse_card(propose_identity(opened, yantai.membership.own_card))[1].seq == 2
+
+
+def test_the_same_command_again_signs_the_same_card(council: dict[str, Opened]) -> None:
+    """Two cards of one `seq` under one key would be evidence; also when a backup was restored in between."""
+    yantai = council["yantai"]
+    raw = yantai.propose()
+    assert yantai.propose() == raw
+    yantai.reopen()
+    assert yantai.propose() == raw
+    rekey(council, raw)
+    assert yantai.files.next_path("identity").exists() and yantai.propose() == raw, "in force, and not yet in its place"
+    yantai.reopen()
+    assert yantai.settled and yantai.membership.own_card[1] == parse_card(raw)[1]
+    assert parse_card(yantai.propose())[1].seq == parse_card(raw)[1].seq + 1, "another key, another card"
+
+
+def test_a_newer_own_card_makes_another_card_of_another_seq(council: dict[str, Opened]) -> None:
+    """A restored home that has taken its newer card from a peer proposes again."""
+    yantai = council["yantai"]
+    first = parse_card(yantai.propose())[1]
+    assert yantai.membership.reissue_card(name="Newer", region="CN-37", endpoints=())
+    second = parse_card(yantai.propose())[1]
+    assert (second.identity_key, second.seq, second.name) == (first.identity_key, first.seq + 1, "Newer")
 
 
 def test_a_waiting_key_is_given_up(council: dict[str, Opened]) -> None:
@@ -186,6 +210,16 @@ def test_what_cannot_be_given_up(council: dict[str, Opened]) -> None:
     with pytest.raises(GovernanceError, match="names the new identity key already") as refused:
         abandon_identity(yantai.files, "yantai", yantai.membership.alliance)
     assert "restart" in refused.value.hint and is_identity_pending(yantai.files)
+
+
+def test_a_roster_that_comes_while_the_question_stands(council: dict[str, Opened], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new key is the member's only one then."""
+    yantai = council["yantai"]
+    raw = yantai.propose()
+    monkeypatch.setattr("cli.commands.keys.require_consent", lambda _app, _question: rekey(council, raw))
+    refused = run("keys", "identity", "--abandon", "--json", home=yantai.home.path)
+    assert refused.exit_code == 1 and "names the new identity key already" in refused.error["message"]
+    assert is_identity_pending(yantai.files)
 
 
 def test_a_new_identity_key_of_a_home_that_has_forgotten_its_newest_cards(council: dict[str, Opened]) -> None:

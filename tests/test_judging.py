@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -12,7 +14,7 @@ from node.core.alliance import Alliance
 from node.core.roster import Head
 from node.daemon.judging import Judging
 from node.errors import StoreError
-from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, wait_until
+from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, list_all, wait_until
 
 
 @pytest.fixture
@@ -78,3 +80,17 @@ def test_what_the_database_refuses_is_tried_again(alliance: SimulatedAlliance, m
         await wait_until(lambda: reader.alarms)
 
     run_beside(reader, work)
+
+
+def test_a_later_roster_that_ends_the_log_nowhere(alliance: SimulatedAlliance) -> None:
+    """The council's signatures carry one, though no honest member signs it: what it says now counts here, too."""
+    reader = alliance["jinan"]
+    log = reader.mirror_of("qingdao")
+    reader.membership.remove_member("qingdao", Head(1, reader.store.logs.tree(log.id).root(1)))
+    assert len(list_all(reader.store)) == 1
+    joined = reader.membership.joined
+    envelope, roster = joined.rosters[-1]
+    members = {**roster.members, "qingdao": replace(roster.members["qingdao"], head=None)}
+    later = replace(roster, members=MappingProxyType(members))
+    reader.store.membership.save_cuts(replace(joined, rosters=(*joined.rosters, (envelope, later))))
+    assert len(list_all(reader.store)) == 2

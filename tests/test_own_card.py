@@ -18,7 +18,7 @@ from node.daemon.card import OwnCard
 from node.errors import ConfigError, StoreError
 from node.identity import propose_identity
 from node.keyfiles import KeyFiles
-from tests.alliance import NOON, SimulatedAlliance, SimulatedMember, wait_until
+from tests.alliance import SimulatedAlliance, SimulatedMember, wait_until
 from tests.sync.equivocation import contact
 
 
@@ -125,7 +125,7 @@ def test_no_card_beside_the_one_that_names_a_new_identity_key(alliance, signed) 
     files = KeyFiles(jinan.path / "keys")
     files.folder.mkdir(mode=0o700, exist_ok=True)
     card = start(jinan, name="Another name")
-    assert parse_card(propose_identity(files, jinan.membership.own_card, now=NOON))[1].seq == 2
+    assert parse_card(propose_identity(files, jinan.membership.own_card))[1].seq == 2
     assert not card.reissue() and not signed
     files.next_path("identity").unlink()
     assert card.reissue() and jinan.alarms == []

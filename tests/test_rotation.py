@@ -227,7 +227,7 @@ class TestRefusals:
     def test_no_key_changes_while_an_identity_key_waits_for_the_council(self, jinan: Rotating, role: str) -> None:
         """The card that the council has names the next `seq`; another one with it would be evidence against the member."""
         held = jinan.member.membership.own_card
-        propose_identity(jinan.files, held, now=jinan.member.clock())
+        propose_identity(jinan.files, held)
         with pytest.raises(GovernanceError, match="identity key") as refused:
             jinan.rotation.rotate(role)
         assert "roster rekey" in refused.value.hint

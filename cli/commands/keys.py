@@ -94,13 +94,12 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     """Make a new identity key, because the old one was lost or stolen, and write the card that names it.
 
     Send the card to a member of the council, who types `labmesh roster rekey`. The home changes to the new key at the first
-    start after the council's roster has arrived; until then change no other key. The same command again writes the same key.
+    start after the council's roster has arrived; until then change no other key. Typed again it writes the same card.
     Where the council does not sign after all, --abandon gives it up; tell the council first, for a roster that names a key
     which nobody has any more needs another `labmesh roster rekey`.
     """
     from cli.governance import read_held_alliance
     from cli.passphrase import home_passphrase
-    from node.clock import utc_now
     from node.core.card import parse_card
     from node.core.keys import format_base64
     from node.identity import propose_identity
@@ -113,7 +112,7 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     require_place(output, replace=app.force)
     own = parse_card(read_held_alliance(app.home).own_card)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
-    raw = propose_identity(files, own, now=utc_now())
+    raw = propose_identity(files, own)
     write_output(output, raw, replace=app.force)
     card = parse_card(raw)[1]
     key = format_base64(card.identity_key)
@@ -135,7 +134,8 @@ def _abandon_identity(app: App) -> None:
     held = read_held_alliance(app.home)
     files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
     require_consent(app, "Give the new identity key up? A card that names it is of no use then.")
-    abandon_identity(files, held.identity.member, held.alliance)
+    # Read again: while the person thought, the running node may have taken a roster that names the new key.
+    abandon_identity(files, held.identity.member, read_held_alliance(app.home).alliance)
     if app.json:
         print_document({"abandoned": True})
         return

@@ -24,7 +24,7 @@ from node.daemon.remote import RemoteService
 from node.daemon.sweeping import Sweeping
 from node.daemon.thinning import Thinning
 from node.disclosure import Disclosure
-from node.disowning import build_objection
+from node.disowning import Objector
 from node.errors import LabmeshError, SplitViewError, StoreError
 from node.evidence import EvidenceKeeper
 from node.home import Home, Keys
@@ -209,8 +209,8 @@ class Daemon:
         )
 
     def _build_membership(self) -> Membership:
-        objection = build_objection(self.store, self._alliance)
-        return Membership(self.store.membership, identity=self.keys.identity, clock=self.clock, objection=objection)
+        objector = Objector(self.store, self._alliance)
+        return Membership(self.store.membership, identity=self.keys.identity, clock=self.clock, objector=objector)
 
     def _build_ledger(self) -> Ledger:
         return Ledger(

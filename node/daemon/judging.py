@@ -53,5 +53,5 @@ class Judging:
     def _judge(self) -> list[str]:
         alliance = self._membership.joined
         self._store.membership.save_cuts(alliance)
-        forget_all_uncounted(self._store, self._exchange, self._membership)
-        return list(find_other_histories(self._store, alliance, own=self._membership.member))
+        unvouched = forget_all_uncounted(self._store, self._exchange, self._membership)
+        return [*unvouched, *find_other_histories(self._store, alliance, own=self._membership.member)]

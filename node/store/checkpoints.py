@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -199,6 +200,28 @@ class CheckpointStore:
         )
         with self._database.read() as connection:
             return connection.execute(statement).scalar() or 0
+
+    def list_quorum_sizes(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> list[int]:
+        """Sizes of the held checkpoints that `quorum` of the witnesses cosigned, the smallest first."""
+        statement = (
+            select(_COSIGNATURE.c.size)
+            .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
+            .group_by(_COSIGNATURE.c.size)
+            .having(func.count() >= quorum)
+            .order_by(_COSIGNATURE.c.size)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def witness_key_ids(self, witness: str, key_name: str) -> set[bytes]:
+        """The key ids (4 bytes) of every cosignature held of a member, whose witness keys have this name."""
+        begin = len(f"\u2014 {key_name} ")
+        # Eight characters of base64 are six bytes, of which the key id is the first four.
+        prefix = func.substr(_COSIGNATURE.c.line, begin + 1, 8)
+        with self._database.read() as connection:
+            statement = select(func.min(_COSIGNATURE.c.line)).where(_COSIGNATURE.c.witness == witness).group_by(prefix)
+            lines = list(connection.execute(statement).scalars())
+        return {b64decode(line[begin : begin + 8])[:4] for line in lines}
 
     def largest_cosigned(self, log_id: int, witnesses: Iterable[str]) -> dict[str, int]:
         """The largest size that each of these witnesses cosigned; those that cosigned none are left out."""

@@ -221,8 +221,10 @@ def _require_unsigned(connection: Connection, version: int, roster_hash: str) ->
 
 
 def _save_cuts(connection: Connection, alliance: Alliance) -> None:
-    """End the logs of removed members, but for this home's own: to its people their records stay what they were."""
+    """End the logs of removed members, and of no others, but for this home's own: to its people they stay what they were."""
     own = connection.execute(select(_NODE.c.member)).scalar()
     for member, entry in alliance.roster.members.items():
-        if entry.cut is not None and member != own:
-            connection.execute(update(_LOG).where(_LOG.c.member == member).values(cut_size=entry.cut.size))
+        if member != own:
+            size = None if entry.cut is None else entry.cut.size
+            other = (_LOG.c.member == member) & _LOG.c.cut_size.is_distinct_from(size)
+            connection.execute(update(_LOG).where(other).values(cut_size=size))

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 from node.core.card import Card
-from node.errors import FormatError, PeerFaultError, VerificationError
+from node.errors import FormatError, PeerFaultError, SignatureError, VerificationError
 from node.evidence import TOLD_AT_ONCE_MAX, EvidenceKeeper
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import PeerClient
-from node.sync.revoked import forget_uncounted
+from node.sync.revoked import find_unvouched, forget_uncounted
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,14 @@ class EvidenceTalk:
 
 
 def open_surviving(store: Store, exchange: CheckpointExchange, card: Card) -> LogState:
-    """What is held of a member's log and counts: of the history that survives, under keys that its card vouches for."""
+    """What is held of a member's log and counts: of the history that survives, under keys that its card vouches for.
+
+    Raises:
+        SignatureError: its card knows nothing of the key that signed what is held.
+    """
     forget_uncounted(store, exchange, card)
     log = store.logs.open_log(card.origin, card.member)
+    if sentence := find_unvouched(log, card):
+        raise SignatureError(sentence)
     exchange.evidence.search_contradictions(log)
     return log

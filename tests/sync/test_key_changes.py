@@ -227,7 +227,7 @@ class TestDisowning:
         held = jinan.membership.own_card[1]
         key = replace(jinan.lab, generation=2).log.key
         former = FormerLogKey(held.log_key, size, tree.root(size) if root is None else root)
-        jinan.membership._objection = None
+        jinan.membership._objector = None
         jinan.membership.issue_card(lambda card: replace(card, log_key=key, former_log_keys=(*card.former_log_keys, former)))
         return alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
 
