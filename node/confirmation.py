@@ -156,9 +156,10 @@ class Confirmation:
         """Stay confirmed although the roster grows: this process was confirmed, and it is the one that adds members.
 
         A roster learned from outside does not count: a home that was rolled back to when it was alone learns it that way.
+        Nor does a person's word where too few peers have told.
         """
         with self._lock:
-            self._kept = True
+            self._kept = self._kept or not self.presumed
 
     def note_conflict(self, sentence: str) -> None:
         """Publish nothing more: two histories of the own log are signed, and only people can say what happened."""
@@ -180,7 +181,8 @@ class Confirmation:
             if not self.holds_more(peer, signed) and peer not in self._contradicting:
                 self._told[peer] = signed.size if signed else 0
                 self._known_size = max(self._known_size, self._told[peer])
-            self._kept = self._kept or (self.needed > 0 and self.confirmed)
+            # A person's word makes nothing certain: it counts for this process as long as it stands, and for no more.
+            self._kept = self._kept or (len(self._told) >= self.needed > 0 and self.confirmed)
             return before != (self.confirmed, self.ceiling)
 
     def told_sizes(self) -> dict[str, int]:

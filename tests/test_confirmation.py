@@ -233,6 +233,31 @@ class TestGrowth:
         made.close()
 
 
+class TestWord:
+    """A person's word lets a home sign; it does not tell whether this is the home that was rolled back."""
+
+    @pytest.mark.parametrize("adds", [False, True])
+    def test_it_is_no_confirmation_before_when_another_history_is_shown(self, jinan: SimulatedMember, adds: bool) -> None:
+        jinan.confirmation.override()
+        jinan.confirmation.accept_told("qingdao", note(jinan, 3))
+        if adds:
+            jinan.confirmation.keep()
+        assert jinan.confirmation.may_revoke
+        jinan.confirmation.accept_told("yantai", bytes(build_log(JINAN, 2).checkpoint()))
+        assert not jinan.confirmation.may_revoke
+        jinan.confirmation.accept_told("weifang", note(jinan, 3))
+        assert not jinan.confirmation.may_revoke
+        jinan.confirmation.accept_told("zibo", b"")
+        assert jinan.confirmation.may_revoke and not jinan.confirmation.confirmed
+
+    def test_peers_that_agree_with_it_confirm(self, jinan: SimulatedMember) -> None:
+        jinan.confirmation.override()
+        for peer in ("qingdao", "weifang", "zibo"):
+            jinan.confirmation.accept_told(peer, note(jinan, 3))
+        jinan.confirmation.accept_told("yantai", bytes(build_log(JINAN, 2).checkpoint()))
+        assert jinan.confirmation.may_revoke
+
+
 class TestTelling:
     def test_other_entries_where_nothing_was_signed_are_no_conflict(self, jinan: SimulatedMember) -> None:
         """What lies there was pushed after the start, and gives way."""
