@@ -80,7 +80,6 @@ class Confirmation:
         self._ahead: dict[str, SignedCheckpoint] = {}
         self._overridden = self._kept = False
         self._known_size = 0
-        self._conflict: str | None = None
         self._contradicting: dict[str, SignedCheckpoint] = {}
 
     @property
@@ -109,20 +108,33 @@ class Confirmation:
                 f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
                 for peer, signed in self._contradicting.items()
             )
-            return self._conflict or next(told, None)
+            return next(told, None)
 
     @property
     def may_revoke(self) -> bool:
         """Whether the log key may be ended at an earlier size: when confirmed, and while a peer shows another history, too.
 
         Then the key may be stolen, and ending it is the remedy. But this must not be the home that was rolled back: either
-        this process was confirmed before, or enough peers hold nothing but our own history.
+        this process was confirmed before, or enough peers hold nothing but our own history. A longer history is in the way
+        only of a process that was not confirmed: whatever the key has signed beyond its end, ending it ends.
         """
         with self._lock:
             if self.confirmed:
                 return True
-            trusted = self._kept or len(self._told.keys() - self._contradicting) >= self.needed
-            return bool(self._contradicting) and self._conflict is None and not self._ahead and trusted
+            if self._kept:
+                return bool(self._contradicting or self._ahead)
+            trusted = len(self._told.keys() - self._contradicting) >= self.needed
+            return bool(self._contradicting) and not self._ahead and trusted
+
+    @property
+    def standing_size(self) -> int:
+        """How much of what is signed here gives way to no other history, however long.
+
+        All of it in a process that its peers have confirmed: nobody else signs this log then, but a thief. After a start,
+        what some peer was heard to hold.
+        """
+        with self._lock:
+            return self._log().signed_size if self._kept else self._known_size
 
     @property
     def presumed(self) -> bool:
@@ -161,9 +173,12 @@ class Confirmation:
         with self._lock:
             self._kept = self._kept or not self.presumed
 
-    def note_conflict(self, sentence: str) -> None:
-        """Publish nothing more: two histories of the own log are signed, and only people can say what happened."""
-        self._conflict = self._conflict or sentence
+    def note_contradiction(self, peer: str) -> None:
+        """The longer log that a peer told of was read, and leaves out what stands here: two histories are signed."""
+        with self._lock:
+            if (signed := self._ahead.pop(peer, None)) is not None:
+                self._contradicting[peer] = signed
+                logger.warning("event=own_log_contradicted member=%s size=%d", peer, signed.size)
 
     def accept_told(self, peer: str, note: bytes) -> bool:
         """Take what a peer holds of our log: a checkpoint, or nothing. Returns whether anything changed.
@@ -200,10 +215,10 @@ class Confirmation:
                 return False
             if signed.size <= log.head_size and self._root_at(log, signed.size) == signed.root:
                 return False
-            if signed.size > log.signed_size:
+            if signed.size > log.signed_size and peer not in self._contradicting:
                 self._ahead[peer] = signed
                 return True
-            self._contradicting.setdefault(peer, signed)
+            self._contradicting[peer] = signed
             return False
 
     def reconsider(self) -> None:
@@ -212,8 +227,9 @@ class Confirmation:
         with self._lock:
             if alliance is not None:
                 card = alliance.card(self._member)
-                told = self._contradicting.items()
-                self._contradicting = {peer: signed for peer, signed in told if revoked_at(card, signed) is None}
+                for told in (self._contradicting, self._ahead):
+                    for peer in [peer for peer, signed in told.items() if revoked_at(card, signed) is not None]:
+                        del told[peer]
             for peer, signed in list(self._ahead.items()):
                 self.holds_more(peer, signed)
 
@@ -259,6 +275,9 @@ class Confirmation:
         self._told.clear()
         self._overridden = self._kept = False
         self._known_size = 0
+        # What was signed since this machine was frozen may have to give way after all.
+        signed_size = self._log().signed_size
+        self._contradicting = {peer: told for peer, told in self._contradicting.items() if told.size <= signed_size}
         self._on_doubt()
 
     def _root_at(self, log: LogState, size: int) -> bytes:
