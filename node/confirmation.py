@@ -16,10 +16,12 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from node.clock import Clock
 from node.core.alliance import Alliance
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from node.core.roster import Head
 from node.core.succession import revoked_at
 from node.errors import FormatError, MalformedError
 from node.store import Store
@@ -104,6 +106,8 @@ class Confirmation:
     def conflict(self) -> str | None:
         """That two histories of the own log are signed, in words; None where nobody has shown another one."""
         with self._lock:
+            self._forget_former_peers()
+            self._forget_decided()
             told = (
                 f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
                 for peer, signed in self._contradicting.items()
@@ -152,8 +156,11 @@ class Confirmation:
 
     @property
     def ceiling(self) -> int:
-        """The largest size that may be published now."""
-        return self._log().signed_size if self.confirmed else self._known_size
+        """The largest size that may be published now; up to a head that the roster names, everybody agrees."""
+        if self.confirmed:
+            return self._log().signed_size
+        head = self._surviving_head()
+        return max(self._known_size, head.size if head is not None else 0)
 
     def override(self) -> int:
         """Publish without waiting for peers, because a person takes the risk; returns the size that may be published.
@@ -214,6 +221,7 @@ class Confirmation:
             if signed is None or signed.size == 0:
                 return False
             if signed.size <= log.head_size and self._root_at(log, signed.size) == signed.root:
+                self._contradicting.pop(peer, None)
                 return False
             if signed.size > log.signed_size and peer not in self._contradicting:
                 self._ahead[peer] = signed
@@ -250,8 +258,8 @@ class Confirmation:
         except FormatError as error:
             raise MalformedError(f"{peer} told a checkpoint of our log that is none: {error.message}") from error
         card = alliance.card(self._member)
-        if revoked_at(card, signed) is not None:
-            # Its key was revoked before: what a thief made of our log says nothing about this home.
+        if revoked_at(card, signed) is not None or self._lost_to_head(signed):
+            # Its key was revoked before, or another history survives: what it was made of says nothing about this home.
             log = self._log()
             is_ours = signed.size <= log.signed_size and self._root_at(log, signed.size) == signed.root
             return signed if is_ours else None
@@ -260,13 +268,35 @@ class Confirmation:
         return signed.signed_by(key)
 
     def _forget_former_peers(self) -> None:
-        """What a peer told counts as long as it is a member: one that was removed can neither be asked nor give back."""
+        """What a peer told counts while it is a member: one that was removed can be asked for nothing any more."""
         alliance = self._alliance()
         if alliance is None:
             return
-        for peer in {*self._told, *self._ahead}.difference(alliance.other_members(self._member)):
-            self._told.pop(peer, None)
-            self._ahead.pop(peer, None)
+        told: tuple[dict[str, Any], ...] = (self._told, self._ahead, self._contradicting)
+        for peer in set[str]().union(*told).difference(alliance.other_members(self._member)):
+            for said in told:
+                said.pop(peer, None)
+
+    def _forget_decided(self) -> None:
+        """Contradictions that the roster has decided for the history held here are no more."""
+        for peer in [peer for peer, signed in self._contradicting.items() if self._lost_to_head(signed)]:
+            del self._contradicting[peer]
+
+    def _lost_to_head(self, signed: SignedCheckpoint) -> bool:
+        """Whether a checkpoint is of a history that the roster gave up, in favour of the one that is signed here."""
+        head = self._surviving_head()
+        if head is None or signed.size > head.size:  # one beyond may lie behind the named head
+            return False
+        return self._root_at(self._log(), signed.size) != signed.root
+
+    def _surviving_head(self) -> Head | None:
+        """The head that the roster names for the own log, where it is signed here."""
+        alliance, log = self._alliance(), self._log()
+        line = None if alliance is None else alliance.roster.members.get(self._member)
+        head = None if line is None else line.head
+        if head is None or head.size > log.signed_size or self._root_at(log, head.size) != head.root:
+            return None
+        return head
 
     def _notice_jump(self) -> None:
         if self._watch is None or not self._watch.has_jumped() or self.needed == 0:
