@@ -16,10 +16,12 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from node.clock import Clock
 from node.core.alliance import Alliance
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from node.core.roster import Head
 from node.core.succession import revoked_at
 from node.errors import FormatError, MalformedError
 from node.store import Store
@@ -80,7 +82,6 @@ class Confirmation:
         self._ahead: dict[str, SignedCheckpoint] = {}
         self._overridden = self._kept = False
         self._known_size = 0
-        self._conflict: str | None = None
         self._contradicting: dict[str, SignedCheckpoint] = {}
 
     @property
@@ -105,24 +106,39 @@ class Confirmation:
     def conflict(self) -> str | None:
         """That two histories of the own log are signed, in words; None where nobody has shown another one."""
         with self._lock:
+            self._forget_former_peers()
+            self._forget_decided()
             told = (
                 f"{peer} holds a checkpoint of size {signed.size} of our log that our log does not contain"
                 for peer, signed in self._contradicting.items()
             )
-            return self._conflict or next(told, None)
+            return next(told, None)
 
     @property
     def may_revoke(self) -> bool:
         """Whether the log key may be ended at an earlier size: when confirmed, and while a peer shows another history, too.
 
         Then the key may be stolen, and ending it is the remedy. But this must not be the home that was rolled back: either
-        this process was confirmed before, or enough peers hold nothing but our own history.
+        this process was confirmed before, or enough peers hold nothing but our own history. A longer history is in the way
+        only of a process that was not confirmed: whatever the key has signed beyond its end, ending it ends.
         """
         with self._lock:
             if self.confirmed:
                 return True
-            trusted = self._kept or len(self._told.keys() - self._contradicting) >= self.needed
-            return bool(self._contradicting) and self._conflict is None and not self._ahead and trusted
+            if self._kept:
+                return bool(self._contradicting or self._ahead)
+            trusted = len(self._told.keys() - self._contradicting) >= self.needed
+            return bool(self._contradicting) and not self._ahead and trusted
+
+    @property
+    def standing_size(self) -> int:
+        """How much of what is signed here gives way to no other history, however long.
+
+        All of it in a process that its peers have confirmed: nobody else signs this log then, but a thief. After a start,
+        what some peer was heard to hold.
+        """
+        with self._lock:
+            return self._log().signed_size if self._kept else self._known_size
 
     @property
     def presumed(self) -> bool:
@@ -140,8 +156,11 @@ class Confirmation:
 
     @property
     def ceiling(self) -> int:
-        """The largest size that may be published now."""
-        return self._log().signed_size if self.confirmed else self._known_size
+        """The largest size that may be published now; up to a head that the roster names, everybody agrees."""
+        if self.confirmed:
+            return self._log().signed_size
+        head = self._surviving_head()
+        return max(self._known_size, head.size if head is not None else 0)
 
     def override(self) -> int:
         """Publish without waiting for peers, because a person takes the risk; returns the size that may be published.
@@ -156,13 +175,17 @@ class Confirmation:
         """Stay confirmed although the roster grows: this process was confirmed, and it is the one that adds members.
 
         A roster learned from outside does not count: a home that was rolled back to when it was alone learns it that way.
+        Nor does a person's word where too few peers have told.
         """
         with self._lock:
-            self._kept = True
+            self._kept = self._kept or not self.presumed
 
-    def note_conflict(self, sentence: str) -> None:
-        """Publish nothing more: two histories of the own log are signed, and only people can say what happened."""
-        self._conflict = self._conflict or sentence
+    def note_contradiction(self, peer: str) -> None:
+        """The longer log that a peer told of was read, and leaves out what stands here: two histories are signed."""
+        with self._lock:
+            if (signed := self._ahead.pop(peer, None)) is not None:
+                self._contradicting[peer] = signed
+                logger.warning("event=own_log_contradicted member=%s size=%d", peer, signed.size)
 
     def accept_told(self, peer: str, note: bytes) -> bool:
         """Take what a peer holds of our log: a checkpoint, or nothing. Returns whether anything changed.
@@ -180,7 +203,8 @@ class Confirmation:
             if not self.holds_more(peer, signed) and peer not in self._contradicting:
                 self._told[peer] = signed.size if signed else 0
                 self._known_size = max(self._known_size, self._told[peer])
-            self._kept = self._kept or (self.needed > 0 and self.confirmed)
+            # A person's word makes nothing certain: it counts for this process as long as it stands, and for no more.
+            self._kept = self._kept or (len(self._told) >= self.needed > 0 and self.confirmed)
             return before != (self.confirmed, self.ceiling)
 
     def told_sizes(self) -> dict[str, int]:
@@ -197,11 +221,12 @@ class Confirmation:
             if signed is None or signed.size == 0:
                 return False
             if signed.size <= log.head_size and self._root_at(log, signed.size) == signed.root:
+                self._contradicting.pop(peer, None)
                 return False
-            if signed.size > log.signed_size:
+            if signed.size > log.signed_size and peer not in self._contradicting:
                 self._ahead[peer] = signed
                 return True
-            self._contradicting.setdefault(peer, signed)
+            self._contradicting[peer] = signed
             return False
 
     def reconsider(self) -> None:
@@ -210,8 +235,9 @@ class Confirmation:
         with self._lock:
             if alliance is not None:
                 card = alliance.card(self._member)
-                told = self._contradicting.items()
-                self._contradicting = {peer: signed for peer, signed in told if revoked_at(card, signed) is None}
+                for told in (self._contradicting, self._ahead):
+                    for peer in [peer for peer, signed in told.items() if revoked_at(card, signed) is not None]:
+                        del told[peer]
             for peer, signed in list(self._ahead.items()):
                 self.holds_more(peer, signed)
 
@@ -232,8 +258,8 @@ class Confirmation:
         except FormatError as error:
             raise MalformedError(f"{peer} told a checkpoint of our log that is none: {error.message}") from error
         card = alliance.card(self._member)
-        if revoked_at(card, signed) is not None:
-            # Its key was revoked before: what a thief made of our log says nothing about this home.
+        if revoked_at(card, signed) is not None or self._lost_to_head(signed):
+            # Its key was revoked before, or another history survives: what it was made of says nothing about this home.
             log = self._log()
             is_ours = signed.size <= log.signed_size and self._root_at(log, signed.size) == signed.root
             return signed if is_ours else None
@@ -242,13 +268,35 @@ class Confirmation:
         return signed.signed_by(key)
 
     def _forget_former_peers(self) -> None:
-        """What a peer told counts as long as it is a member: one that was removed can neither be asked nor give back."""
+        """What a peer told counts while it is a member: one that was removed can be asked for nothing any more."""
         alliance = self._alliance()
         if alliance is None:
             return
-        for peer in {*self._told, *self._ahead}.difference(alliance.other_members(self._member)):
-            self._told.pop(peer, None)
-            self._ahead.pop(peer, None)
+        told: tuple[dict[str, Any], ...] = (self._told, self._ahead, self._contradicting)
+        for peer in set[str]().union(*told).difference(alliance.other_members(self._member)):
+            for said in told:
+                said.pop(peer, None)
+
+    def _forget_decided(self) -> None:
+        """Contradictions that the roster has decided for the history held here are no more."""
+        for peer in [peer for peer, signed in self._contradicting.items() if self._lost_to_head(signed)]:
+            del self._contradicting[peer]
+
+    def _lost_to_head(self, signed: SignedCheckpoint) -> bool:
+        """Whether a checkpoint is of a history that the roster gave up, in favour of the one that is signed here."""
+        head = self._surviving_head()
+        if head is None or signed.size > head.size:  # one beyond may lie behind the named head
+            return False
+        return self._root_at(self._log(), signed.size) != signed.root
+
+    def _surviving_head(self) -> Head | None:
+        """The head that the roster names for the own log, where it is signed here."""
+        alliance, log = self._alliance(), self._log()
+        line = None if alliance is None else alliance.roster.members.get(self._member)
+        head = None if line is None else line.head
+        if head is None or head.size > log.signed_size or self._root_at(log, head.size) != head.root:
+            return None
+        return head
 
     def _notice_jump(self) -> None:
         if self._watch is None or not self._watch.has_jumped() or self.needed == 0:
@@ -257,6 +305,9 @@ class Confirmation:
         self._told.clear()
         self._overridden = self._kept = False
         self._known_size = 0
+        # What was signed since this machine was frozen may have to give way after all.
+        signed_size = self._log().signed_size
+        self._contradicting = {peer: told for peer, told in self._contradicting.items() if told.size <= signed_size}
         self._on_doubt()
 
     def _root_at(self, log: LogState, size: int) -> bytes:

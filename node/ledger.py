@@ -227,11 +227,16 @@ class Ledger:
             self._log = self._store.logs.load_log(log.id)
         self._notify()
 
-    def take_back(self, staging: LogState, signed: SignedCheckpoint) -> None:
+    def take_back(self, staging: LogState, signed: SignedCheckpoint, *, standing: int = 0) -> None:
         """Put what a peer gave back in the place of everything beyond the staging's base; unpublished entries follow it.
 
+        Args:
+            staging: what was given back.
+            signed: the checkpoint at its end.
+            standing: how much of what is signed here gives way to no other history.
+
         Raises:
-            SplitViewError: somebody has cosigned a checkpoint of this log that is not of the history given back.
+            SplitViewError: the history given back leaves out some of that, or of what somebody has cosigned.
             StoreError: the database refused; nothing was changed.
         """
         with self._lock:
@@ -239,7 +244,7 @@ class Ledger:
             contained = log.signed_size
             if staging.head_size < contained:
                 contained = rebase.largest_contained(log, staging)
-                self._require_unseen_beyond(log, contained, signed)
+                self._require_unseen_beyond(log, contained, signed, standing)
             with self._store.search.remade() if log.head_size > staging.head_size else nullcontext():
                 self._save(
                     lambda: rebase.take_back(
@@ -269,11 +274,10 @@ class Ledger:
     ) -> Sequence[NewEntry | None]:
         return settle(unpublished, said, floor, commit=self._commit, draw_salt=lambda: os.urandom(SALT_SIZE))
 
-    def _require_unseen_beyond(self, log: LogState, contained: int, signed: SignedCheckpoint) -> None:
-        seen = self._store.rebase.largest_cosigned(log)
-        held = self._store.checkpoints.find(log.id, seen) if seen > contained else None
-        if held is not None:
-            raise SplitViewError(log.origin, size=seen, held_note=bytes(held), offered_note=bytes(signed))
+    def _require_unseen_beyond(self, log: LogState, contained: int, signed: SignedCheckpoint, standing: int) -> None:
+        seen = max(self._store.rebase.largest_cosigned(log), min(standing, log.signed_size))
+        if seen > contained:
+            raise SplitViewError(log.origin, size=seen, held_note=log.head_note, offered_note=bytes(signed))
 
     def _renew(self, above: int) -> None:
         head = self._log.head

@@ -12,9 +12,11 @@ from node.confirmation import ClockWatch, Confirmation
 from node.core.amendment import RemoveMember, SetQuorum
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint
 from node.core.note import SignatureLine
+from node.core.roster import Head
 from node.errors import MalformedError, SignatureError
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
 from tests.builders import NOW_S, MemoryLog, build_labs, build_log, cosign
+from tests.sync.test_evidence import settle
 
 JINAN, QINGDAO = build_labs(2)
 
@@ -231,6 +233,65 @@ class TestGrowth:
         for other in others:
             other.store.close()
         made.close()
+
+
+class TestDecided:
+    """What a peer showed of another history stands until that peer gives it up, is removed, or the council has decided."""
+
+    @pytest.fixture
+    def contradicted(self, jinan: SimulatedMember) -> SimulatedMember:
+        for peer in ("qingdao", "weifang", "zibo"):
+            jinan.confirmation.accept_told(peer, b"")
+        jinan.confirmation.accept_told("yantai", bytes(build_log(JINAN, 2).checkpoint()))
+        assert jinan.confirmation.conflict is not None and state(jinan) == (False, 0)
+        return jinan
+
+    def test_a_peer_that_holds_ours_now_contradicts_no_more(self, contradicted: SimulatedMember) -> None:
+        contradicted.confirmation.accept_told("yantai", b"")
+        assert "yantai holds" in str(contradicted.confirmation.conflict)
+        contradicted.confirmation.accept_told("yantai", note(contradicted, 1))
+        assert (contradicted.confirmation.conflict, state(contradicted)) == (None, (True, 3))
+
+    def test_a_peer_that_was_removed_contradicts_no_more(self, contradicted: SimulatedMember) -> None:
+        contradicted.membership.amend(RemoveMember("yantai"))
+        assert (contradicted.confirmation.conflict, state(contradicted)) == (None, (True, 3))
+
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_the_council_names_the_head_that_survives(
+        self, alliance: SimulatedAlliance, contradicted: SimulatedMember, ours: bool
+    ) -> None:
+        settle(alliance, Head(3, contradicted.ledger.checkpoint.root if ours else bytes(32)))
+        contradicted.confirmation.accept_told("yantai", bytes(build_log(JINAN, 2).checkpoint()))
+        assert (contradicted.confirmation.conflict is None, *state(contradicted)) == ((ours, ours, 3 if ours else 0))
+
+    def test_up_to_the_named_head_all_is_published(self, alliance: SimulatedAlliance, jinan: SimulatedMember) -> None:
+        """Whoever held the other history fetches ours from here, and says so at its next contact."""
+        settle(alliance, Head(3, jinan.ledger.checkpoint.root))
+        assert state(jinan) == (False, 3)
+
+
+class TestWord:
+    """A person's word lets a home sign; it does not tell whether this is the home that was rolled back."""
+
+    @pytest.mark.parametrize("adds", [False, True])
+    def test_it_is_no_confirmation_before_when_another_history_is_shown(self, jinan: SimulatedMember, adds: bool) -> None:
+        jinan.confirmation.override()
+        jinan.confirmation.accept_told("qingdao", note(jinan, 3))
+        if adds:
+            jinan.confirmation.keep()
+        allowed = [jinan.confirmation.may_revoke]
+        told = [("yantai", bytes(build_log(JINAN, 2).checkpoint())), ("weifang", note(jinan, 3)), ("zibo", b"")]
+        for peer, raw in told:
+            jinan.confirmation.accept_told(peer, raw)
+            allowed.append(jinan.confirmation.may_revoke)
+        assert allowed == [True, False, False, True] and not jinan.confirmation.confirmed
+
+    def test_peers_that_agree_with_it_confirm(self, jinan: SimulatedMember) -> None:
+        jinan.confirmation.override()
+        for peer in ("qingdao", "weifang", "zibo"):
+            jinan.confirmation.accept_told(peer, note(jinan, 3))
+        jinan.confirmation.accept_told("yantai", bytes(build_log(JINAN, 2).checkpoint()))
+        assert jinan.confirmation.may_revoke
 
 
 class TestTelling:

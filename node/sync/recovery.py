@@ -133,8 +133,8 @@ class Recovery:
             try:
                 moved = await self._pull(client, member)
                 fault = "" if moved else "nothing came"
-            except SplitViewError as error:
-                self.parts.confirmation.note_conflict(f"{error.message}: {member} holds a history that ours contradicts")
+            except SplitViewError:
+                await asyncio.to_thread(self.parts.confirmation.note_contradiction, member)
                 return False
             except PeerFaultError as error:
                 fault = error.message
@@ -290,7 +290,7 @@ class RecoverySession:
         log = ledger.log
         known = signed.size <= log.signed_size and self._parts.store.logs.tree(log.id).root(signed.size) == signed.root
         if not known:
-            ledger.take_back(self._staging, signed)
+            ledger.take_back(self._staging, signed, standing=self._parts.confirmation.standing_size)
             self.moved = True
         self._staging, self._mirror = self._begin(signed)
 

@@ -404,6 +404,62 @@ class TestThief:
         with pytest.raises(UnconfirmedError, match="may be the one that was rolled back"):
             jinan.rotation.revoke_log(3)
 
+    @pytest.mark.parametrize("seen", [False, True])
+    @pytest.mark.parametrize("restart", [False, True])
+    def test_a_thief_s_copy_that_is_longer_is_not_taken_for_our_own(
+        self, alliance: RotatingAlliance, seen: bool, restart: bool
+    ) -> None:
+        """Whether or not somebody has cosigned the honest entries: jinan signs no second history, and can end its key."""
+        jinan, sim = alliance["jinan"], alliance.simulated
+        for name in ("qingdao", "weifang"):
+            sim.meet("jinan", name)
+        self.steal(alliance, 9)
+        push(alliance, 4, "TRUE")
+        sim.catch_up("weifang", "jinan")
+        if seen:
+            weifang = sim["weifang"].exchange
+            assert weifang.cosign_head(jinan.member.lab.origin)
+            assert jinan.member.exchange.accept_notes(weifang.held_notes(), peer="weifang")[0] == 1
+        if restart:
+            jinan.member.reopen()
+            jinan._wire()
+            sim.meet("jinan", "weifang")
+        before, confirmation = list_all(jinan.member.store), jinan.member.confirmation
+        for _ in range(2):
+            sim.meet("jinan", "yantai")
+            assert str(confirmation.conflict).startswith("yantai holds a checkpoint of size 12")
+            assert (confirmation.longer, confirmation.confirmed) == (None, False)
+        assert list_all(jinan.member.store) == before and not jinan.member.push(*drafts(1, "WAITS")).signed
+        sim.meet("jinan", "qingdao")
+        jinan.rotation.revoke_log(3)
+        assert (confirmation.conflict, confirmation.longer, confirmation.confirmed) == (None, None, True)
+        jinan.require_sound()
+        assert not alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
+        self.follow_on(alliance)
+
+    def test_a_longer_copy_that_is_told_and_not_given_keeps_no_key_alive(self, alliance: RotatingAlliance) -> None:
+        jinan, sim = alliance["jinan"], alliance.simulated
+        for name in ("qingdao", "weifang"):
+            sim.meet("jinan", name)
+        self.steal(alliance, 9)
+        jinan.member.confirmation.accept_told("yantai", sim["yantai"].exchange.note_for("jinan"))
+        longer = jinan.member.confirmation.longer
+        assert longer == ("yantai", 12)
+        jinan.rotation.revoke_log(3)
+        told = (jinan.member.confirmation.longer, jinan.member.confirmation.confirmed)
+        assert told == (None, True)
+
+    def test_a_longer_copy_keeps_the_key_of_a_home_that_nobody_has_confirmed(self, alliance: RotatingAlliance) -> None:
+        self.steal(alliance, 9)
+        jinan = alliance["jinan"]
+        jinan.member.reopen()
+        jinan._wire()
+        jinan.member.confirmation.accept_told("yantai", alliance["yantai"].member.exchange.note_for("jinan"))
+        for name in ("qingdao", "weifang"):
+            alliance.simulated.meet("jinan", name)
+        with pytest.raises(UnconfirmedError):
+            jinan.rotation.revoke_log(3)
+
     def test_what_the_thief_erased_comes_back(self, alliance: RotatingAlliance) -> None:
         """The thief's own log says that an honest entry is erased; with the cut its author gives it again."""
         sim = alliance.simulated

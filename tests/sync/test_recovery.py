@@ -12,6 +12,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
+from node.confirmation import ClockWatch
 from node.core.checkpoint import Checkpoint, sign_checkpoint
 from node.core.entry import LogPage
 from node.core.names import RecordId
@@ -680,8 +681,29 @@ class TestConflicts:
         jinan.exchange.accept_notes([bytes(cosign(head, {QINGDAO: NOW_S}))], peer="yantai")
         jinan.reopen()
         alliance.meet("jinan", "qingdao")
-        assert jinan.confirmation.conflict is not None and "two signed checkpoints" in jinan.confirmation.conflict
+        assert jinan.confirmation.conflict == (
+            "qingdao holds a checkpoint of size 6 of our log that our log does not contain"
+        )
         assert state(jinan) == (False, 4, 4)
+        require_sound(jinan)
+
+    def test_a_frozen_machine_gives_way_once_its_clock_has_jumped(
+        self, alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
+    ) -> None:
+        """Its process believed that it was confirmed, and signed; only the clock tells it that it was away."""
+        counted = [0.0]
+        publish(alliance, *drafts(3, "LOST"))
+        jinan.roll_back(snapshot)
+        jinan.confirmation._watch = ClockWatch(jinan.clock, lambda: counted[0])
+        jinan.confirmation._kept = True  # as the copied memory says
+        jinan.push(draft("KEPT"))
+        alliance.meet("jinan", "qingdao")
+        assert "size 6" in str(jinan.confirmation.conflict) and state(jinan) == (False, 4, 4)
+        jinan.clock.turn(3600)
+        assert (jinan.confirmation.confirmed, jinan.confirmation.conflict) == (False, None)
+        alliance.meet("jinan", "qingdao")
+        assert state(jinan) == (True, 7, 7)
+        assert keys(jinan)[3:] == ["LOST-000000", "LOST-000001", "LOST-000002", "KEPT"]
         require_sound(jinan)
 
 
