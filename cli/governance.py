@@ -247,6 +247,7 @@ def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:
     from cli.passphrase import home_passphrase
     from node.clock import utc_now
     from node.core.card import parse_card
+    from node.disowning import build_objection
     from node.identity import settle_identity
     from node.membership import Membership
 
@@ -258,7 +259,8 @@ def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:
     if own_card is not None:
         settle_identity(home.key_files(passphrase), parse_card(own_card)[1])
     keys = home.load_keys(identity.member, identity.alliance, passphrase)
-    membership = Membership(store.membership, identity=keys.identity, clock=utc_now)
+    objection = build_objection(store, lambda: membership.alliance)
+    membership = Membership(store.membership, identity=keys.identity, clock=utc_now, objection=objection)
     return OfflineGovernance(membership, store.logs, lambda: require_offline_consent(app))
 
 

@@ -15,6 +15,11 @@ from node.core.card import Card
 from node.core.keys import VerifierKey
 from node.keyfiles import is_certificate_of
 
+TLS_LOST = (
+    "if it was not done yet, type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE; then type: labmesh "
+    "keys rotate tls --without-peers"
+)
+
 _SENTENCES = {
     "log": (
         "this member's card names a log key that this home does not hold, so nothing is signed: what is pushed waits, and "
@@ -24,10 +29,7 @@ _SENTENCES = {
         "this member's card names a witness key that this home does not hold, so it cosigns nothing; once enough peers are "
         "connected type: labmesh keys rotate witness"
     ),
-    "tls": (
-        "this member's card names no certificate of the TLS key in this home, so no peer can connect; type: "
-        "labmesh keys rotate tls --without-peers"
-    ),
+    "tls": (f"this member's card names no certificate of the TLS key in this home, so no peer can connect; {TLS_LOST}"),
 }
 
 

@@ -32,7 +32,7 @@ from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedErro
 from node.identity import NEW_IDENTITY, is_identity_pending
 from node.keyfiles import CERTIFICATE_GRACE, KeyFiles, build_certificate, format_key, is_certificate_of, settle_keys
 from node.ledger import Ledger
-from node.lost_keys import find_lost_roles
+from node.lost_keys import TLS_LOST, find_lost_roles
 from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
@@ -48,10 +48,6 @@ NO_CARD = (
 )
 WAIT_FOR_PEERS_TLS = (
     "wait until enough peers are connected (labmesh status); if they refuse this home's certificate: labmesh doctor"
-)
-TLS_LOST = (
-    "if it was not done yet, type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE; then type: labmesh "
-    "keys rotate tls --without-peers"
 )
 
 

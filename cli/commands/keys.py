@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from node.core.card import Card
 
 ROLES = click.Choice(["log", "witness", "tls"])
+JOINED = (
+    "Peers refuse a certificate whose card lacks what they know of this member's keys. Has this home taken the newest file "
+    "that a peer exports (there: labmesh roster export -o FILE; here: labmesh join FILE)?"
+)
 NEW_VARIABLE = "LABMESH_NEW_PASSPHRASE"
 
 
@@ -50,8 +54,9 @@ def show(app: App) -> None:
 @command.command()
 @click.argument("role", type=ROLES, metavar="log|witness|tls")
 @click.option("--without-peers", is_flag=True, help="TLS only: do not ask peers first, because none can connect.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
-def rotate(app: App, role: str, without_peers: bool) -> None:
+def rotate(app: App, role: str, without_peers: bool, yes: bool) -> None:
     """Put a new key in the place of the current one, and tell it to the peers in a new card.
 
     What the old key signed stays valid. Its private half is deleted as soon as it is not used any more: at once for log
@@ -60,8 +65,10 @@ def rotate(app: App, role: str, without_peers: bool) -> None:
     A home that was restored from before a change of its TLS key meets nobody, and nobody can tell it what it has
     forgotten. Then take what a peer holds first: `labmesh roster export -o FILE` there, `labmesh join FILE` here. After
     `labmesh keys rotate tls --without-peers` bring it this member's new card: `labmesh card -o CARD`, there `labmesh join
-    CARD`. From there the others hear of it.
+    CARD`. From there the others hear of it. Where the export was forgotten, take it afterwards, and bring the card again.
     """
+    if without_peers:
+        require_consent(app, JOINED, yes=yes)
     with app.node as node:
         raw, waiting = node.rotate_key(role, without_peers=without_peers)
     _report(app, raw, role, waiting, told_by_hand=without_peers)

@@ -7,6 +7,7 @@ stands in them, and none returns. Otherwise a member could disown what it had si
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint, verify_checkpoint
@@ -43,6 +44,37 @@ def leap_seq(seq: int, unix_s: int) -> int:
     time that the same backup is restored; where the clock is wrong or the member has leaped far, by a thousand.
     """
     return max(seq + LEAP_MIN, unix_s // LEAP_S)
+
+
+def continues(held: Card, card: Card) -> bool:
+    """Whether `card` says of former keys all that `held` says, so that it may stand after it whatever the `seq` is."""
+    try:
+        _require_log_keys(held, card)
+        _require_witness_keys(held, card)
+    except FormatError:
+        return False
+    return True
+
+
+def is_forgotten(held: Card, card: Card) -> bool:
+    """Whether two cards of one home were signed without knowledge of each other: the later one does not continue the other.
+
+    A home that went back in time has forgotten `card`, and its next card leaped, so that peers that hold the one refuse
+    the other.
+    """
+    older, newer = (card, held) if card.seq < held.seq else (held, card)
+    return card.seq != held.seq and not continues(older, newer)
+
+
+def with_keys_of(held: Card, card: Card) -> Card:
+    """`held` with the keys, current and former, that `card` names: what its `seq` may be decides the caller."""
+    return replace(
+        held,
+        log_key=card.log_key,
+        former_log_keys=card.former_log_keys,
+        witness_key=card.witness_key,
+        former_witness_keys=card.former_witness_keys,
+    )
 
 
 def require_unused_keys(cards: Mapping[str, SignedCard], active: Iterable[str], card: Card) -> None:
