@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
+from secrets import randbelow
 
 from node.core.alliance import Alliance
 from node.core.card import Card, parse_card, verify_card
-from node.core.succession import continues, is_forgotten
+from node.core.succession import LEAP_JITTER, continues, is_forgotten, leap_seq
 from node.errors import GovernanceError
 
 Objection = Callable[[Card, Card], str | None]
@@ -58,3 +60,8 @@ def require_same_log(held: Card, card: Card, objection: Objection | None) -> Non
                 f"this home has forgotten a card of its own, and cannot take it up: {reason}",
                 hint="two histories of the log are signed; the council says which survives: labmesh roster settle",
             )
+
+
+def draw_leap(seq: int, now: datetime) -> int:
+    """A `seq` beyond all that this home can have used and forgotten, where it may hold no newer card than `seq`."""
+    return leap_seq(seq, int(now.timestamp()), randbelow(LEAP_JITTER))

@@ -38,9 +38,9 @@ from node.core.proposal import (
 )
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
 from node.core.sifting import first_of_each_version
-from node.core.succession import SignedCard, leap_seq, require_successor, with_keys_of
+from node.core.succession import SignedCard, require_successor, with_keys_of
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
-from node.forgotten import Objection, find_forgotten, require_same_log
+from node.forgotten import Objection, draw_leap, find_forgotten, require_same_log
 from node.store.membership import MembershipStore, SignedVersion
 
 __all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Update")
@@ -348,7 +348,7 @@ class Membership:
     ) -> Card:
         """Sign the next card of this member; `saved` is called when it is on disk, before anybody is told.
 
-        With `leap` its `seq` is beyond all that this home can have used and forgotten (`core.succession.leap_seq`).
+        With `leap` its `seq` is beyond all that this home can have used and forgotten (`forgotten.draw_leap`).
 
         Raises:
             FormatError: the changed card is none, or may not follow the held one.
@@ -356,8 +356,8 @@ class Membership:
             StoreError: the database refused; the held card stays.
         """
         with self._lock:
-            card, now = self._own_card[1], self._clock().replace(microsecond=0)
-            seq = leap_seq(card.seq, int(now.timestamp())) if leap else card.seq + 1
+            card = self._own_card[1]
+            seq = draw_leap(card.seq, self._clock()) if leap else card.seq + 1
             raw = self._sign_card(self._own_card, change(card), seq)
             parsed = parse_card(raw)
             require_successor(self._own_card, parsed[1])
@@ -388,8 +388,7 @@ class Membership:
         if card := find_forgotten(alliance, self.member, self.identity_key, raw, by_hand=by_hand):
             held = alliance.cards[self.member]
             require_same_log(held[1], card, self._objection)
-            seq = leap_seq(max(held[1].seq, card.seq), int(self._clock().timestamp()))
-            raw = self._sign_card(held, with_keys_of(held[1], card), seq)
+            raw = self._sign_card(held, with_keys_of(held[1], card), draw_leap(max(held[1].seq, card.seq), self._clock()))
             others = {member: signed for member, signed in alliance.cards.items() if member != self.member}
             return replace(alliance, cards=MappingProxyType(others)).accept_card(raw)
         accepted = alliance.accept_card(raw)

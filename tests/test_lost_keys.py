@@ -282,6 +282,20 @@ def test_after_a_persons_word_instead_of_the_peers_each_card_leaps(jinan: Rotati
     assert jinan.rotation.rotate("log").seq == held.seq + 1
 
 
+@pytest.mark.parametrize("ahead", [0, 2**30])
+def test_one_backup_restored_twice_signs_no_two_cards_of_one_seq(jinan: Rotating, tmp_path: Path, ahead: int) -> None:
+    """Although the clock stands still, and although the held `seq` is ahead of it."""
+    if ahead:
+        own = jinan.member.membership.own_card
+        jinan.member.membership._own_card = (own[0], replace(own[1], seq=ahead))
+        jinan.member.membership.issue_card(lambda card: card)
+    backup, seqs = jinan.member.snapshot(tmp_path / "backup"), set()
+    for life in range(3):
+        jinan.member.roll_back(backup)
+        seqs.add(jinan.member.membership.issue_card(lambda card: replace(card, name=f"Life {life}"), leap=True).seq)  # noqa: B023
+    assert len(seqs) == 3 and min(seqs) > ahead
+
+
 def test_with_another_identity_key_no_key_changes(jinan: Rotating) -> None:
     held = jinan.member.membership.own_card
     other = Ed25519PrivateKey.generate()

@@ -18,6 +18,7 @@ SignedCard = tuple[Envelope, Card]
 
 LEAP_MIN = 1000
 LEAP_S = 10
+LEAP_JITTER = 2**18
 
 
 def require_successor(held: SignedCard, card: Card) -> None:
@@ -36,14 +37,20 @@ def require_successor(held: SignedCard, card: Card) -> None:
     _require_witness_keys(old, card)
 
 
-def leap_seq(seq: int, unix_s: int) -> int:
+def leap_seq(seq: int, unix_s: int, jitter: int) -> int:
     """A `seq` beyond every one that a member can have used that may have forgotten its newest cards.
 
     Two cards of one `seq` are evidence, also against an honest member whose disk went back in time. So its next card leaps:
-    to one `seq` for each ten seconds since 1970, which no home reaches by changes of its own, and which is another one each
-    time that the same backup is restored; where the clock is wrong or the member has leaped far, by a thousand.
+    to one `seq` for each ten seconds since 1970, which no home reaches by changes of its own, at least by a thousand, and by
+    as much more as chance says, so that it is another one each time that the same backup is restored, whatever the clock.
+
+    Args:
+        seq: of the newest card that is held.
+        unix_s: the time.
+        jitter: drawn at random from below `LEAP_JITTER`. Two dozen leaps a year go no faster than the clock does, and the
+            largest `seq` of a card is reached after centuries.
     """
-    return max(seq + LEAP_MIN, unix_s // LEAP_S)
+    return max(seq, unix_s // LEAP_S) + LEAP_MIN + jitter
 
 
 def continues(held: Card, card: Card) -> bool:
