@@ -21,6 +21,10 @@ JOINED = (
     "Peers refuse a certificate whose card lacks what they know of this member's keys. Has this home taken the newest file "
     "that a peer exports (there: labmesh roster export -o FILE; here: labmesh join FILE)?"
 )
+LOSING = (
+    "A peer that was away may hold records of this node that no one else has, and will forget them: they are lost for good. "
+    "Go on without those peers?"
+)
 NEW_VARIABLE = "LABMESH_NEW_PASSPHRASE"
 
 
@@ -53,11 +57,14 @@ def show(app: App) -> None:
 
 @command.command()
 @click.argument("role", type=ROLES, metavar="log|witness|tls")
-@click.option("--without-peers", is_flag=True, help="TLS only: do not ask peers first, because none can connect.")
+@click.option("--without-peers", is_flag=True, help="Do not ask peers first: TLS, or a lost log key.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
 def rotate(app: App, role: str, without_peers: bool, yes: bool) -> None:
     """Put a new key in the place of the current one, and tell it to the peers in a new card.
+
+    A log key that was lost is replaced once every peer has told what it holds of the log; --without-peers goes on without
+    those that never will, and what only they hold is lost.
 
     What the old key signed stays valid. Its private half is deleted as soon as it is not used any more: at once for log
     and witness, for tls when every active peer has taken the new card, or after 30 days.
@@ -68,10 +75,10 @@ def rotate(app: App, role: str, without_peers: bool, yes: bool) -> None:
     CARD`. From there the others hear of it. Where the export was forgotten, take it afterwards, and bring the card again.
     """
     if without_peers:
-        require_consent(app, JOINED, yes=yes)
+        require_consent(app, LOSING if role == "log" else JOINED, yes=yes)
     with app.node as node:
         raw, waiting = node.rotate_key(role, without_peers=without_peers)
-    _report(app, raw, role, waiting, told_by_hand=without_peers)
+    _report(app, raw, role, waiting, told_by_hand=without_peers and role == "tls")
 
 
 @command.command()
