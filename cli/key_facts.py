@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from node.keyfiles import KeyFiles
 
 RESTORE = "restore keys/ from a backup that is as new as the database"
+TAKE_NEWER = "at a peer: labmesh roster export -o FILE; here: labmesh join FILE"
 CARD_BY_HAND = "labmesh card -o CARD; at a peer: labmesh join CARD"
 ANOTHER = {
     "identity": f"; if there is none: {NEW_IDENTITY}",
-    "log": "; if there is none, with the node running and its peers connected: labmesh keys rotate log",
+    "log": "; if there is none, with the node running and every peer connected: labmesh keys rotate log",
     "witness": "; if there is none, with the node running and its peers connected: labmesh keys rotate witness",
-    "tls": f"; if there is none, with the node running: labmesh keys rotate tls --without-peers; {CARD_BY_HAND}",
+    "tls": (
+        f"; if there is none, with the node running: {TAKE_NEWER}; labmesh keys rotate tls --without-peers; {CARD_BY_HAND}"
+    ),
 }
 
 

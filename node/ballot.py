@@ -52,3 +52,19 @@ def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) 
                 hint=f"{card.member} first takes the newer card that you hold: send it the file of labmesh roster export -o "
                 "FILE; there: labmesh join FILE, then again: labmesh keys identity -o CARD",
             )
+
+
+def require_unopposed(objector: Objector | None, alliance: Alliance, card: Card) -> None:
+    """Refuse a card from outside that takes back what this node has seen.
+
+    Where none is held of its member, that is a newcomer, of whom nothing is held, or one whose identity key was replaced.
+
+    Raises:
+        GovernanceError: what it takes back.
+    """
+    if objector is None:
+        return
+    held = alliance.cards.get(card.member)
+    reason = objector.judge_first(card) if held is None else objector.judge_successor(held[1], card)
+    if reason is not None:
+        raise GovernanceError(reason)

@@ -11,23 +11,28 @@ from collections.abc import Iterator
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from node.confirmation import Confirmation
 from node.core.card import Card
 from node.core.keys import VerifierKey
+from node.errors import UnconfirmedError, UserError
 from node.keyfiles import is_certificate_of
+from node.membership import Membership
+
+TLS_LOST = (
+    "if it was not done yet, type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE; then type: labmesh "
+    "keys rotate tls --without-peers"
+)
 
 _SENTENCES = {
     "log": (
         "this member's card names a log key that this home does not hold, so nothing is signed: what is pushed waits, and "
-        "is published by the next key; once enough peers are connected type: labmesh keys rotate log"
+        "is published by the next key; once every peer has connected type: labmesh keys rotate log"
     ),
     "witness": (
         "this member's card names a witness key that this home does not hold, so it cosigns nothing; once enough peers are "
         "connected type: labmesh keys rotate witness"
     ),
-    "tls": (
-        "this member's card names no certificate of the TLS key in this home, so no peer can connect; type: "
-        "labmesh keys rotate tls --without-peers"
-    ),
+    "tls": (f"this member's card names no certificate of the TLS key in this home, so no peer can connect; {TLS_LOST}"),
 }
 
 
@@ -45,6 +50,38 @@ def find_lost_roles(
             yield "tls"
 
     return list(found())
+
+
+def require_peers_optional(role: str, lost: list[str]) -> None:
+    """Refuse `--without-peers` where it would mean nothing.
+
+    Raises:
+        UserError: the role is neither `tls`, nor `log` with its key lost.
+    """
+    if role != "tls" and not (role == "log" and "log" in lost):
+        raise UserError(
+            "only the TLS key and a lost log key can be changed without peers", hint=f"type: labmesh keys rotate {role}"
+        )
+
+
+def require_all_told(membership: Membership, confirmation: Confirmation) -> None:
+    """Refuse to end a lost log key while a peer may hold entries that nobody else has.
+
+    The card ends the key at what this home holds, and no key vouches for more: who holds more would forget it. A quorum
+    that holds no more does not rule that out.
+
+    Raises:
+        UnconfirmedError: an active peer has not told since the start what it holds.
+    """
+    alliance, told = membership.alliance, confirmation.told_sizes()
+    waiting = [] if alliance is None else [peer for peer in alliance.other_members(membership.member) if peer not in told]
+    if waiting:
+        raise UnconfirmedError(
+            f"{', '.join(waiting)} did not tell since the start how much of this log is held there: entries beyond what is "
+            "held here would be lost with the key",
+            hint="let them connect (labmesh peers); if they never will, and what only they hold may be lost: labmesh keys "
+            "rotate log --without-peers",
+        )
 
 
 def describe_lost_role(role: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
 
-from node.ballot import Ballot, Objector, require_nothing_disowned
+from node.ballot import Ballot, Objector, require_nothing_disowned, require_unopposed
 from node.clock import Clock
 from node.core.alliance import Alliance, format_card, format_roster, found_alliance, load_alliance
 from node.core.amendment import (
@@ -38,8 +38,9 @@ from node.core.proposal import (
 )
 from node.core.roster import ROSTER_TYPE, Head, Member, Roster, quorum_default, roster_content
 from node.core.sifting import first_of_each_version
-from node.core.succession import SignedCard, leap_seq, require_successor
+from node.core.succession import SignedCard, require_successor, with_keys_of
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
+from node.forgotten import draw_leap, find_forgotten, require_same_log
 from node.store.membership import MembershipStore, SignedVersion
 
 __all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Objector", "Update")
@@ -349,7 +350,7 @@ class Membership:
     ) -> Card:
         """Sign the next card of this member; `saved` is called when it is on disk, before anybody is told.
 
-        With `leap` its `seq` is beyond all that this home can have used and forgotten (`core.succession.leap_seq`).
+        With `leap` its `seq` is beyond all that this home can have used and forgotten (`forgotten.draw_leap`).
 
         Raises:
             FormatError: the changed card is none, or may not follow the held one.
@@ -357,15 +358,13 @@ class Membership:
             StoreError: the database refused; the held card stays.
         """
         with self._lock:
-            envelope, card = self._own_card
-            now = self._clock().replace(microsecond=0)
-            seq = leap_seq(card.seq, int(now.timestamp())) if leap else card.seq + 1
-            successor = replace(change(card), seq=seq, previous=envelope.hash, issued=now)
-            raw = format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
+            card = self._own_card[1]
+            seq = draw_leap(card.seq, self._clock()) if leap else card.seq + 1
+            raw = self._sign_card(self._own_card, change(card), seq)
             parsed = parse_card(raw)
             require_successor(self._own_card, parsed[1])
             alliance = None if self._alliance is None else self._alliance.accept_card(raw)
-            self._store.save_card(successor.member, successor.seq, raw, CARD_TYPE)
+            self._store.save_card(parsed[1].member, seq, raw, CARD_TYPE)
             if saved is not None:
                 saved(parsed[1])
             if alliance is None:
@@ -374,24 +373,30 @@ class Membership:
                 self._adopt(alliance)
             return parsed[1]
 
-    def _accept_card(self, alliance: Alliance, raw: bytes) -> Alliance:
+    def _sign_card(self, held: SignedCard, card: Card, seq: int) -> bytes:
+        successor = replace(card, seq=seq, previous=held[0].hash, issued=self._clock().replace(microsecond=0))
+        return format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
+
+    def _accept_card(self, alliance: Alliance, raw: bytes, *, by_hand: bool = False) -> Alliance:
         """Take a card from outside, unless it takes back what this node has seen.
+
+        One of this home's own that it has forgotten is not taken as it is: the next one stands on it (`forgotten`).
 
         Raises:
             FormatError: not a card, or one that breaks the rules for its successor.
             SignatureError: not signed by the identity key in the roster.
             GovernanceError: refused by the alliance's rules, or by what this node knows.
         """
+        if card := find_forgotten(alliance, self.member, self.identity_key, raw, by_hand=by_hand):
+            held = alliance.cards[self.member]
+            require_same_log(held[1], card, self._objector)
+            raw = self._sign_card(held, with_keys_of(held[1], card), draw_leap(max(held[1].seq, card.seq), self._clock()))
+            others = {member: signed for member, signed in alliance.cards.items() if member != self.member}
+            return replace(alliance, cards=MappingProxyType(others)).accept_card(raw)
         accepted = alliance.accept_card(raw)
-        if self._objector is None or accepted is alliance:
-            return accepted
-        member, reason = parse_card(raw)[1].member, None
-        if member in alliance.cards:
-            reason = self._objector.judge_successor(alliance.card(member), accepted.card(member))
-        elif member != self.member:  # a newcomer, of whom nothing is held, or one whose identity key was replaced
-            reason = self._objector.judge_first(accepted.card(member))
-        if reason is not None:
-            raise GovernanceError(reason)
+        member = parse_card(raw)[1].member
+        if accepted is not alliance and (member in alliance.cards or member != self.member):
+            require_unopposed(self._objector, alliance, accepted.card(member))
         return accepted
 
     def _import_newer(
@@ -403,7 +408,7 @@ class Membership:
         if fingerprint is not None and not alliance.knows_fingerprint(fingerprint):
             raise GovernanceError(f"no roster of {alliance.name} has the fingerprint {fingerprint}")
         for raw in cards:
-            alliance = self._accept_card(alliance, raw)
+            alliance = self._accept_card(alliance, raw, by_hand=True)
         return self._adopt(alliance) if alliance is not held else held
 
     def _require_free(self, review: Review) -> None:

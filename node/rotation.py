@@ -32,7 +32,7 @@ from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedErro
 from node.identity import NEW_IDENTITY, is_identity_pending
 from node.keyfiles import CERTIFICATE_GRACE, KeyFiles, build_certificate, format_key, is_certificate_of, settle_keys
 from node.ledger import Ledger
-from node.lost_keys import find_lost_roles
+from node.lost_keys import TLS_LOST, find_lost_roles, require_all_told, require_peers_optional
 from node.membership import Membership
 from node.store import Store
 from node.store.logs import LogState
@@ -48,10 +48,6 @@ NO_CARD = (
 )
 WAIT_FOR_PEERS_TLS = (
     "wait until enough peers are connected (labmesh status); if they refuse this home's certificate: labmesh doctor"
-)
-TLS_LOST = (
-    "if it was not done yet, type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE; then type: labmesh "
-    "keys rotate tls --without-peers"
 )
 
 
@@ -84,8 +80,9 @@ class KeyRotation:
 
         Args:
             role: `log`, `witness` or `tls`.
-            without_peers: TLS only: do not ask peers first whether this home is older than its newest card, because none
-                can connect with the present key. Its card leaps, so that no `seq` is used twice.
+            without_peers: for `tls`, do not ask peers first whether this home is older than its newest card, because none
+                can connect with the present key. Its card leaps, so that no `seq` is used twice. For a lost log key, do
+                not wait for every peer to tell what it holds of the log.
 
         Raises:
             UserError: no such role.
@@ -96,9 +93,13 @@ class KeyRotation:
         """
         with self._lock:
             self._require_settled_identity()
-            if without_peers and role != "tls":
-                raise UserError("only the TLS key can be changed without peers", hint=f"type: labmesh keys rotate {role}")
+            lost = self._find_lost()
+            if without_peers:
+                require_peers_optional(role, lost)
             if role == "log":
+                if "log" in lost and not without_peers:
+                    self._require_confirmed()
+                    require_all_told(self._parts.membership, self._parts.confirmation)
                 return self._replace_log_key(None)
             if role == "witness":
                 return self._replace_witness_key()

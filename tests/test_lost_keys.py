@@ -41,6 +41,12 @@ def push(node: Rotating, count: int, prefix: str) -> None:
     node.member.push(*drafts(count, prefix))
 
 
+def all_told(node: Rotating) -> None:
+    """Every peer has told what it holds of the log."""
+    for peer in ("qingdao", "yantai"):
+        node.member.confirmation.accept_told(peer, b"")
+
+
 def unconfirmed(node: Rotating) -> None:
     """As after a start: no peer has told anything."""
     node.member.confirmation._overridden = False
@@ -78,6 +84,7 @@ class TestLog:
         jinan.lose("log")
         push(jinan, 1, "B")
         assert not jinan.member.ledger.sign_head() and jinan.member.ledger.log.signed_size == 2
+        all_told(jinan)
         card = jinan.rotation.rotate("log")
         assert [(former.key, former.size) for former in card.former_log_keys] == [(lost, 2)]
         assert jinan.member.ledger.log.signed_size == 3 and jinan.rotation.lost_roles() == []
@@ -113,6 +120,7 @@ class TestLog:
         jinan.lose("log")
         assert jinan.restart() == []
         jinan.lose()
+        all_told(jinan)
         jinan.rotation.rotate("log")
         assert jinan.rotation.lost_roles() == [] and jinan.names() == NAMES
 
@@ -188,6 +196,7 @@ def test_a_home_from_before_a_revocation_takes_over_what_was_signed_again(trio: 
     assert jinan.rotation.lost_roles() == ["log"]
     card = jinan.member.membership.own_card[1]
     assert jinan.member.ledger.log.head is not None and vouched_size(card, jinan.member.ledger.log.head) is None
+    all_told(jinan)
     jinan.rotation.rotate("log")
     push(jinan, 1, "D")
     jinan.require_sound()
@@ -255,7 +264,7 @@ class TestTls:
                 jinan.rotation.rotate("tls", without_peers=True)
             assert "roster export" in refused.value.hint
         for role in ("log", "witness"):
-            with pytest.raises(UserError, match="only the TLS key"):
+            with pytest.raises(UserError, match="only the TLS key and a lost log key"):
                 jinan.rotation.rotate(role, without_peers=True)
         assert jinan.member.membership.own_card == held and jinan.names() == NAMES
 
@@ -280,6 +289,20 @@ def test_after_a_persons_word_instead_of_the_peers_each_card_leaps(jinan: Rotati
     assert not presumed()
     held = jinan.member.membership.own_card[1]
     assert jinan.rotation.rotate("log").seq == held.seq + 1
+
+
+@pytest.mark.parametrize("ahead", [0, 2**30])
+def test_one_backup_restored_twice_signs_no_two_cards_of_one_seq(jinan: Rotating, tmp_path: Path, ahead: int) -> None:
+    """Although the clock stands still, and although the held `seq` is ahead of it."""
+    if ahead:
+        own = jinan.member.membership.own_card
+        jinan.member.membership._own_card = (own[0], replace(own[1], seq=ahead))
+        jinan.member.membership.issue_card(lambda card: card)
+    backup, seqs = jinan.member.snapshot(tmp_path / "backup"), set()
+    for life in range(3):
+        jinan.member.roll_back(backup)
+        seqs.add(jinan.member.membership.issue_card(lambda card: replace(card, name=f"Life {life}"), leap=True).seq)  # noqa: B023
+    assert len(seqs) == 3 and min(seqs) > ahead
 
 
 def test_with_another_identity_key_no_key_changes(jinan: Rotating) -> None:

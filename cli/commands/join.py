@@ -44,7 +44,8 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
         pinned = _ask(app, content, file)
     with open_governance(app) as governance:
         state = governance.import_alliance(content, pinned)
-    joined = read_held_alliance(app.home).alliance
+    after = read_held_alliance(app.home)
+    joined, renewed = after.alliance, _renewed_seq(held.own_card, after.own_card, content.cards)
     members = joined.active_members() if joined else []
     if app.json:
         print_document(
@@ -60,6 +61,13 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
         print_lines(
             f"{held.identity.member} has joined {held.identity.alliance}.", app.complete("Start the node: labmesh run")
         )
+    elif renewed is not None:
+        from cli.key_facts import CARD_BY_HAND
+
+        print_lines(
+            f"This home had forgotten a card of its own; its keys are taken up, and a card with seq {renewed} stands on it.",
+            app.complete(f"If no peer lets this node in, bring that card to one: {CARD_BY_HAND}"),
+        )
     elif content.is_card and joined is not None:
         print_lines(_report_card(content.cards[0], held.alliance, joined))
     elif state.version > held.alliance.roster.version:
@@ -67,6 +75,16 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
     else:
         print_lines(f"The roster is version {state.version}, as before; newer cards in the file were taken.")
     print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
+
+
+def _renewed_seq(before: bytes, after: bytes, told: list[bytes]) -> int | None:
+    """The `seq` of the own card where this home signed it to stand on one in the file that it had forgotten; else None."""
+    from node.core.card import parse_card
+    from node.core.succession import is_forgotten
+
+    held, renewed = parse_card(before)[1], parse_card(after)[1]
+    own = [card for _, card in map(parse_card, told) if card.member == held.member]
+    return renewed.seq if after != before and any(is_forgotten(held, card) for card in own) else None
 
 
 def _report_card(raw: bytes, before: Alliance, after: Alliance) -> str:

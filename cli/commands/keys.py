@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from node.core.card import Card
 
 ROLES = click.Choice(["log", "witness", "tls"])
+JOINED = (
+    "Peers refuse a certificate whose card lacks what they know of this member's keys. Has this home taken the newest file "
+    "that a peer exports (there: labmesh roster export -o FILE; here: labmesh join FILE)?"
+)
+LOSING = (
+    "A peer that was away may hold records of this node that no one else has, and will forget them: they are lost for good. "
+    "Go on without those peers?"
+)
 NEW_VARIABLE = "LABMESH_NEW_PASSPHRASE"
 
 
@@ -49,10 +57,14 @@ def show(app: App) -> None:
 
 @command.command()
 @click.argument("role", type=ROLES, metavar="log|witness|tls")
-@click.option("--without-peers", is_flag=True, help="TLS only: do not ask peers first, because none can connect.")
+@click.option("--without-peers", is_flag=True, help="Do not ask peers first: TLS, or a lost log key.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
-def rotate(app: App, role: str, without_peers: bool) -> None:
+def rotate(app: App, role: str, without_peers: bool, yes: bool) -> None:
     """Put a new key in the place of the current one, and tell it to the peers in a new card.
+
+    A log key that was lost is replaced once every peer has told what it holds of the log; --without-peers goes on without
+    those that never will, and what only they hold is lost.
 
     What the old key signed stays valid. Its private half is deleted as soon as it is not used any more: at once for log
     and witness, for tls when every active peer has taken the new card, or after 30 days.
@@ -60,11 +72,13 @@ def rotate(app: App, role: str, without_peers: bool) -> None:
     A home that was restored from before a change of its TLS key meets nobody, and nobody can tell it what it has
     forgotten. Then take what a peer holds first: `labmesh roster export -o FILE` there, `labmesh join FILE` here. After
     `labmesh keys rotate tls --without-peers` bring it this member's new card: `labmesh card -o CARD`, there `labmesh join
-    CARD`. From there the others hear of it.
+    CARD`. From there the others hear of it. Where the export was forgotten, take it afterwards, and bring the card again.
     """
+    if without_peers:
+        require_consent(app, LOSING if role == "log" else JOINED, yes=yes)
     with app.node as node:
         raw, waiting = node.rotate_key(role, without_peers=without_peers)
-    _report(app, raw, role, waiting, told_by_hand=without_peers)
+    _report(app, raw, role, waiting, told_by_hand=without_peers and role == "tls")
 
 
 @command.command()

@@ -7,6 +7,7 @@ stands in them, and none returns. Otherwise a member could disown what it had si
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint, verify_checkpoint
@@ -17,6 +18,7 @@ SignedCard = tuple[Envelope, Card]
 
 LEAP_MIN = 1000
 LEAP_S = 10
+LEAP_JITTER = 2**18
 
 
 def require_successor(held: SignedCard, card: Card) -> None:
@@ -35,14 +37,51 @@ def require_successor(held: SignedCard, card: Card) -> None:
     _require_witness_keys(old, card)
 
 
-def leap_seq(seq: int, unix_s: int) -> int:
+def leap_seq(seq: int, unix_s: int, jitter: int) -> int:
     """A `seq` beyond every one that a member can have used that may have forgotten its newest cards.
 
     Two cards of one `seq` are evidence, also against an honest member whose disk went back in time. So its next card leaps:
-    to one `seq` for each ten seconds since 1970, which no home reaches by changes of its own, and which is another one each
-    time that the same backup is restored; where the clock is wrong or the member has leaped far, by a thousand.
+    to one `seq` for each ten seconds since 1970, which no home reaches by changes of its own, at least by a thousand, and by
+    as much more as chance says, so that it is another one each time that the same backup is restored, whatever the clock.
+
+    Args:
+        seq: of the newest card that is held.
+        unix_s: the time.
+        jitter: drawn at random from below `LEAP_JITTER`. Two dozen leaps a year go no faster than the clock does, and the
+            largest `seq` of a card is reached after centuries.
     """
-    return max(seq + LEAP_MIN, unix_s // LEAP_S)
+    return max(seq, unix_s // LEAP_S) + LEAP_MIN + jitter
+
+
+def continues(held: Card, card: Card) -> bool:
+    """Whether `card` says of former keys all that `held` says, so that it may stand after it whatever the `seq` is."""
+    try:
+        _require_log_keys(held, card)
+        _require_witness_keys(held, card)
+    except FormatError:
+        return False
+    return True
+
+
+def is_forgotten(held: Card, card: Card) -> bool:
+    """Whether two cards of one home were signed without knowledge of each other: the later one does not continue the other.
+
+    A home that went back in time has forgotten `card`, and its next card leaped, so that peers that hold the one refuse
+    the other.
+    """
+    older, newer = (card, held) if card.seq < held.seq else (held, card)
+    return card.seq != held.seq and not continues(older, newer)
+
+
+def with_keys_of(held: Card, card: Card) -> Card:
+    """`held` with the keys, current and former, that `card` names: what its `seq` may be decides the caller."""
+    return replace(
+        held,
+        log_key=card.log_key,
+        former_log_keys=card.former_log_keys,
+        witness_key=card.witness_key,
+        former_witness_keys=card.former_witness_keys,
+    )
 
 
 def require_unused_keys(cards: Mapping[str, SignedCard], active: Iterable[str], card: Card) -> None:

@@ -275,7 +275,9 @@ class Follower:
         """Take what the peer has newer, or look at all of its rosters, because it holds another of some version."""
         membership = self._parts.membership
         version = 0 if from_start else membership.joined.roster.version
-        rosters, cards = await client.get_roster(version, membership.held_cards())
+        held = membership.held_cards()
+        held.pop(membership.member, None)  # whatever its `seq`: the peer may hold one that this home has forgotten
+        rosters, cards = await client.get_roster(version, held)
         update = await asyncio.to_thread(membership.accept_update, rosters, cards)
         for fault in update.faults:
             self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")

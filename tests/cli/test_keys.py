@@ -132,6 +132,32 @@ def test_rotating_without_peers_says_which_file_to_carry(node: FakeNode, node_ho
     alliance.close()
 
 
+@pytest.mark.parametrize(("typed", "options", "told"), [("n\n", [], 0), ("", [], 0), ("y\n", [], 1), ("", ["--yes"], 1)])
+def test_without_peers_asks_whether_an_export_was_taken(
+    node: FakeNode, node_home, tmp_path, monkeypatch, typed, options, told
+):
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    alliance = RotatingAlliance(tmp_path, 1)
+    node.answers["RotateKey"] = node_pb2.RotateKeyResponse(card=alliance["jinan"].member.card)
+    ended = run("keys", "rotate", "tls", "--without-peers", *options, home=node_home, stdin=typed)
+    assert ended.exit_code == (0 if told else 1) and len(node.calls) == told
+    assert ("roster export -o FILE" in ended.err and "join FILE" in ended.err) == (not options)
+    alliance.close()
+
+
+def test_without_the_peers_that_hold_more_it_is_asked_what_may_be_lost(node: FakeNode, node_home, tmp_path, monkeypatch):
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    alliance = RotatingAlliance(tmp_path, 1)
+    alliance["jinan"].rotation.rotate("log")
+    node.answers["RotateKey"] = node_pb2.RotateKeyResponse(card=alliance["jinan"].member.card)
+    declined = run("keys", "rotate", "log", "--without-peers", home=node_home, stdin="n\n")
+    assert declined.exit_code == 1 and not node.calls and "lost for good" in declined.err
+    ended = run("keys", "rotate", "log", "--without-peers", home=node_home, stdin="y\n")
+    assert ended.exit_code == 0 and node.calls[0].without_peers and "up to size 0" in ended.out
+    assert "CARD" not in ended.out, "its peers can connect"
+    alliance.close()
+
+
 def test_a_new_identity_key_is_given_up(home, tmp_path):
     file = tmp_path / "new.card"
     for wrong in ((), ("-o", file, "--abandon")):

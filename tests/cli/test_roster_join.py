@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from cli import governance
 from labmesh.v1 import node_pb2
 from node.clock import utc_now
 from node.core.alliance import format_card, load_alliance
-from node.core.card import CARD_TYPE
+from node.core.card import CARD_TYPE, Card, FormerWitnessKey, parse_card
 from node.core.dsse import build_envelope, format_envelope, parse_envelope
 from node.core.keys import Sign
 from node.errors import GovernanceError
 from node.home import Home
 from node.membership import Membership
+from tests.builders import Lab
 from tests.cli.conftest import ALLIANCE, init
 from tests.cli.conftest import run_offline as run
 from tests.cli.fake_node import serve
@@ -308,12 +310,33 @@ def _sign_by(path: Path) -> Sign:
     return Home(path).load_keys("jinan", ALLIANCE).identity.sign
 
 
-def _reissue(path: Path, name: str) -> bytes:
+def test_join_says_which_card_stands_on_a_forgotten_one(founded, exported, qingdao, tmp_path):
+    assert run("join", exported, "--fingerprint", _fingerprint(founded), home=qingdao).exit_code == 0
+    shutil.copytree(qingdao, tmp_path / "before")
+    witness = Lab("qingdao").witness.key
+
+    def rotated(card):
+        return replace(
+            card, witness_key=witness, former_witness_keys=(FormerWitnessKey(card.witness_key, card.issued),)
+        )  # fmt: skip
+
+    file = tmp_path / "forgotten.card"
+    file.write_bytes(_reissue(qingdao, "of the first life", rotated))
+    leapt = parse_card(_reissue(tmp_path / "before", "of the second", leap=True))[1]
+    ended = run("join", file, home=tmp_path / "before")
+    assert ended.exit_code == 0 and "had forgotten a card" in ended.out and " card -o CARD" in ended.out
+    card = parse_card(run("card", home=tmp_path / "before").out.strip().encode())[1]
+    assert card.seq > leapt.seq and f"seq {card.seq}" in ended.out and card.witness_key == witness
+    assert card.name == "of the second"
+    assert "nothing was changed" in run("join", file, home=tmp_path / "before").out
+
+
+def _reissue(path: Path, name: str, change: Callable[[Card], Card] = lambda card: card, *, leap: bool = False) -> bytes:
     home = Home(path)
     store = home.open_store()
     try:
         membership = Membership(store.membership, identity=home.load_keys("qingdao", ALLIANCE).identity, clock=utc_now)
-        membership.issue_card(lambda card: replace(card, name=name))
+        membership.issue_card(lambda card: replace(change(card), name=name), leap=leap)
         return format_card(membership.own_card)
     finally:
         store.close()

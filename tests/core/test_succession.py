@@ -14,7 +14,7 @@ from node.core.alliance import Alliance
 from node.core.card import Card, FormerLogKey, FormerWitnessKey
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint, verify_checkpoint
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, VerifierKey
-from node.core.succession import LEAP_MIN, LEAP_S, leap_seq, revoked_at, vouched_size
+from node.core.succession import LEAP_JITTER, LEAP_MIN, LEAP_S, leap_seq, revoked_at, vouched_size
 from node.errors import FormatError, GovernanceError, SignatureError
 from tests.builders import (
     START,
@@ -246,22 +246,27 @@ def test_every_checkpoint_ever_signed_verifies_under_the_newest_card(life_steps:
         assert life.log.tree.root(size) == next(f.root for f in life.card.former_log_keys if f.size == size)
 
 
-@given(st.integers(1, 2**31), st.integers(0, 2**34))
-def test_a_leap_goes_beyond_every_seq_that_a_home_can_have_forgotten(seq: int, now: int) -> None:
-    leapt = leap_seq(seq, now)
-    assert leapt >= seq + LEAP_MIN and leapt >= now // LEAP_S
-    # The same backup restored again, some time later, or after a leap and a change every ten seconds since: another one.
-    assert leap_seq(seq, now + 600) != leapt or leapt == seq + LEAP_MIN
-    assert leap_seq(leapt, now) > leapt
+@given(st.integers(1, 2**31), st.integers(0, 2**34), st.integers(0, LEAP_JITTER - 1), st.integers(0, LEAP_JITTER - 1))
+def test_a_leap_goes_beyond_every_seq_that_a_home_can_have_forgotten(seq: int, now: int, drawn: int, other: int) -> None:
+    leapt = leap_seq(seq, now, drawn)
+    assert leapt >= seq + LEAP_MIN and leapt >= now // LEAP_S + LEAP_MIN
+    # The same backup restored again, whatever the clock says: another one.
+    assert (leap_seq(seq, now, other) == leapt) == (drawn == other)
+    assert leap_seq(leapt, now, other) > leapt
 
 
-def test_a_leap_of_today_leaves_room_for_centuries() -> None:
-    assert leap_seq(1, int(START.timestamp()) + 400 * 365 * 86400) < 2**31
+def test_leaps_leave_room_for_centuries() -> None:
+    seq, now, year = 1, int(START.timestamp()), 365 * 86400
+    for _ in range(400):
+        now += year
+        for _ in range(12):
+            seq = leap_seq(seq, now, LEAP_JITTER - 1)
+    assert seq < 2**31
 
 
 def test_a_leap_is_taken_whatever_card_it_follows() -> None:
     """The cards between are forgotten; but what the held card says of former keys, it must say, too."""
-    leapt = leap_seq(1, int(START.timestamp()))
+    leapt = leap_seq(1, int(START.timestamp()), 0)
     held = follow(MEMBERS, seq=leapt, previous="0" * 64)
     assert held.card("qingdao").seq == leapt
     with pytest.raises(FormatError, match="former log keys"):

@@ -16,7 +16,7 @@ from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint, 
 from node.core.mirror import StagingLimits
 from node.core.names import parse_record_id
 from node.disowning import find_disowned
-from node.errors import GovernanceError, SplitViewError, UnconfirmedError
+from node.errors import GovernanceError, SplitViewError, UnconfirmedError, UserError
 from node.inspection import Inspector, Report
 from node.store.logs import LogState
 from node.store.records import Filter
@@ -114,6 +114,49 @@ def test_a_connected_peer_goes_on_without_a_pause(alliance: RotatingAlliance) ->
 
     assert alliance.simulated.run(work) == "connected"
     require_followed(alliance, "qingdao")
+
+
+def test_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAlliance, tmp_path: Path) -> None:
+    """A quorum holds the common entries, and yantai, which is away, two more that were acknowledged."""
+    jinan, simulated = alliance["jinan"], alliance.simulated
+    push(alliance, 3, "COMMON")
+    for peer in ("qingdao", "weifang", "yantai"):
+        simulated.catch_up(peer, "jinan")
+    backup = jinan.member.snapshot(tmp_path / "backup")
+    push(alliance, 2, "ONLY")
+    simulated.catch_up("yantai", "jinan")
+    jinan.member.roll_back(backup)
+    jinan.lose("log")
+    simulated.meet("jinan", "qingdao", "weifang")
+    held = jinan.member.membership.own_card
+    assert jinan.member.confirmation.confirmed
+    with pytest.raises(UnconfirmedError, match="yantai did not tell") as refused:
+        jinan.rotation.rotate("log")
+    assert "qingdao" not in refused.value.message and "--without-peers" in str(refused.value.hint)
+    assert jinan.member.membership.own_card == held
+    simulated.meet("jinan", "yantai")
+    card = jinan.rotation.rotate("log")
+    assert card.former_log_keys[-1].size == 5 and "ONLY-000001" in {row.key for row in list_all(jinan.member.store)}
+    assert not alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
+    jinan.require_sound()
+
+
+def test_a_lost_log_key_goes_on_without_a_peer_where_a_person_says_so(alliance: RotatingAlliance) -> None:
+    jinan, simulated = alliance["jinan"], alliance.simulated
+    push(alliance, 3, "COMMON")
+    for peer in ("qingdao", "weifang"):
+        simulated.catch_up(peer, "jinan")
+    with pytest.raises(UserError, match="lost log key"):
+        jinan.rotation.rotate("log", without_peers=True)
+    jinan.lose("log")
+    simulated.meet("jinan", "qingdao", "weifang")
+    for role in ("witness", "log"):
+        if role == "witness":
+            with pytest.raises(UserError, match="lost log key"):
+                jinan.rotation.rotate(role, without_peers=True)
+        else:
+            assert jinan.rotation.rotate(role, without_peers=True).former_log_keys[-1].size == 3
+    assert jinan.rotation.lost_roles() == []
 
 
 def test_a_log_that_does_not_pass_through_the_root_that_its_card_names(

@@ -1782,8 +1782,9 @@ class RotateKeyRequest(_message.Message):
     role: _builtins.str
     """`log`, `witness` or `tls`."""
     without_peers: _builtins.bool
-    """TLS only: do not ask peers first whether this home is older than its newest card, because none can connect with the
-    present key: the card does not name it any more, or it has expired. Refused where it is neither.
+    """TLS: do not ask peers first whether this home is older than its newest card, because none can connect with the
+    present key: the card does not name it any more, or it has expired. Refused where it is neither. Log, where the key is
+    lost: do not wait until every peer has told what it holds of the log; what only the others hold is lost.
     """
     def __init__(
         self,
