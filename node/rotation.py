@@ -43,9 +43,7 @@ logger = logging.getLogger(__name__)
 
 ROLES = ("log", "witness", "tls")
 TLS_PATIENCE = timedelta(days=30)
-NO_CARD = (
-    "this home may be older than what was published, so no card is signed: it could name a wrong size, or a `seq` again"
-)
+NO_CARD = "this home may be older than what was published, so no card is signed: it could name a wrong size or `seq` again"
 WAIT_FOR_PEERS_TLS = (
     "wait until enough peers are connected (labmesh status); if they refuse this home's certificate: labmesh doctor"
 )
