@@ -38,6 +38,9 @@ class Objector(Protocol):
     def judge_proposed(self, card: Card) -> str | None:
         """Why no roster with the card's identity key should be signed here."""
 
+    def gives_up_entries(self, card: Card) -> bool:
+        """Whether entries that are held here count no more once this card is taken."""
+
 
 def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) -> None:
     """Refuse to sign a roster with an identity key whose card takes back what its member has signed.

@@ -74,6 +74,11 @@ class Objector:
         """What speaks against signing a roster with the card's identity key."""
         return self.judge_first(card) or find_unnamed_witness(self._store, card)
 
+    def gives_up_entries(self, card: Card) -> bool:
+        """Whether the card ends the key of the head that is held, so that a part of the log is deleted behind it."""
+        log = self._store.logs.find_log(card.origin)
+        return log is not None and log.head is not None and vouched_size(card, log.head) is not None
+
 
 def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState) -> int:
     """The largest size of a member's log that a quorum of the other active members has cosigned; 0 for none."""

@@ -5,11 +5,13 @@ Decides nothing about truth (`core.alliance` does).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from node.ballot import Ballot, Objector, require_unopposed
+from node.clock import Clock
 from node.core.alliance import Alliance, format_card, load_alliance
 from node.core.amendment import ROSTER_LIFETIME
 from node.core.card import CARD_TYPE, Card, card_content, parse_card
@@ -22,6 +24,10 @@ from node.current_alliance import IdentityKey
 from node.errors import ConfigError, FormatError, GovernanceError, PeerFaultError
 from node.forgotten import draw_leap, find_forgotten, require_same_log
 from node.governing import Governing
+from node.pace import CardPace
+from node.store.membership import MembershipStore
+
+logger = logging.getLogger(__name__)
 
 __all__ = ("ROSTER_LIFETIME", "Ballot", "IdentityKey", "Membership", "Objector", "Update")
 
@@ -41,6 +47,13 @@ class Update:
 
 class Membership(Governing):
     """The current alliance, and the only way to change it. Any thread may call."""
+
+    def __init__(
+        self, store: MembershipStore, *, identity: IdentityKey, clock: Clock, objector: Objector | None = None
+    ) -> None:
+        """As `CurrentAlliance`; nobody has told cards yet."""
+        super().__init__(store, identity=identity, clock=clock, objector=objector)
+        self._pace = CardPace()
 
     def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
         """Join, or on a joined home take newer rosters and cards, from what a person brought.
@@ -79,7 +92,8 @@ class Membership(Governing):
         """Take what a peer told. Each roster and card is judged alone.
 
         One that cannot be taken keeps nobody else's out, and is no reason to stop listening to whoever passed it on: it may
-        be the author of the card, or the council, that signed two.
+        be the author of the card, or the council, that signed two. A card that comes too soon after its member's others
+        is left for a later contact, and is no fault.
         """
         with self._lock:
             alliance = before = self.joined
@@ -180,7 +194,19 @@ class Membership(Governing):
         member = parse_card(raw)[1].member
         if accepted is not alliance and (member in alliance.cards or member != self.member):
             require_unopposed(self._objector, alliance, accepted.card(member))
+            if not by_hand and not self._is_due(alliance, accepted.card(member)):
+                return alliance  # whoever holds it tells it again at the next contact, because the cards differ
         return accepted
+
+    def _is_due(self, alliance: Alliance, card: Card) -> bool:
+        """Whether a peer's next card is taken now (`pace`). The first of an identity key always is."""
+        if card.member not in alliance.cards:
+            return True
+        gives_up = self._objector is not None and self._objector.gives_up_entries(card)
+        if self._pace.admit(card.member, gives_up_entries=gives_up, now=self._clock()):
+            return True
+        logger.info("event=card_deferred member=%s seq=%d", card.member, card.seq)
+        return False
 
     def _import_newer(
         self, held: Alliance, rosters: list[bytes], cards: Iterable[bytes], fingerprint: str | None

@@ -1,0 +1,141 @@
+"""How often a member's cards are taken: never more than the bound, and the newest always in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.pace import CARDS_AT_ONCE, INTERVAL, CardPace
+from tests.alliance import NOON, list_all
+from tests.rotating import RotatingAlliance
+from tests.sync.test_key_changes import card_of, push, require_followed
+
+MINUTE_S = INTERVAL.total_seconds()
+
+
+@pytest.fixture
+def alliance(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    made = RotatingAlliance(tmp_path, 4)
+    yield made
+    made.close()
+
+
+def rename(alliance: RotatingAlliance, name: str) -> None:
+    alliance["jinan"].member.membership.issue_card(lambda card: replace(card, name=name))
+
+
+def revoke(alliance: RotatingAlliance, size: int) -> int:
+    """Revoke jinan's log key there, and sign again what lies beyond; returns the card's `seq`."""
+    return alliance["jinan"].rotation.revoke_log(size).seq
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=80))
+def test_no_more_than_the_bound_in_any_time(steps: list[tuple[bool, int]]) -> None:
+    pace, now = CardPace(), NOON
+    taken: dict[bool, list[float]] = {True: [], False: []}
+    for gives_up, pause_s in steps:
+        now += timedelta(seconds=pause_s)
+        if pace.admit("jinan", gives_up_entries=gives_up, now=now):
+            taken[gives_up].append((now - NOON).total_seconds())
+    for gives_up, most in ((True, 1), (False, CARDS_AT_ONCE)):
+        times = taken[gives_up]
+        for first, begin in enumerate(times):
+            for last in range(first, len(times)):
+                assert last - first + 1 <= most + (times[last] - begin) / MINUTE_S + 1e-6
+
+
+def test_whoever_waits_a_minute_is_taken() -> None:
+    pace, now = CardPace(), NOON
+    for gives_up in (True, False):
+        for _ in range(CARDS_AT_ONCE + 5):
+            pace.admit("jinan", gives_up_entries=gives_up, now=now)
+        assert not pace.admit("jinan", gives_up_entries=gives_up, now=now + INTERVAL / 2)
+        assert pace.admit("jinan", gives_up_entries=gives_up, now=now + INTERVAL)
+        now += INTERVAL
+
+
+def test_members_and_kinds_do_not_keep_one_another_waiting() -> None:
+    pace = CardPace()
+    while pace.admit("jinan", gives_up_entries=False, now=NOON):
+        pass
+    assert pace.admit("jinan", gives_up_entries=True, now=NOON)
+    assert pace.admit("qingdao", gives_up_entries=False, now=NOON)
+    assert pace.admit("qingdao", gives_up_entries=True, now=NOON)
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting_for_longer() -> None:
+    pace = CardPace()
+    assert pace.admit("jinan", gives_up_entries=True, now=NOON)
+    earlier = NOON - timedelta(days=400)
+    assert not pace.admit("jinan", gives_up_entries=True, now=earlier)
+    assert pace.admit("jinan", gives_up_entries=True, now=earlier + INTERVAL)
+
+
+def test_a_flood_of_cards_is_taken_as_few_and_the_newest_in_the_end(alliance: RotatingAlliance) -> None:
+    qingdao, taken = alliance["qingdao"].member, 0
+    for turn in range(3 * CARDS_AT_ONCE):
+        rename(alliance, f"Jinan {turn}")
+        before = card_of(alliance, "qingdao").seq
+        assert alliance.tell_card("jinan", "qingdao") == []
+        taken += card_of(alliance, "qingdao").seq != before
+    assert taken == CARDS_AT_ONCE
+    assert card_of(alliance, "qingdao").name != alliance["jinan"].member.membership.own_card[1].name
+    assert qingdao.membership.cards_digest() != alliance["jinan"].member.membership.cards_digest()
+    qingdao.clock.turn(MINUTE_S)
+    assert alliance.tell_card("jinan", "qingdao") == []
+    assert card_of(alliance, "qingdao") == alliance["jinan"].member.membership.own_card[1]
+
+
+def test_what_people_bring_by_hand_is_taken_at_once(alliance: RotatingAlliance) -> None:
+    membership = alliance["qingdao"].member.membership
+    for turn in range(2 * CARDS_AT_ONCE):
+        rename(alliance, f"Jinan {turn}")
+        membership.import_alliance([], [alliance["jinan"].member.card], fingerprint=None)
+        assert card_of(alliance, "qingdao").name == f"Jinan {turn}"
+
+
+def test_a_revocation_is_taken_at_once_and_the_next_one_after_a_minute(alliance: RotatingAlliance) -> None:
+    """Also when a flood of other cards came before. What must wait is not lost, and nothing of the log is, either."""
+    qingdao = alliance["qingdao"].member
+    push(alliance, 4, "A")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    for turn in range(CARDS_AT_ONCE + 1):
+        rename(alliance, f"Jinan {turn}")
+        alliance.tell_card("jinan", "qingdao")
+    owed = qingdao.store.erasures.count_owed()
+    first = revoke(alliance, 0)
+    alliance.tell_card("jinan", "qingdao")
+    assert card_of(alliance, "qingdao").seq == first
+    alliance.simulated.catch_up("qingdao", "jinan")
+    assert len(list_all(qingdao.store)) == 4 and qingdao.store.erasures.count_owed() == owed + 1
+    for size in (1, 2, 3):
+        revoke(alliance, size)
+        assert alliance.tell_card("jinan", "qingdao") == []
+        assert card_of(alliance, "qingdao").seq == first
+    qingdao.clock.turn(MINUTE_S)
+    alliance.tell_card("jinan", "qingdao")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    assert card_of(alliance, "qingdao").former_log_keys[-1].size == 3
+    assert len(list_all(qingdao.store)) == 4 and qingdao.store.erasures.count_owed() == owed + 2
+    require_followed(alliance, "qingdao")
+
+
+def test_what_waits_is_taken_after_a_restart(alliance: RotatingAlliance) -> None:
+    push(alliance, 3, "A")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    for size in (0, 1):
+        revoke(alliance, size)
+        alliance.tell_card("jinan", "qingdao")
+        alliance.simulated.catch_up("qingdao", "jinan") if size == 0 else None
+    assert card_of(alliance, "qingdao").former_log_keys[-1].size == 0
+    alliance["qingdao"].restart()
+    alliance.tell_card("jinan", "qingdao")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    require_followed(alliance, "qingdao")
+    assert card_of(alliance, "qingdao").former_log_keys[-1].size == 1
