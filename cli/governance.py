@@ -223,14 +223,19 @@ def read_held_alliance(home: Home) -> HeldAlliance:
         return HeldAlliance(identity, own_card, store.load_alliance())
 
 
-def _choose(app: App, stack: ExitStack) -> Governance:
+def claim_home(app: App, stack: ExitStack) -> NodeClient | None:
+    """Take the home's lock (None is returned then), or a connection to the daemon that holds it; `stack` ends either.
+
+    Raises:
+        PeerUnreachableError: another process holds the lock, and it is no daemon that answers.
+    """
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
             stack.enter_context(app.home.lock())
         except HomeError as held:
             try:
-                return DaemonGovernance(stack.enter_context(app.node))
+                return stack.enter_context(app.node)
             except PeerUnreachableError as error:
                 # A daemon that has just started, or another command that is done in a moment.
                 if time.monotonic() > deadline:
@@ -240,7 +245,12 @@ def _choose(app: App, stack: ExitStack) -> Governance:
                     ) from error
                 time.sleep(LOCK_PAUSE_S)
         else:
-            return _open_offline(app, stack)
+            return None
+
+
+def _choose(app: App, stack: ExitStack) -> Governance:
+    node = claim_home(app, stack)
+    return _open_offline(app, stack) if node is None else DaemonGovernance(node)
 
 
 def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:

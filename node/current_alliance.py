@@ -79,6 +79,11 @@ class CurrentAlliance:
         """Call `notify` after each change, in the thread that changed."""
         self._subscribers.append(notify)
 
+    def while_unchanged(self, act: Callable[[Alliance | None], None]) -> None:
+        """Call `act` with the alliance of the moment, which stays that until it returns."""
+        with self._lock:
+            act(self._alliance)
+
     def newer_than(self, version: int, held_cards: Mapping[str, int]) -> tuple[list[bytes], list[bytes]]:
         """Roster and card envelopes that someone with these does not have yet."""
         alliance = self.joined

@@ -56,14 +56,13 @@ def propose_identity(files: KeyFiles, own: SignedCard) -> bytes:
 
 
 def abandon_identity(files: KeyFiles, member: str, alliance: Alliance | None) -> None:
-    """Give up the waiting key; the one in the home stays.
+    """Give up the waiting key; the one in the home stays. Only for whoever can take no roster meanwhile.
 
     Raises:
         GovernanceError: none waits, the roster names it already, or there is no other.
         HomeError: the waiting key cannot be opened.
     """
-    if not is_identity_pending(files):
-        raise GovernanceError("no new identity key waits", hint="type: labmesh keys show")
+    require_identity_pending(files)
     key = files.load_ed25519(files.next_path(NAME)).public_key().public_bytes_raw()
     entry = None if alliance is None else alliance.roster.members.get(member)
     if entry is not None and entry.identity_key == key:
@@ -74,6 +73,16 @@ def abandon_identity(files: KeyFiles, member: str, alliance: Alliance | None) ->
     if not files.path(NAME).exists():
         raise GovernanceError("the old identity key is gone, so the new one is the only one", hint=NEW_IDENTITY)
     files.drop_next(NAME)
+
+
+def require_identity_pending(files: KeyFiles) -> None:
+    """Refuse where there is nothing to give up.
+
+    Raises:
+        GovernanceError: no new identity key waits.
+    """
+    if not is_identity_pending(files):
+        raise GovernanceError("no new identity key waits", hint="type: labmesh keys show")
 
 
 def is_identity_pending(files: KeyFiles) -> bool:

@@ -1,77 +1,31 @@
-"""Rotate and revoke this member's keys: another key, a card that says so, and nothing signed by both at once.
-
-The order is always the same: the new key is on disk as `<name>.next.pem`, then the card that names it is saved, then the
-file is renamed and the running node signs with it, then peers are told. A crash in between is healed at the next start
-(`node.keyfiles.settle_keys`).
-
-A TLS key changes in two steps, because a peer that was away knows only the old certificate: first the card lists both and
-the node goes on presenting the old one; when every active peer is known to hold that card, or after 30 days, a card with
-the new one alone follows, and the node presents it. Where nobody can connect with the present one, because the card names
-it no more or it has expired, a person may put the new one in its place at once, without asking peers first.
-"""
+"""Rotate and revoke this member's keys: another key, a card that says so, and nothing signed by both at once."""
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from node.clock import Clock
-from node.confirmation import Confirmation
-from node.core.card import Card, FormerLogKey, FormerWitnessKey, parse_card
-from node.core.keys import Signer, VerifierKey
+from node.core.card import Card, FormerLogKey, FormerWitnessKey
+from node.core.keys import Signer
 from node.disowning import seen_size
-from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedError, UserError
-from node.identity import NEW_IDENTITY, is_identity_pending
-from node.keyfiles import CERTIFICATE_GRACE, KeyFiles, build_certificate, format_key, is_certificate_of, settle_keys
-from node.ledger import Ledger
-from node.lost_keys import TLS_LOST, find_lost_roles, require_all_told, require_peers_optional
-from node.membership import Membership
-from node.store import Store
+from node.errors import GovernanceError, UserError
+from node.identity import abandon_identity
+from node.key_change import RotationParts, name_signer
+from node.lost_keys import require_all_told, require_peers_optional
 from node.store.logs import LogState
-from node.sync.exchange import CheckpointExchange
-from node.sync.spread import CardSpread
+from node.tls_rotation import TLS_PATIENCE, TlsRotation
 
 logger = logging.getLogger(__name__)
 
+__all__ = ("ROLES", "TLS_PATIENCE", "KeyRotation", "RotationParts")
+
 ROLES = ("log", "witness", "tls")
-TLS_PATIENCE = timedelta(days=30)
-NO_CARD = "this home may be older than what was published, so no card is signed: it could name a wrong size or `seq` again"
-WAIT_FOR_PEERS_TLS = (
-    "wait until enough peers are connected (labmesh status); if they refuse this home's certificate: labmesh doctor"
-)
 
 
-@dataclass(frozen=True, slots=True)
-class RotationParts:
-    """What changes when a key does."""
-
-    files: KeyFiles
-    store: Store
-    membership: Membership
-    ledger: Ledger
-    exchange: CheckpointExchange
-    confirmation: Confirmation
-    spread: CardSpread
-    clock: Clock
-
-
-class KeyRotation:
+class KeyRotation(TlsRotation):
     """Changes the keys of a running node. Any thread may call; one change at a time."""
-
-    def __init__(self, parts: RotationParts, *, tls_key_pem: bytes) -> None:
-        """Begin with the TLS key that is presented now."""
-        self.tls_key_pem = tls_key_pem
-        self._parts = parts
-        self._stand_in: bytes | None = None
-        self._lock = threading.Lock()
 
     def rotate(self, role: str, *, without_peers: bool = False) -> Card:
         """Put a new key in the place of the current one; returns the card that says so.
@@ -119,41 +73,24 @@ class KeyRotation:
             self._require_settled_identity()
             return self._replace_log_key(size)
 
+    def abandon_identity(self) -> None:
+        """Give up the new identity key that waits for the council. No roster that names it can come in between.
+
+        Raises:
+            GovernanceError: none waits, the roster names it already, or there is no other.
+            HomeError: the waiting key cannot be opened.
+        """
+        membership, files = self._parts.membership, self._parts.files
+        with self._lock:
+            membership.while_unchanged(lambda alliance: abandon_identity(files, membership.member, alliance))
+        logger.warning("event=identity_key_abandoned")
+
     def lost_roles(self) -> list[str]:
         """The roles whose key in the own card this home does not hold."""
         if not self._find_lost():
             return []
         with self._lock:  # a change under way saves the card before this process signs with the key that it names
             return self._find_lost()
-
-    def presentable_card(self) -> Card:
-        """The own card, with a certificate of the TLS key of this home.
-
-        Where the card names none, one that nobody trusts stands in, so that the node can serve its own people.
-        """
-        card = self._parts.membership.own_card[1]
-        if self._tls_key_fits(card):
-            return card
-        if self._stand_in is None or not is_certificate_of(self._stand_in, self._load_presented()):
-            self._stand_in = build_certificate(self._load_presented(), card.alliance, card.member, self._parts.clock())
-        return replace(card, tls_certificates=(self._stand_in,))
-
-    def tls_waits_for(self) -> list[str]:
-        """The active members not yet known to hold the card with both certificates; empty when no rotation waits."""
-        membership = self._parts.membership
-        card = membership.own_card[1]
-        if len(card.tls_certificates) < 2 or membership.alliance is None:
-            return []
-        return self._parts.spread.missing(membership.alliance.other_members(membership.member), card.seq)
-
-    def advance_tls(self) -> bool:
-        """Present the new certificate once nobody needs the old one; returns whether that happened now.
-
-        Raises:
-            HomeError: the new key is not there any more.
-        """
-        with self._lock:
-            return self._advance_tls()
 
     def renew_checkpoints(self) -> bool:
         """Sign again what a revoked key had signed, if a crash came in between; returns whether there was anything."""
@@ -170,7 +107,7 @@ class KeyRotation:
         if size is None or not self._parts.confirmation.may_revoke:
             self._require_confirmed()
         key, cards = Ed25519PrivateKey.generate(), list[Card]()
-        signer = _named(key, self._parts.membership.own_card[1].log_key)
+        signer = name_signer(key, self._parts.membership.own_card[1].log_key)
         self._prepare("log", key)
 
         def retire(log: LogState) -> tuple[Signer, int]:
@@ -235,24 +172,6 @@ class KeyRotation:
                 hint=f"name that size or a larger one: labmesh keys revoke log --size {since}",
             )
 
-    def _find_lost(self) -> list[str]:
-        parts = self._parts
-        return find_lost_roles(
-            parts.membership.own_card[1],
-            log_key=parts.ledger.log_key,
-            witness_key=parts.exchange.witness_key,
-            tls_key=self._load_presented(),
-        )
-
-    def _load_presented(self) -> ec.EllipticCurvePrivateKey:
-        key = load_pem_private_key(self.tls_key_pem, None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key
-
-    def _tls_key_fits(self, card: Card) -> bool:
-        key = self._load_presented()
-        return any(is_certificate_of(der, key) for der in card.tls_certificates)
-
     def _held_size(self, log: LogState) -> int:
         """The largest size that a quorum of the others may have cosigned, as far as they said what they hold."""
         membership, store = self._parts.membership, self._parts.store
@@ -267,7 +186,7 @@ class KeyRotation:
     def _replace_witness_key(self) -> Card:
         self._require_confirmed()
         key, cards = Ed25519PrivateKey.generate(), list[Card]()
-        signer = _named(key, self._parts.membership.own_card[1].witness_key)
+        signer = name_signer(key, self._parts.membership.own_card[1].witness_key)
         self._prepare("witness", key)
 
         def retire() -> Signer:
@@ -283,166 +202,3 @@ class KeyRotation:
         self._parts.exchange.change_witness(retire)
         logger.warning("event=witness_key_changed seq=%d", cards[0].seq)
         return cards[0]
-
-    def _rotate_tls(self, without_peers: bool) -> Card:
-        card = self._parts.membership.own_card[1]
-        fits = self._tls_key_fits(card)
-        if without_peers:
-            if fits and self._parts.clock() < self._expiry(card):
-                raise GovernanceError(
-                    "the newest card in this home names its TLS key, so peers that have no newer one can connect",
-                    hint="if every peer refuses it: take the file that `labmesh roster export -o FILE` writes at one of "
-                    "them (here: labmesh join FILE), and type this again; otherwise: labmesh keys rotate tls",
-                )
-            return self._replace_tls_key()
-        if not self._parts.confirmation.confirmed:
-            raise UnconfirmedError(NO_CARD, hint=WAIT_FOR_PEERS_TLS if fits else TLS_LOST)
-        return self._begin_tls(card) if fits else self._replace_tls_key()
-
-    def _replace_tls_key(self) -> Card:
-        """Present a new certificate at once: with the old key nobody can connect anyway."""
-        held = self._parts.membership.own_card[1]
-        key = ec.generate_private_key(ec.SECP256R1())
-        self._prepare("tls", key)
-        coming, pem = build_certificate(key, held.alliance, held.member, self._parts.clock()), format_key(key)
-
-        def present() -> None:
-            self.tls_key_pem = pem
-
-        issued = self._issue("tls", lambda card: replace(card, tls_certificates=(coming,)), then=present)
-        logger.warning("event=tls_key_replaced seq=%d", issued.seq)
-        return issued
-
-    def _begin_tls(self, card: Card) -> Card:
-        files = self._parts.files
-        if len(card.tls_certificates) > 1 and files.next_path("tls").exists():
-            waiting = ", ".join(self.tls_waits_for()) or "nobody"
-            raise GovernanceError(
-                f"a rotation of the TLS key is under way; it waits for {waiting}",
-                hint=f"it ends by itself, at the latest on {self._tls_deadline(card.tls_certificates[-1]):%Y-%m-%d}",
-            )
-        presented = self._presented(card)
-        key, now = ec.generate_private_key(ec.SECP256R1()), self._parts.clock()
-        self._prepare("tls", key)
-        coming = build_certificate(key, card.alliance, card.member, now)
-        issued = self._issue("", lambda held: replace(held, tls_certificates=(presented, coming)))
-        logger.warning("event=tls_rotation_begun seq=%d waiting=%s", issued.seq, ",".join(self.tls_waits_for()))
-        self._advance_tls()
-        return self._parts.membership.own_card[1]
-
-    def _advance_tls(self) -> bool:
-        card, files = self._parts.membership.own_card[1], self._parts.files
-        if len(card.tls_certificates) < 2:
-            return False
-        if not self._parts.confirmation.confirmed:
-            return False
-        now = self._parts.clock()
-        if self.tls_waits_for() and now < self._tls_deadline(card.tls_certificates[-1]) and now < self._expiry(card):
-            return False
-        key = files.load_tls(files.next_path("tls"))
-        coming = next((der for der in card.tls_certificates if is_certificate_of(der, key)), None)
-        if coming is None:
-            raise HomeError(
-                f"{files.next_path('tls')} is not the key of a certificate in this member's card",
-                hint="begin the rotation again: labmesh keys rotate tls",
-            )
-        pem = format_key(key)
-
-        def present() -> None:
-            self.tls_key_pem = pem
-
-        issued = self._issue("tls", lambda held: replace(held, tls_certificates=(coming,)), then=present)
-        logger.warning("event=tls_key_changed seq=%d", issued.seq)
-        return True
-
-    def _issue(self, name: str, change: Callable[[Card], Card], then: Callable[[], None] | None = None) -> Card:
-        """Save the card, then put the next key `name` (if any) in its place.
-
-        Where the peers were not asked, the home may have forgotten cards that it signed: then the `seq` leaps.
-        """
-        leap = not self._parts.confirmation.confirmed or self._parts.confirmation.presumed
-
-        def saved(_: Card) -> None:
-            # The card is on disk and names the new key: from here on nothing may stop the change in this process.
-            if name:
-                try:
-                    self._parts.files.promote(name)
-                except OSError as error:
-                    logger.error("event=key_not_renamed name=%s error=%r; the next start does it", name, error.strerror)
-            if then is not None:
-                then()
-
-        try:
-            return self._parts.membership.issue_card(change, saved=saved, leap=leap)
-        except FormatError as error:
-            self._settle()
-            raise GovernanceError(f"the key cannot be changed: {error.message}", hint=error.hint) from error
-        except BaseException:
-            self._settle()
-            raise
-
-    def _prepare(self, name: str, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
-        files = self._parts.files
-        if self._settle():
-            files.drop_next(name)  # of a rotation whose key was lost: the card names neither it nor the current one
-        elif files.next_path(name).exists():
-            raise HomeError(f"{files.next_path(name)} is in the way", hint="restart the node; it sorts the keys out")
-        files.write(files.next_path(name), key)
-
-    def _settle(self) -> bool:
-        """Take away an unused next key, unless the database holds another card than this process knows of: then False."""
-        membership = self._parts.membership
-        raw = self._parts.store.membership.load_own_card(membership.member)
-        if raw is None or parse_card(raw)[0].hash != membership.own_card[0].hash:
-            return False
-        settle_keys(self._parts.files, membership.own_card[1])
-        return True
-
-    def _require_settled_identity(self) -> None:
-        """The card that names the waiting identity key has the next `seq` already; another one would be evidence."""
-        membership = self._parts.membership
-        if membership.identity_key != membership.own_card[1].identity_key and not is_identity_pending(self._parts.files):
-            raise GovernanceError(
-                "the identity key in this home is not the one in its card, so it can sign no card",
-                hint=f"restore keys/identity.pem, or make a new one: {NEW_IDENTITY}",
-            )
-        if is_identity_pending(self._parts.files):
-            raise GovernanceError(
-                "a new identity key waits for the council, so no other key can change before its roster is here",
-                hint="let the council type: labmesh roster rekey MEMBER CARD   and restart this node when it is in force; "
-                "or give the new key up, if the council has not signed: labmesh keys identity --abandon",
-            )
-
-    def _require_confirmed(self) -> None:
-        if self._parts.confirmation.conflict is not None:
-            raise UnconfirmedError(
-                f"{self._parts.confirmation.conflict}, so this home may be the one that was rolled back",
-                hint="if the key was stolen: labmesh keys revoke log --size N, once enough peers are connected; otherwise "
-                "the council says which history survives: labmesh roster settle",
-            )
-        if not self._parts.confirmation.confirmed:
-            raise UnconfirmedError(
-                NO_CARD, hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
-            )
-
-    def _presented(self, card: Card) -> bytes:
-        files = self._parts.files
-        key = files.load_tls(files.path("tls"))
-        for der in card.tls_certificates:
-            if is_certificate_of(der, key):
-                return der
-        raise HomeError(f"{files.path('tls')} is not the key of a certificate in this member's card")
-
-    def _expiry(self, card: Card) -> datetime:
-        """When the certificate that is presented expires: after that it lets nobody connect, so waiting is of no use."""
-        return x509.load_der_x509_certificate(self._presented(card)).not_valid_after_utc
-
-    def _tls_deadline(self, coming: bytes) -> datetime:
-        begun = x509.load_der_x509_certificate(coming).not_valid_before_utc + CERTIFICATE_GRACE
-        return begun + TLS_PATIENCE
-
-
-def _named(key: Ed25519PrivateKey, former: VerifierKey) -> Signer:
-    """The signer that takes the place of a key, under the same name and for the same role."""
-    public = key.public_key().public_bytes_raw()
-    return Signer(VerifierKey(former.name, former.signature_type, public), key.sign)

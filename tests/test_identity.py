@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -17,6 +19,7 @@ from node.membership import Membership
 from node.store import Store
 from tests.alliance import NOON
 from tests.cli.conftest import run
+from tests.rotating import RotatingAlliance
 
 MEMBERS = ("jinan", "qingdao", "yantai")
 
@@ -70,6 +73,14 @@ def council(tmp_path: Path) -> dict[str, Opened]:
     homes["qingdao"].membership.sign_proposal(ballot.proposal)
     spread(homes, "qingdao")
     return homes
+
+
+@pytest.fixture
+def alliance(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    """Running nodes."""
+    made = RotatingAlliance(tmp_path, 2)
+    yield made
+    made.close()
 
 
 def spread(homes: dict[str, Opened], source: str) -> None:
@@ -220,6 +231,38 @@ def test_a_roster_that_comes_while_the_question_stands(council: dict[str, Opened
     refused = run("keys", "identity", "--abandon", "--json", home=yantai.home.path)
     assert refused.exit_code == 1 and "names the new identity key already" in refused.error["message"]
     assert is_identity_pending(yantai.files)
+
+
+def test_no_roster_comes_in_between(alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the look at the roster to the end of the file, a roster that names the new key is kept waiting."""
+    jinan, qingdao = alliance["jinan"].member.membership, alliance["qingdao"]
+    old = qingdao.member.membership.identity_key
+    raw = propose_identity(qingdao.files, qingdao.member.membership.own_card)
+    jinan.amend(ReplaceIdentity("qingdao", raw))
+    told = jinan.newer_than(0, {})
+    teller = Thread(target=qingdao.member.membership.accept_update, args=told)
+    drop, seen = KeyFiles.drop_next, []
+
+    def stall(files: KeyFiles, name: str) -> None:
+        teller.start()
+        teller.join(0.3)
+        seen.append(qingdao.member.membership.joined.roster.members["qingdao"].identity_key)
+        drop(files, name)
+
+    monkeypatch.setattr(KeyFiles, "drop_next", stall)
+    qingdao.rotation.abandon_identity()
+    teller.join(10)
+    assert seen == [old] and not is_identity_pending(qingdao.files)
+    assert qingdao.member.membership.joined.roster.members["qingdao"].identity_key != old, "it came after"
+
+
+def test_a_running_node_keeps_a_key_that_the_roster_names(alliance: RotatingAlliance) -> None:
+    jinan, qingdao = alliance["jinan"].member.membership, alliance["qingdao"]
+    jinan.amend(ReplaceIdentity("qingdao", propose_identity(qingdao.files, qingdao.member.membership.own_card)))
+    qingdao.member.membership.accept_update(*jinan.newer_than(0, {}))
+    with pytest.raises(GovernanceError, match="names the new identity key already"):
+        qingdao.rotation.abandon_identity()
+    assert is_identity_pending(qingdao.files)
 
 
 def test_a_new_identity_key_of_a_home_that_has_forgotten_its_newest_cards(council: dict[str, Opened]) -> None:

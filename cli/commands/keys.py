@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -141,15 +142,20 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
 
 
 def _abandon_identity(app: App) -> None:
-    from cli.governance import read_held_alliance
+    from cli.governance import claim_home, read_held_alliance
     from cli.passphrase import home_passphrase
-    from node.identity import abandon_identity
+    from node.identity import abandon_identity, require_identity_pending
 
-    held = read_held_alliance(app.home)
-    files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
+    app.home.require()
+    require_identity_pending(app.home.key_files())
     require_consent(app, "Give the new identity key up? A card that names it is of no use then.")
-    # Read again: while the person thought, the running node may have taken a roster that names the new key.
-    abandon_identity(files, held.identity.member, read_held_alliance(app.home).alliance)
+    with ExitStack() as stack:  # whoever takes rosters gives the key up, so that none can come in between
+        node = claim_home(app, stack)
+        if node is not None:
+            node.abandon_identity()
+        else:
+            files, held = app.home.key_files(home_passphrase(app.home, app.passphrase_file)), read_held_alliance(app.home)
+            abandon_identity(files, held.identity.member, held.alliance)
     if app.json:
         print_document({"abandoned": True})
         return

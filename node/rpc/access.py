@@ -64,6 +64,7 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     # Keys are changed where they lie.
     "RotateKey": _NOBODY,
     "RevokeLogKey": _NOBODY,
+    "AbandonIdentity": _NOBODY,
 }
 """The roles that may call each method on the remote port; a test keeps the table complete."""
 

@@ -205,6 +205,10 @@ class NodeClient:
         """End the log key at an earlier size; returns the new card's envelope."""
         return self._call(self._stub.RevokeLogKey, node_pb2.RevokeLogKeyRequest(size=size), CHANGE_DEADLINE_S).card
 
+    def abandon_identity(self) -> None:
+        """Give up the new identity key that waits for the council."""
+        self._call(self._stub.AbandonIdentity, node_pb2.AbandonIdentityRequest(), CHANGE_DEADLINE_S)
+
     def list_evidence(self) -> list[node_pb2.EvidenceView]:
         """What the node can prove against members, the oldest first."""
         return list(self._call(self._stub.ListEvidence, node_pb2.ListEvidenceRequest()).evidence)

@@ -98,6 +98,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def RevokeLogKey(self, request, context):
         return self._unary("RevokeLogKey", request, context)
 
+    def AbandonIdentity(self, request, context):
+        return self._unary("AbandonIdentity", request, context)
+
     def ListEvidence(self, request, context):
         return self._unary("ListEvidence", request, context)
 

@@ -9,11 +9,12 @@ import pytest
 
 from labmesh.v1 import node_pb2
 from node.core.card import Card, parse_card
+from node.errors import GovernanceError
 from node.home import Home
 from node.keyfiles import KEY_NAMES, is_protected
 from node.rotation import ROLES
 from tests.cli.conftest import ALLIANCE, init, run
-from tests.cli.fake_node import FakeNode
+from tests.cli.fake_node import FakeNode, serve
 from tests.rotating import RotatingAlliance
 
 SECRET, OTHER = "correct horse 口令", "battery staple"
@@ -170,6 +171,20 @@ def test_a_new_identity_key_is_given_up(home, tmp_path):
     ended = run("keys", "identity", "--abandon", home=home)
     assert ended.exit_code == 0 and "the old one stays" in ended.out
     assert not Home(home).key_files().next_path("identity").exists()
+
+
+def test_a_running_node_gives_the_new_identity_key_up_itself(node_home):
+    """It takes rosters, so only there can none come in between; the file is the node's to delete."""
+    home = Home(init(node_home / "home"))
+    assert run("keys", "identity", "-o", node_home / "new.card", home=home.path).exit_code == 0
+    with serve(home.path / "labmesh.sock") as node, home.lock():
+        node.answers["AbandonIdentity"] = GovernanceError("the roster names the new identity key already", hint="restart")
+        refused = run("keys", "identity", "--abandon", "--json", home=home.path)
+        assert refused.exit_code == 1 and "names the new identity key already" in refused.error["message"]
+        node.answers["AbandonIdentity"] = node_pb2.AbandonIdentityResponse()
+        ended = run("keys", "identity", "--abandon", "--json", home=home.path)
+    assert ended.document == {"abandoned": True} and len(node.calls) == 2
+    assert home.key_files().next_path("identity").exists()
 
 
 # Passphrases

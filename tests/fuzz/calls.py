@@ -268,7 +268,7 @@ SEEDS: dict[str, Callable[[], list[Message]]] = {
 }
 """Requests that succeed, or nearly; a call without one is fuzzed from the empty request."""
 
-SKIPPED = {"GetStatus", "RotateKey", "RevokeLogKey"}
+SKIPPED = {"GetStatus", "RotateKey", "RevokeLogKey", "AbandonIdentity"}
 """What asks the whole daemon, or writes its key files, of which there are none here."""
 
 

@@ -33,7 +33,7 @@ NAMES = [method.name for method in METHODS]
 # Written out here a second time: who changes what a role may do has to say it twice.
 PUSHES = {"Push"}
 READS = {"ListRecords", "SearchRecords", "GetRecord", "ExportBundle", "GetStatus", "ExportAlliance"}
-AT_THE_NODE = {"AddClient", "RotateKey", "RevokeLogKey"}
+AT_THE_NODE = {"AddClient", "RotateKey", "RevokeLogKey", "AbandonIdentity"}
 
 
 def expected(role: Role) -> set[str]:

@@ -13,7 +13,7 @@ from node.rpc.faults import answered
 
 
 class KeyCalls(Calls):
-    """Rotate and revoke."""
+    """Rotate, revoke and give up."""
 
     async def RotateKey(self, request: node_pb2.RotateKeyRequest, context: Context) -> node_pb2.RotateKeyResponse:
         """A new key, and the card that names it."""
@@ -34,6 +34,17 @@ class KeyCalls(Calls):
                 raise UserError(f"{request.size} is not a log size")
             await asyncio.to_thread(self._parts.rotation.revoke_log, request.size)
             return node_pb2.RevokeLogKeyResponse(card=self._own_card())
+
+        return await answered(answer(), context)
+
+    async def AbandonIdentity(
+        self, _request: node_pb2.AbandonIdentityRequest, context: Context
+    ) -> node_pb2.AbandonIdentityResponse:
+        """The end of a new identity key that waits."""
+
+        async def answer() -> node_pb2.AbandonIdentityResponse:
+            await asyncio.to_thread(self._parts.rotation.abandon_identity)
+            return node_pb2.AbandonIdentityResponse()
 
         return await answered(answer(), context)
 

@@ -1873,6 +1873,40 @@ class RevokeLogKeyResponse(_message.Message):
 Global___RevokeLogKeyResponse: _TypeAlias = RevokeLogKeyResponse  # noqa: Y015
 
 @_typing.final
+class AbandonIdentityRequest(_message.Message):
+    """Nothing has to be said: at most one key waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonIdentityRequest: _TypeAlias = AbandonIdentityRequest  # noqa: Y015
+
+@_typing.final
+class AbandonIdentityResponse(_message.Message):
+    """The key that waited is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonIdentityResponse: _TypeAlias = AbandonIdentityResponse  # noqa: Y015
+
+@_typing.final
 class ListLostRequest(_message.Message):
     """Which lost entries to list."""
 

@@ -151,6 +151,11 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.FromString,
                 _registered_method=True)
+        self.AbandonIdentity = channel.unary_unary(
+                '/labmesh.v1.NodeService/AbandonIdentity',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.AbandonIdentityRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.AbandonIdentityResponse.FromString,
+                _registered_method=True)
         self.ListEvidence = channel.unary_unary(
                 '/labmesh.v1.NodeService/ListEvidence',
                 request_serializer=labmesh_dot_v1_dot_node__pb2.ListEvidenceRequest.SerializeToString,
@@ -334,6 +339,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AbandonIdentity(self, request, context):
+        """Give up the new identity key that waits for the council, unless the roster names it already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEvidence(self, request, context):
         """What this node can prove against members of the alliance.
         """
@@ -472,6 +484,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.RevokeLogKey,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.SerializeToString,
+            ),
+            'AbandonIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonIdentity,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.AbandonIdentityRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.AbandonIdentityResponse.SerializeToString,
             ),
             'ListEvidence': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvidence,
@@ -1112,6 +1129,33 @@ class NodeService:
             '/labmesh.v1.NodeService/RevokeLogKey',
             labmesh_dot_v1_dot_node__pb2.RevokeLogKeyRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.RevokeLogKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/AbandonIdentity',
+            labmesh_dot_v1_dot_node__pb2.AbandonIdentityRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.AbandonIdentityResponse.FromString,
             options,
             channel_credentials,
             insecure,

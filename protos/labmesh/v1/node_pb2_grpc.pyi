@@ -81,6 +81,8 @@ class NodeServiceStub:
     """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
     RevokeLogKey: _grpc.UnaryUnaryMultiCallable[_node_pb2.RevokeLogKeyRequest, _node_pb2.RevokeLogKeyResponse]
     """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
+    AbandonIdentity: _grpc.UnaryUnaryMultiCallable[_node_pb2.AbandonIdentityRequest, _node_pb2.AbandonIdentityResponse]
+    """Give up the new identity key that waits for the council, unless the roster names it already."""
     ListEvidence: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListEvidenceRequest, _node_pb2.ListEvidenceResponse]
     """What this node can prove against members of the alliance."""
     ExportEvidence: _grpc.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]
@@ -141,6 +143,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Put a new key in the place of the log, witness or TLS key, and tell it in a new card."""
     RevokeLogKey: _aio.UnaryUnaryMultiCallable[_node_pb2.RevokeLogKeyRequest, _node_pb2.RevokeLogKeyResponse]  # type: ignore[assignment]
     """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
+    AbandonIdentity: _aio.UnaryUnaryMultiCallable[_node_pb2.AbandonIdentityRequest, _node_pb2.AbandonIdentityResponse]  # type: ignore[assignment]
+    """Give up the new identity key that waits for the council, unless the roster names it already."""
     ListEvidence: _aio.UnaryUnaryMultiCallable[_node_pb2.ListEvidenceRequest, _node_pb2.ListEvidenceResponse]  # type: ignore[assignment]
     """What this node can prove against members of the alliance."""
     ExportEvidence: _aio.UnaryStreamMultiCallable[_node_pb2.ExportEvidenceRequest, _node_pb2.ExportEvidenceResponse]  # type: ignore[assignment]
@@ -336,6 +340,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RevokeLogKeyResponse, _abc.Awaitable[_node_pb2.RevokeLogKeyResponse]]:
         """End the log key at an earlier size, because somebody else may hold it, and go on with a new one."""
+
+    @_abc_1.abstractmethod
+    def AbandonIdentity(
+        self,
+        request: _node_pb2.AbandonIdentityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.AbandonIdentityResponse, _abc.Awaitable[_node_pb2.AbandonIdentityResponse]]:
+        """Give up the new identity key that waits for the council, unless the roster names it already."""
 
     @_abc_1.abstractmethod
     def ListEvidence(
