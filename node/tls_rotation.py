@@ -55,8 +55,11 @@ class TlsRotation(KeyChange):
     def advance_tls(self) -> bool:
         """Present the new certificate once nobody needs the old one; returns whether that happened now.
 
+        Where the new key is lost, or another than the card names, because key files or the database were restored, the
+        rotation begins again with another one.
+
         Raises:
-            HomeError: the new key is not there any more.
+            HomeError: a key cannot be opened.
         """
         with self._lock:
             return self._advance_tls()
@@ -95,8 +98,7 @@ class TlsRotation(KeyChange):
         return issued
 
     def _begin_tls(self, card: Card) -> Card:
-        files = self._parts.files
-        if len(card.tls_certificates) > 1 and files.next_path("tls").exists():
+        if len(card.tls_certificates) > 1 and self._find_coming(card) is not None:
             waiting = ", ".join(self.tls_waits_for()) or "nobody"
             raise GovernanceError(
                 f"a rotation of the TLS key is under way; it waits for {waiting}",
@@ -112,29 +114,55 @@ class TlsRotation(KeyChange):
         return self._parts.membership.own_card[1]
 
     def _advance_tls(self) -> bool:
-        card, files = self._parts.membership.own_card[1], self._parts.files
-        if len(card.tls_certificates) < 2:
-            return False
-        if not self._parts.confirmation.confirmed:
+        card = self._parts.membership.own_card[1]
+        if not self._tls_key_fits(card):
+            return self._present_named(card)
+        if len(card.tls_certificates) < 2 or not self._parts.confirmation.confirmed:
             return False
         now = self._parts.clock()
         if self.tls_waits_for() and now < self._tls_deadline(card.tls_certificates[-1]) and now < self._expiry(card):
             return False
-        key = files.load_tls(files.next_path("tls"))
-        coming = next((der for der in card.tls_certificates if is_certificate_of(der, key)), None)
-        if coming is None:
-            raise HomeError(
-                f"{files.next_path('tls')} is not the key of a certificate in this member's card",
-                hint="begin the rotation again: labmesh keys rotate tls",
-            )
+        found = self._find_coming(card)
+        if found is None:
+            logger.warning("event=tls_rotation_lost seq=%d; it begins again", card.seq)
+            self._begin_tls(card)
+            return False
+        coming, key, name = found
         pem = format_key(key)
 
         def present() -> None:
             self.tls_key_pem = pem
 
-        issued = self._issue("tls", lambda held: replace(held, tls_certificates=(coming,)), then=present)
+        issued = self._issue(name, lambda held: replace(held, tls_certificates=(coming,)), then=present)
         logger.warning("event=tls_key_changed seq=%d", issued.seq)
         return True
+
+    def _present_named(self, card: Card) -> bool:
+        """Present the waiting key where a peer's or a person's newer card names it alone, as the next start would."""
+        files = self._parts.files
+        if not files.next_path("tls").exists():
+            return False
+        key = files.load_tls(files.next_path("tls"))
+        if not any(is_certificate_of(der, key) for der in card.tls_certificates):
+            return False
+        files.promote("tls")
+        self.tls_key_pem = format_key(key)
+        logger.warning("event=tls_key_presented seq=%d", card.seq)
+        return True
+
+    def _find_coming(self, card: Card) -> tuple[bytes, ec.EllipticCurvePrivateKey, str] | None:
+        """The new certificate, its key, and which next key must take its place for it; None where the key is lost.
+
+        Key files that are newer than the database have it in its place already.
+        """
+        files, newest = self._parts.files, card.tls_certificates[-1]
+        current = files.load_tls(files.path("tls"))
+        if is_certificate_of(newest, current):
+            return newest, current, ""
+        if not files.next_path("tls").exists():
+            return None
+        key = files.load_tls(files.next_path("tls"))
+        return (newest, key, "tls") if is_certificate_of(newest, key) else None
 
     def _presented(self, card: Card) -> bytes:
         files = self._parts.files

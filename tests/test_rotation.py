@@ -5,18 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.core.card import Card
 from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.merkle import EMPTY_ROOT
 from node.core.witness import accept_cosignatures
-from node.errors import GovernanceError, HomeError, StoreError, UnconfirmedError, UserError
+from node.errors import GovernanceError, StoreError, UnconfirmedError, UserError
 from node.identity import propose_identity
 from node.keyfiles import KeyFiles, is_certificate_of, is_protected
 from node.rotation import TLS_PATIENCE, KeyRotation
@@ -195,10 +198,55 @@ class TestTls:
         lost = jinan.rotation.rotate("tls")
         jinan.files.next_path("tls").unlink()
         jinan.member.clock.turn(TLS_PATIENCE.total_seconds() + 60)
-        with pytest.raises(HomeError, match="cannot be read"):
-            jinan.rotation.advance_tls()
-        card = jinan.rotation.rotate("tls")
+        assert not jinan.rotation.advance_tls()
+        self.require_begun_again(jinan, lost)
+
+    def test_so_does_one_whose_next_key_is_of_an_older_one(self, jinan: Rotating) -> None:
+        """A backup from the middle of an earlier rotation, in a home that has heard of its newer card."""
+        first = jinan.rotation.rotate("tls")
+        old = jinan.files.next_path("tls").read_bytes()
+        jinan.files.drop_next("tls")
+        lost = jinan.rotation.rotate("tls")
+        jinan.files.next_path("tls").write_bytes(old)
+        assert lost.tls_certificates[1] != first.tls_certificates[1]
+        jinan.member.clock.turn(TLS_PATIENCE.total_seconds() + 60)
+        assert not jinan.rotation.advance_tls()
+        self.require_begun_again(jinan, lost)
+
+    def require_begun_again(self, jinan: Rotating, lost: Card) -> None:
+        """The same certificate is presented, with a new one to come; and that rotation ends as any other."""
+        card = jinan.member.membership.own_card[1]
         assert card.tls_certificates[0] == lost.tls_certificates[0] and card.tls_certificates[1] != lost.tls_certificates[1]
+        for name in ("qingdao", "yantai"):
+            jinan.spread.note(name, card.seq)
+        assert jinan.rotation.advance_tls() and jinan.names() == NAMES
+        assert jinan.member.membership.own_card[1].tls_certificates == card.tls_certificates[1:]
+
+    def test_key_files_that_are_newer_than_the_database(self, jinan: Rotating) -> None:
+        """The rotation was over when the keys were copied; the database still names both certificates."""
+        card = jinan.rotation.rotate("tls")
+        jinan.files.promote("tls")
+        jinan.restart()
+        for name in ("qingdao", "yantai"):
+            jinan.spread.note(name, card.seq)
+        assert jinan.rotation.advance_tls() and jinan.names() == NAMES
+        newest = jinan.member.membership.own_card[1]
+        assert newest.tls_certificates == card.tls_certificates[1:] and jinan.rotation.lost_roles() == []
+
+    def test_a_newer_card_that_names_the_waiting_key_alone(self, jinan: Rotating) -> None:
+        """A home from the middle of a rotation hears that it has ended; no restart is needed."""
+        card, old = jinan.rotation.rotate("tls"), jinan.rotation.tls_key_pem
+        jinan.member.membership.issue_card(lambda held: replace(held, tls_certificates=card.tls_certificates[1:]))
+        assert jinan.rotation.lost_roles() == ["tls"]
+        assert jinan.rotation.advance_tls() and jinan.rotation.tls_key_pem != old
+        assert jinan.rotation.lost_roles() == [] and jinan.names() == NAMES and not jinan.rotation.advance_tls()
+
+    def test_a_next_key_that_no_card_names_is_not_presented(self, jinan: Rotating) -> None:
+        old = jinan.rotation.tls_key_pem
+        jinan.lose("tls")
+        jinan.files.write(jinan.files.next_path("tls"), ec.generate_private_key(ec.SECP256R1()))
+        assert not jinan.rotation.advance_tls() and jinan.rotation.lost_roles() == ["tls"]
+        assert jinan.rotation.tls_key_pem != old and "tls.next.pem" in jinan.names()
 
     def test_alone_there_is_nobody_to_wait_for(self, tmp_path: Path) -> None:
         alliance = RotatingAlliance(tmp_path, 1)

@@ -157,7 +157,8 @@ class Daemon:
             try:
                 await asyncio.to_thread(self.rotation.advance_tls)
             except LabmeshError as error:
-                self.alarms.raise_sentence(f"the rotation of the TLS key cannot go on: {error.message}")
+                hint = error.hint or "restart the node, and see: labmesh doctor"
+                self.alarms.raise_sentence(f"the rotation of the TLS key cannot go on: {error.message}; {hint}")
             with suppress(TimeoutError):
                 async with asyncio.timeout(TLS_LOOK_S):
                     await self.tls_work.wait()
@@ -341,12 +342,14 @@ class Daemon:
 
     def _notice_own_head(self) -> None:
         self.card.notice()
+        self.tls_work.set()  # the home may be confirmed now
         self.heads.announce()
         self.indexing.notice()
         self.sweeping.notice()
 
     def _notice_head(self, log: LogState) -> None:
         self.card.notice()
+        self.tls_work.set()
         self.cosigner.notice_head(log)
         self.heads.announce()
         self.indexing.notice()

@@ -109,6 +109,35 @@ def type_at(node: Node, *arguments: str, refused: bool = False) -> str:
     return said
 
 
+def test_a_home_from_the_middle_of_a_change_of_its_tls_key(make_mesh, tmp_path: Path) -> None:
+    """It is refused, and once it has its newest card it presents the key that waited; nothing else is typed."""
+    mesh: Mesh = make_mesh("jinan", "qingdao")
+    jinan, qingdao = mesh["jinan"], mesh["qingdao"]
+    mesh.start()
+    await_ready(mesh, "jinan", "qingdao")
+    publish(mesh, "OLD")
+    assert qingdao.stop() == 0
+    assert rotate(jinan, "tls")[1] == ["qingdao"]
+    backup, export = tmp_path / "jinan.backup", tmp_path / "alliance.json"
+    create_backup(jinan.home, backup, keys=True, passphrase=PASSPHRASE, made=utc_now())
+    # The only peer tells that it has the card before it has confirmed this home.
+    assert jinan.stop() == 0
+    mesh.start()
+    eventually(lambda: len(held_cards(jinan)["jinan"].tls_certificates) == 1, "the change goes on after a start")
+    newest = held_cards(jinan)["jinan"]
+    await_card(qingdao, newest)
+    jinan.kill()
+    shutil.rmtree(jinan.home.path)
+    restore_backup(backup, jinan.home.path, keys_from=None, ask_passphrase=lambda: PASSPHRASE)
+    jinan.start()
+    eventually(lambda: "cannot be reached" in jinan.peer("qingdao").error, "the old certificate is refused")
+    type_at(qingdao, "roster", "export", "-o", str(export))
+    type_at(jinan, "join", str(export))
+    await_ready(mesh, "jinan")
+    assert held_cards(jinan)["jinan"] == newest and not jinan.status().alarms
+    assert not (jinan.home.path / "keys" / "tls.next.pem").exists()
+
+
 def test_a_home_from_before_a_change_of_its_tls_key(make_mesh, tmp_path: Path) -> None:
     """It meets nobody. Its people type what the doctor says, and one peer takes its card from a file."""
     mesh: Mesh = make_mesh("jinan", "qingdao", "weifang")
