@@ -55,7 +55,7 @@ def _changes(node: FakeNode) -> list[str]:
 @pytest.mark.parametrize("args", ASKING, ids=" ".join)
 def test_a_person_declines(asked: FakeNode, node_home: Path, args: tuple[str, ...], typed: str) -> None:
     ended = run(*args, home=node_home, stdin=typed)
-    assert ended.exit_code == 1 and ended.err.endswith("error: not confirmed; nothing was changed\n")
+    assert ended.exit_code == 1 and "\nerror: not confirmed; nothing was changed\nhint: when you are sure" in ended.err
     assert ended.out == "" and _changes(asked) == []
 
 
