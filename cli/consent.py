@@ -11,7 +11,7 @@ import sys
 import click
 
 from cli.app import App
-from cli.outcome import Declined
+from cli.outcome import DECLINED_HINT, Declined
 
 
 def can_ask(app: App) -> bool:
@@ -19,8 +19,10 @@ def can_ask(app: App) -> bool:
     return not app.json and sys.stdin.isatty()
 
 
-def require_consent(app: App, question: str, *, yes: bool = False) -> None:
+def require_consent(app: App, question: str, *, yes: bool = False, hint: str = DECLINED_HINT) -> None:
     """Ask `question` where somebody can answer; `yes` says that the answer was typed with the command.
+
+    `hint` says what to do after a no.
 
     Raises:
         Declined: the answer is no, or none (Ctrl-D).
@@ -28,7 +30,7 @@ def require_consent(app: App, question: str, *, yes: bool = False) -> None:
     if yes or not can_ask(app):
         return
     if not _is_answered_yes(question):
-        raise Declined
+        raise Declined(hint)
 
 
 def _is_answered_yes(question: str) -> bool:

@@ -1,7 +1,8 @@
 """What is wrong with a node, and what to type: pure rules from facts to findings.
 
 `cli.examination` collects the facts. Every check gives at least one finding, also when all is well, so that a person sees
-what was looked at; a check whose facts could not be had gives none, because another finding says why.
+what was looked at; a check whose facts could not be had gives none, because another finding says why. One fault is one
+finding: what the node says of itself is left out where a check names the cause and what to type.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import PurePath
 from statistics import median
 from typing import Any, Literal
 
-from cli.facts import Facts
+from cli.facts import Facts, PeerFacts
 from cli.key_facts import ANOTHER, CARD_BY_HAND
 from cli.texts import format_size
 from node.errors import OTHER_CERTIFICATE
@@ -27,7 +28,7 @@ NOTICE = timedelta(days=30)
 UNUSED = timedelta(days=90)
 TAKE_NEWER = "at one of them: labmesh roster export -o FILE; here: labmesh join FILE"
 CLOCK_WARNING_S = 5
-LOST = "labmesh list --lost"
+TAKES_BACK = "it takes back what is missing"
 CLOCK_ERROR_S = 60
 
 
@@ -182,6 +183,8 @@ def _check_membership(facts: Facts) -> Iterator[Finding]:
         yield Finding("membership", notice.level, notice.sentence, notice.hint)
     if facts.joined and not found:
         yield Finding("membership", "ok", "this member is active, with the identity key of this home")
+    for missing in facts.missing_cards:
+        yield Finding("cards", "warning", missing.message, missing.hint)
 
 
 def _check_daemon(facts: Facts) -> Iterator[Finding]:
@@ -204,23 +207,40 @@ def _check_state(facts: Facts) -> Iterator[Finding]:
     elif state == "unconfirmed":
         hint = "wait for a peer (labmesh peers); only if no peer will come and this home is no backup: labmesh confirm"
         yield Finding("state", "warning", "too few peers have said what they hold of this node's log", hint)
-    elif state == "recovering":
+    elif state == "recovering" and not any(TAKES_BACK in alarm for alarm in facts.daemon.alarms):
         message = "the node is recovering: peers hold entries of its log that this home lacks, and it takes them back"
         yield Finding("state", "warning", message, "let it run with its peers connected: labmesh peers")
-    else:
+    elif state != "recovering" and not (state == "degraded" and facts.daemon.alarms):
         level: Level = "error" if state == "degraded" else "warning"
         yield Finding("state", level, f"the node is {state}", "see the alarms: labmesh status")
-    told = {str(notice) for notice in facts.notices}  # by checks of their own, which also work without a running node
-    for alarm in (alarm for alarm in facts.daemon.alarms if alarm not in told):
-        named = LOST if LOST in alarm else "labmesh status"
-        yield Finding("alarm", "error", alarm, f"type: {named}")
+    told = set(_told_elsewhere(facts))
+    yield from (_alarm(alarm) for alarm in facts.daemon.alarms if alarm not in told)
+
+
+def _told_elsewhere(facts: Facts) -> Iterator[str]:
+    """Alarms whose fault has a finding by a check of its own, which also works without a running node."""
+    from node.lost_keys import describe_lost_role
+
+    yield from map(str, facts.notices)
+    hints = [finding.hint for finding in _check_keys(facts) if finding.level == "error"]
+    for role in ("log", "witness", "tls"):
+        if any(ANOTHER[role] in hint for hint in hints):
+            yield describe_lost_role(role)
+
+
+def _alarm(alarm: str) -> Finding:
+    """An alarm, parted into what is wrong and what to type."""
+    if TAKES_BACK in alarm:
+        return Finding("alarm", "error", alarm, "let it run with its peers connected: labmesh peers")
+    message, parting, command = alarm.partition("; type: ")
+    return Finding("alarm", "error", message, f"type: {command}" if parting else "type: labmesh status")
 
 
 def _check_peers(facts: Facts) -> Iterator[Finding]:
     if facts.daemon is None or not facts.daemon.peers:
         return
     away = [peer for peer in facts.daemon.peers if peer.state != "connected"]
-    for peer in away:
+    for peer in (peer for peer in away if not _is_explained(facts, peer)):
         level: Level = "error" if peer.state in ("refused", "quarantined") else "warning"
         reason = f": {peer.error}" if peer.error else ""
         hint = f"see labmesh peers; is the node of {peer.member} running, and may this machine reach its address?"
@@ -240,6 +260,14 @@ def _check_peers(facts: Facts) -> Iterator[Finding]:
             yield Finding("peers", "warning", message, f"tell {peer.member}; the rest of its log is not affected")
     if not away:
         yield Finding("peers", "ok", f"connected to {len(facts.daemon.peers)} of {len(facts.daemon.peers)} peers")
+
+
+def _is_explained(facts: Facts, peer: PeerFacts) -> bool:
+    """Whether another finding says why a peer is not connected: this member is out, or its certificate is unknown there."""
+    if peer.state == "refused" and any(notice.subject == "membership" for notice in facts.notices):
+        return True
+    met = dict(facts.welcomes)
+    return "welcome" not in met.values() and met.get(peer.member) in ("refused", "other certificate")
 
 
 def _check_clock(facts: Facts) -> Iterator[Finding]:

@@ -41,7 +41,7 @@ def collect_facts(app: App) -> Facts:
     except LabmeshError as error:
         return replace(facts, home_fault=_fault(error))
     facts = _examine_files(facts, home)
-    facts = _examine_database(facts, home, app.passphrase_file)
+    facts = _examine_database(facts, home, app)
     return try_peers(_ask_daemon(facts, app), home, app.passphrase_file)
 
 
@@ -72,7 +72,7 @@ def _settings_fault(home: Home) -> Fault | None:
     return None
 
 
-def _examine_database(facts: Facts, home: Home, passphrase_file: str | None) -> Facts:
+def _examine_database(facts: Facts, home: Home, app: App) -> Facts:
     from cli.governance import open_membership, read_held_alliance
     from cli.key_facts import compare_keys, compare_settings
     from node.core.card import parse_card
@@ -106,13 +106,14 @@ def _examine_database(facts: Facts, home: Home, passphrase_file: str | None) -> 
     roster = held.alliance.roster if held.alliance else None
     with open_membership(home) as store:
         proposed = store.load_open_roster(roster.version + 1) if roster else None
-    facts = compare_settings(compare_keys(facts, home, card, passphrase_file), home, card)
+    facts = compare_settings(compare_keys(facts, home, card, app.passphrase_file), home, card)
     return replace(
         facts,
         joined=roster is not None,
         roster_version=roster.version if roster else 0,
         roster_expires=roster.expires if roster else None,
         notices=_notices(held, card, facts.now, proposed),
+        missing_cards=_missing_cards(app, held),
         certificates_end=_certificates_end(card),
         addresses=list(_try_addresses(card.endpoints)),
     )
@@ -124,6 +125,14 @@ def _notices(held: HeldAlliance, card: Card, now: datetime, proposed: Roster | N
     if held.alliance is None:
         return []
     return build_notices(held.alliance, held.identity.member, card.identity_key, now=now, proposed=proposed)
+
+
+def _missing_cards(app: App, held: HeldAlliance) -> list[Fault]:
+    from cli.seat import find_missing_cards
+
+    if held.alliance is None:
+        return []
+    return [Fault(missing.sentence, missing.hint) for missing in find_missing_cards(app, held.alliance)]
 
 
 def _certificates_end(card: Card) -> list[datetime]:

@@ -83,6 +83,8 @@ class Facts:
     roster_expires: datetime | None = None
     notices: Sequence[Notice] = ()
     """How the member stands in its alliance, where its people must be told."""
+    missing_cards: Sequence[Fault] = ()
+    """Active members of which no card counts here."""
     daemon: DaemonFacts | None = None
     daemon_fault: Fault | None = None
     settings_differences: Sequence[str] = ()

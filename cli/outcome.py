@@ -20,6 +20,9 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+DECLINED_HINT = "when you are sure, type the command again and answer y"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A failed command: its exit code, and what to say."""
@@ -32,6 +35,11 @@ class Failure:
 
 class Declined(Exception):  # noqa: N818 -- nobody is at fault
     """A person was asked, and would rather not."""
+
+    def __init__(self, hint: str = DECLINED_HINT) -> None:
+        """Keep what to do next."""
+        super().__init__()
+        self.hint = hint
 
 
 class UsageFault(click.UsageError):
@@ -50,7 +58,7 @@ def build_failure(error: Exception) -> Failure:
     if isinstance(error, LabmeshError):
         return Failure(REFUSED, error.reason, error.message, error.hint)
     if isinstance(error, Declined):
-        return Failure(REFUSED, "DECLINED", "not confirmed; nothing was changed")
+        return Failure(REFUSED, "DECLINED", "not confirmed; nothing was changed", error.hint)
     if isinstance(error, UsageFault):
         return Failure(USAGE, "USAGE", error.format_message(), error.hint)
     if isinstance(error, click.UsageError):

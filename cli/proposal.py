@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.app import App
@@ -55,24 +56,29 @@ def choose_file(app: App, output: str | None) -> str:
 def report_change(app: App, state: RosterState, file: str, *sentences: str) -> None:
     """Say what became of a change; `sentences` when it is in force, else a proposal is written to `file`."""
     if state.in_force:
-        report_in_force(app, state, *sentences)
+        changes = [] if app.json else _describe_version(require_alliance(app), state.version)
+        report_in_force(app, state, *sentences, changes=changes)
         return
     try:
         write_output(file, state.proposal, replace=app.force)
     except UsageFault as error:
         # It is signed and remembered; only its file is missing.
         raise UsageFault(error.message, hint="the proposal is kept; type: labmesh roster proposal -o FILE") from error
+    if not app.json:
+        print_review(review_file(require_alliance(app), state.proposal))
     report_proposed(app, state, file)
 
 
-def report_in_force(app: App, state: RosterState, *sentences: str, file: str | None = None) -> None:
-    """Say that the newest roster is in force; `file` is the proposal's that it came from."""
+def report_in_force(
+    app: App, state: RosterState, *sentences: str, file: str | None = None, changes: Sequence[str] = ()
+) -> None:
+    """Say that the newest roster is in force; `file` is the proposal's that it came from, `changes` what it changed."""
     if app.json:
         print_document(_document(app, state) | ({} if file is None else _proposal_document(state, file)))
         return
     first, *rest = sentences
     print_lines(f"{first} The roster's version is {state.version}.")
-    print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", *rest)
+    print_lines(*(f"  {change}" for change in changes), f"fingerprint {format_fingerprint(state.fingerprint)}", *rest)
 
 
 def report_proposed(app: App, state: RosterState, file: str | None) -> None:
@@ -102,6 +108,15 @@ def print_review(review: Review) -> None:
         *(f"  {change}" for change in changes),
         f"It has {len(review.signers)} of {review.needed} signatures.",
     )
+
+
+def _describe_version(alliance: Alliance, version: int) -> list[str]:
+    """What a roster in force has changed, with everything that follows from the change, such as the default quorum."""
+    from cli.amendment import describe_change
+    from node.core.alliance import format_card
+
+    (_, before), (_, roster) = alliance.rosters[version - 2 : version]
+    return describe_change(before, roster, map(format_card, alliance.cards.values()))
 
 
 def require_signable(app: App, proposal: bytes) -> Review:

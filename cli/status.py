@@ -26,6 +26,8 @@ def status_document(status: GetStatusResponse) -> dict[str, Any]:
         "version": status.version,
         "remote": _remote_document(status.remote) if status.HasField("remote") else None,
         "kinds": list(status.kinds) or None,
+        "lost": None if status.kinds else status.lost,
+        "lost_seen": None if status.kinds else status.lost_seen,
     }
 
 

@@ -135,7 +135,9 @@ class Disclosure:
         """Who has deleted an erased entry of the own log; empty for another member's, of which only its author knows."""
         if erased.author != self._author:
             return Acknowledgements((), ())
-        done = self._store.erasures.acknowledged_by(erased.log_id, erased.index)
+        # The own member's word is another: that its people have seen the entry to be lost, before it came back.
+        told = self._store.erasures.acknowledged_by(erased.log_id, erased.index)
+        done = [member for member in told if member != self._author]
         missing = [member for member in self._active(erased.audience) if member not in done]
         return Acknowledgements(tuple(done), tuple(missing))
 

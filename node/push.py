@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 
 from node.core.canonical import Json, parse_strict
 from node.core.checkpoint import Checkpoint
 from node.core.disclosure import GRANT, STATEMENT_KINDS
 from node.core.kinds import Kinds
 from node.core.record import RECORD_SIZE_MAX, Draft, parse_draft, prepare_content
-from node.errors import InvalidRecordError, LimitError, UserError, Violation
+from node.errors import InvalidRecordError, LimitError, NotFoundError, UserError, Violation
 
 CALL_RECORDS_MAX = 1_000_000
 CALL_BYTES_MAX = 512 * 1024 * 1024
 ERRORS_MAX = 1000
+MEMBERS_NAMED_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,9 @@ class PushCall:
         if options.kind in STATEMENT_KINDS:
             command = "grant ID --to M,…" if options.kind == GRANT else "erase ID --reason R"
             raise UserError(f"records of the kind {options.kind} are not pushed", hint=f"type: labmesh {command}")
-        kinds.newest_schema(options.kind)
+        if options.kind not in kinds.names():
+            pushed = sorted(set(kinds.names()) - set(STATEMENT_KINDS))
+            raise NotFoundError(f"there is no kind {options.kind[:40]!r}", hint=f"the kinds are {', '.join(pushed)}")
         self.options, self.arrived = options, arrived
         self.candidates: list[Candidate] = []
         self.errors: list[PushError] = []
@@ -131,7 +135,8 @@ class PushCall:
             draft, author=self._author, kind=self.options.kind, published=self.arrived, kinds=self._kinds
         )
         if strangers := [name for name in content["audience"] if name != "*" and name not in self._members]:
-            raise InvalidRecordError([Violation("/audience", f"{strangers[0]} is not a member of the alliance")])
+            message = f"{strangers[0]} is not a member of the alliance; {_describe_members(strangers[0], self._members)}"
+            raise InvalidRecordError([Violation("/audience", message)])
         if draft.revision is not None and draft.revision < 1:
             raise InvalidRecordError([Violation("/revision", "revisions count from 1")])
         return Candidate(self._records, draft, content)
@@ -142,3 +147,13 @@ class PushCall:
         if allowed is None or "*" in allowed:
             return None
         return next(iter(sorted(set(draft.audience or ()) - set(allowed))), None)
+
+
+def _describe_members(name: str, members: Collection[str]) -> str:
+    """Whom an audience may name instead: all of a few members, of many those whose ids are like `name`."""
+    if not members:
+        return "nobody else belongs to it yet"
+    if len(members) <= MEMBERS_NAMED_MAX:
+        return f"the others are {', '.join(sorted(members))}"
+    near = get_close_matches(name, members, n=3)
+    return f"like it are {', '.join(near)}" if near else f"its {len(members)} others: labmesh roster show"

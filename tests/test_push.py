@@ -8,11 +8,12 @@ import orjson
 import pytest
 
 from node import push as push_module
+from node.core.kinds import Kinds
 from node.core.record import RECORD_SIZE_MAX
 from node.errors import LimitError, NotFoundError
 from node.push import ERRORS_MAX, PushCall, PushError, PushOptions
 from tests.alliance import NOON, draft, drafts
-from tests.builders import kinds
+from tests.builders import SCHEMAS, kinds
 
 MEMBERS = ("jinan", "qingdao", "yantai")
 
@@ -141,6 +142,28 @@ def test_an_unknown_kind_is_refused_before_anything_is_read() -> None:
     with pytest.raises(NotFoundError, match="there is no kind 'resutl'") as caught:
         begin(kind="resutl")
     assert "notice, result" in caught.value.hint
+
+
+def test_kinds_that_are_not_pushed_are_not_offered() -> None:
+    shipped = Kinds({**SCHEMAS, "grant/1": {}, "erasure/1": {}})
+    with pytest.raises(NotFoundError) as caught:
+        PushCall(PushOptions("resutl"), author="jinan", kinds=shipped, arrived=NOON, members=lambda: MEMBERS)
+    assert caught.value.hint == "the kinds are notice, result"
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([], "nobody else belongs to it yet"),
+        (["yantai", "qingdao"], "the others are qingdao, yantai"),
+        ([f"lab-{i}" for i in range(20)] + ["weihai"], "like it are weihai"),
+        ([f"lab-{i}" for i in range(20)], "its 20 others: labmesh roster show"),
+    ],
+)
+def test_an_unknown_reader_is_answered_with_the_known_ones(members: list[str], words: str) -> None:
+    call = PushCall(PushOptions("result"), author="jinan", kinds=kinds(), arrived=NOON, members=lambda: members)
+    call.add([draft("A", audience=["weihei"])])
+    assert call.errors[0].message == f"weihei is not a member of the alliance; {words}"
 
 
 def test_a_call_takes_a_limited_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:

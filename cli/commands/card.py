@@ -8,6 +8,7 @@ from cli.app import App, node_command, pass_app
 from cli.files import FORCE_OPTION, OUTPUT_FILE, STDIN, display_name, write_output
 from cli.governance import read_held_alliance
 from cli.output import print_document, print_lines
+from cli.seat import describe_card_use
 
 
 @node_command()
@@ -32,5 +33,5 @@ def command(app: App, output: str | None) -> None:
         return
     print_lines(
         f"The card of {held.identity.member} is in {display_name(output)}.",
-        f"Send it to a member of the council of {held.identity.alliance}, who types: labmesh roster add FILE",
+        describe_card_use(held),
     )

@@ -1,6 +1,8 @@
-"""`labmesh confirm`: publish without waiting for peers."""
+"""`labmesh confirm`: a person's word, that the log may be published, or that what is lost is seen."""
 
 from __future__ import annotations
+
+import click
 
 from cli.app import App, node_command, pass_app
 from cli.consent import require_consent
@@ -8,14 +10,21 @@ from cli.output import print_document, print_lines, print_note
 
 
 @node_command()
+@click.option("--lost", is_flag=True, help="Say that you have seen what list --lost shows: it needs no alarm any more.")
 @pass_app
-def command(app: App) -> None:
-    """Publish although too few peers have answered since the start.
+def command(app: App, lost: bool) -> None:
+    """Publish although too few peers have answered since the start; or, with --lost, end the alarm of lost entries.
 
     After each start a node waits until some peers have told what they hold of its log. Do this only when you know that
     the home was not restored from a backup: if it was, other members may hold entries that this node has lost, and it
     would then sign a second history. That is provable misconduct, and cannot be taken back.
+
+    With --lost nothing is published. The entries stay in list --lost and are counted by status, a peer may still give them
+    back, and further ones raise the alarm again.
     """
+    if lost:
+        _confirm_lost(app)
+        return
     with app.node as node:
         state = node.get_status().state
         if state == "unconfirmed":
@@ -29,3 +38,26 @@ def command(app: App) -> None:
         print_document({"size": size})
     else:
         print_lines(f"Published up to entry {size}.")
+
+
+def _confirm_lost(app: App) -> None:
+    with app.node as node:
+        status = node.get_status()
+        if status.lost > status.lost_seen:
+            away = [peer.member for peer in status.peers if peer.state != "connected"]
+            if away:
+                print_note(f"{', '.join(away)} may still give entries back, but {_are(away)} not connected now.")
+            question = f"Are the {status.lost:,} entries of labmesh list --lost pushed again, or given up?"
+            require_consent(app, app.complete(question))
+        total = node.confirm_lost(status.lost)
+    if app.json:
+        print_document({"lost": total})
+    elif total:
+        seen = f"{total:,} lost entries are seen: no alarm tells of them any more. They stay in: labmesh list --lost"
+        print_lines(app.complete(seen))
+    else:
+        print_lines("No entry of the own log is lost.")
+
+
+def _are(members: list[str]) -> str:
+    return "is" if len(members) == 1 else "are"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +15,7 @@ from cli.files import INPUT_FILE, STDIN, display_name, read_input
 from cli.governance import open_governance, read_held_alliance
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
+from cli.seat import note_missing_cards
 from cli.texts import TEXT, format_fingerprint, parse_fingerprint
 from node.errors import FormatError, GovernanceError
 
@@ -37,16 +40,19 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
     pinned = None if fingerprint is None else parse_fingerprint(fingerprint)
     content = parse_alliance_file(read_input(file), display_name(file))
     held = read_held_alliance(app.home)
+    _require_same_alliance(held.identity.alliance, content, display_name(file))
     if held.alliance is None and (content.is_proposal or content.is_card):
         noun = "a proposal" if content.is_proposal else "a member's card"
         raise GovernanceError(f"{display_name(file)} is {noun}, of use only to a node that has joined", hint=EXPORT_HINT)
     if held.alliance is None and pinned is None:
         pinned = _ask(app, content, file)
-    with open_governance(app) as governance:
+    with open_governance(app) as governance, _hinting(held.identity.alliance):
         state = governance.import_alliance(content, pinned)
     after = read_held_alliance(app.home)
     joined, renewed = after.alliance, _renewed_seq(held.own_card, after.own_card, content.cards)
     members = joined.active_members() if joined else []
+    if joined is not None:
+        note_missing_cards(app, joined)
     if app.json:
         print_document(
             {
@@ -75,6 +81,32 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
     else:
         print_lines(f"The roster is version {state.version}, as before; newer cards in the file were taken.")
     print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
+
+
+def _require_same_alliance(alliance: str, content: AllianceFile, name: str) -> None:
+    """Refuse a file of another alliance before anybody is asked to compare its fingerprint."""
+    from node.core.card import parse_card
+    from node.core.roster import parse_roster
+
+    named = [parse_roster(raw)[1].alliance for raw in content.rosters] + [
+        parse_card(raw)[1].alliance for raw in content.cards
+    ]
+    if other := next((one for one in named if one != alliance), None):
+        raise GovernanceError(
+            f"{name} is for the alliance {other}, this home was made for {alliance}",
+            hint=f"ask a member of {alliance} for its file; to belong to {other}, too, make another home: labmesh --home "
+            f"DIR init MEMBER --alliance {other} …",
+        )
+
+
+@contextmanager
+def _hinting(alliance: str) -> Iterator[None]:
+    """A refusal that names no next step gets one: a newer file, from somebody else."""
+    try:
+        yield
+    except GovernanceError as error:
+        hint = f"ask another member of {alliance} for a new file (labmesh roster export -o FILE), and for its fingerprint"
+        raise GovernanceError(error.message, hint=error.hint or hint) from error
 
 
 def _renewed_seq(before: bytes, after: bytes, told: list[bytes]) -> int | None:
@@ -119,7 +151,8 @@ def _ask(app: App, content: AllianceFile, file: str) -> str:
         "Compare it with what a member you know tells you, by telephone or in person. Who can change the file can also",
         "change a fingerprint that comes with it.",
     )
-    require_consent(app, "Is it the same?")
+    newest = f"ask a member you know for the file and its fingerprint: {EXPORT_HINT}"
+    require_consent(app, "Is it the same?", hint=newest)
     return alliance.fingerprint
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,13 +34,18 @@ def command(app: App, page: Page, lost: bool) -> None:
 
 
 def lost_document(answer: ListLostResponse) -> dict[str, Any]:
-    """The answer of `labmesh list --lost`: `checkpoint` is the size of the smallest checkpoint that covers the entry."""
+    """The answer of `labmesh list --lost`.
+
+    `checkpoint` is the size of the smallest checkpoint that covers the entry; `seen` says whether a person
+    has said so (`confirm --lost`).
+    """
     return {
         "lost": [
             {
                 "index": entry.index,
                 "commitment": b64encode(entry.commitment).decode(),
                 "checkpoint": entry.checkpoint_size,
+                "seen": entry.seen,
             }
             for entry in answer.entries
         ],
@@ -63,10 +69,16 @@ def _list_lost(app: App, page: Page) -> None:
         print_lines("No entry of the own log is lost.")
         return
     columns = ("index", "commitment", "checkpoint")
-    print_table(columns, ([entry[name] for name in columns] for entry in content["lost"]))
+    print_table((*columns, "seen"), (_lost_row(entry, columns) for entry in content["lost"]))
     print_note(
         f"{content['total']:,} entries were published before this home was restored, and no peer reached so far has given "
         "back what they say. Push those records again from the lab's own system; the commitments stay in the log."
     )
+    if not all(entry["seen"] for entry in content["lost"]):
+        print_note(app.complete("Then no alarm is needed any more: labmesh confirm --lost"))
     if content["next"]:
         print_note(f"There are more: repeat the command with --after {content['next']}")
+
+
+def _lost_row(entry: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+    return [*(entry[name] for name in columns), "yes" if entry["seen"] else "no"]

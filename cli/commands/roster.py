@@ -36,6 +36,7 @@ from cli.proposal import (
     review_file,
 )
 from cli.roster_view import print_roster, roster_document
+from cli.seat import note_missing_cards, require_seat
 from cli.texts import MEMBER, QUORUM, TEXT, format_fingerprint
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ WITHDRAWAL_RISK = (
     "So first let everybody who has the file delete it; the other homes that signed it must withdraw it, too."
 )
 
-_PROPOSAL_FILE_OPTION = click.option(
+_PROPOSAL_OPTION = click.option(
     "-o",
     "--output",
     metavar="FILE",
@@ -57,9 +58,9 @@ _PROPOSAL_FILE_OPTION = click.option(
 )
 
 
-def PROPOSAL_OPTION(function: Callable[..., None]) -> Callable[..., None]:  # noqa: N802 -- stands where a constant would
+def proposal_options(function: Callable[..., None]) -> Callable[..., None]:
     """Decorator: `-o FILE` and `--force`."""
-    return _PROPOSAL_FILE_OPTION(FORCE_OPTION(function))
+    return _PROPOSAL_OPTION(FORCE_OPTION(function))
 
 
 def _set_offline(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -103,7 +104,7 @@ def create(app: App, title: str, threshold: int) -> None:
 
 @command.command()
 @click.argument("cards", metavar="CARD...", nargs=-1, required=True, type=INPUT_FILE)
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
@@ -111,6 +112,7 @@ def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
 
     Whoever adds a card vouches that it came from that member: compare its hash by telephone if it came by mail.
     """
+    require_seat(app)
     require_one_stdin(cards)
     envelopes = [parse_card_file(read_input(name), display_name(name)) for name in cards]
     file = choose_file(app, output)
@@ -131,7 +133,7 @@ def add(app: App, cards: tuple[str, ...], output: str | None) -> None:
 @click.option(
     "--head-size", metavar="N", type=click.IntRange(0, 2**40), help="How many entries of its log count; all verified here."
 )
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def remove(app: App, member: str, head_size: int | None, output: str | None) -> None:
@@ -139,6 +141,7 @@ def remove(app: App, member: str, head_size: int | None, output: str | None) -> 
 
     Its records up to what this node has verified (or the first N) stay provable; later ones count nowhere.
     """
+    require_seat(app)
     require_consent(app, f"Remove {member} from the alliance? It cannot be taken back.")
     file = choose_file(app, output)
     with open_governance(app) as governance:
@@ -149,7 +152,7 @@ def remove(app: App, member: str, head_size: int | None, output: str | None) -> 
 @command.command()
 @click.argument("members", metavar="MEMBER...", nargs=-1, required=True, type=MEMBER)
 @click.option("--threshold", "number", metavar="N", type=click.IntRange(1, 100), help="Signatures that a change then needs.")
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def council(app: App, members: tuple[str, ...], number: int | None, output: str | None) -> None:
@@ -164,7 +167,7 @@ def council(app: App, members: tuple[str, ...], number: int | None, output: str 
 
 @command.command()
 @click.argument("number", metavar="N", type=click.IntRange(1, 100))
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def threshold(app: App, number: int, output: str | None) -> None:
@@ -176,7 +179,7 @@ def threshold(app: App, number: int, output: str | None) -> None:
 
 @command.command()
 @click.argument("number", metavar="N|default", type=QUORUM)
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def quorum(app: App, number: int, output: str | None) -> None:
@@ -193,7 +196,7 @@ def quorum(app: App, number: int, output: str | None) -> None:
 @command.command()
 @click.argument("member", type=MEMBER)
 @click.argument("card", metavar="CARD", type=INPUT_FILE)
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def rekey(app: App, member: str, card: str, output: str | None) -> None:
@@ -204,12 +207,13 @@ def rekey(app: App, member: str, card: str, output: str | None) -> None:
     """
     from node.core.amendment import ReplaceIdentity
 
+    require_seat(app)
     envelope = parse_card_file(read_input(card), display_name(card))
     _amend(app, ReplaceIdentity(member, envelope), output, f"{member} has a new identity key; the old one counts no longer.")
 
 
 @command.command()
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def renew(app: App, output: str | None) -> None:
@@ -227,7 +231,7 @@ def renew(app: App, output: str | None) -> None:
     required=True,
     help="Which note's history survives; evidence verify shows both.",
 )
-@PROPOSAL_OPTION
+@proposal_options
 @OFFLINE_OPTION
 @pass_app
 def settle(app: App, file: str, keep: str, output: str | None) -> None:
@@ -239,6 +243,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
     """
     from cli.settlement import read_survivor
 
+    require_seat(app)
     survivor = read_survivor(app, file, keep)
     require_consent(app, f"Does the history of {survivor.member} with {survivor.head.size} entries survive, and no other?")
     _amend(app, survivor, output, f"The history of {survivor.member} is settled.")
@@ -320,6 +325,7 @@ def show(app: App) -> None:
         print_document(roster_document(alliance))
     else:
         print_roster(alliance)
+    note_missing_cards(app, alliance)
 
 
 @command.command()
@@ -337,6 +343,7 @@ def export(app: App, output: str | None) -> None:
             [format_card(alliance.cards[member]) for member in sorted(alliance.cards)],
         )
     )
+    note_missing_cards(app, alliance)
     if output is None or output == STDIN:
         click.echo(raw.decode())
         return
@@ -354,6 +361,7 @@ def export(app: App, output: str | None) -> None:
 
 
 def _amend(app: App, amendment: Amendment, output: str | None, sentence: str) -> None:
+    require_seat(app)
     file = choose_file(app, output)
     with open_governance(app) as governance:
         state = governance.amend(amendment)

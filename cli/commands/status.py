@@ -45,6 +45,13 @@ def command(app: App) -> None:
             f"remote       port {remote['port']} for {remote['clients']} clients, as {', '.join(remote['names'])}; "
             f"certificate until {remote['certificate_expires'][:10]}"
         )
+    if content["lost_seen"]:
+        print_lines(
+            app.complete(
+                f"lost         {content['lost_seen']:,} entries of the own log that nobody can open; a person has seen "
+                "them: labmesh list --lost"
+            )
+        )
     for alarm in content["alarms"]:
         print_lines(f"alarm        {app.complete(alarm)}")
     if content["peers"]:

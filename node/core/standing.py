@@ -68,7 +68,9 @@ def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> 
             "membership",
             "error",
             f"{member} was removed from {alliance.name} by roster version {version} on {entry.left:%Y-%m-%d}{end}",
-            f"the other nodes refuse this one; ask the council ({council})",
+            "the other nodes refuse this one. What counts stays provable (labmesh prove, labmesh verify); what is pushed is "
+            f"kept here alone. The id cannot be used again: to belong again, ask the council ({council}) to add a new home "
+            "with another id",
         )
     if entry.identity_key != identity_key:
         return Notice(

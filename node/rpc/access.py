@@ -52,6 +52,7 @@ PERMITTED: Mapping[str, frozenset[Role]] = {
     "WithdrawRoster": _ADMIN,
     "ConfirmLog": _ADMIN,
     "ListLost": _ADMIN,
+    "ConfirmLost": _ADMIN,
     "AuditLog": _ADMIN,  # it names keys of every kind, and costs
     "GrantRecord": _ADMIN,
     "EraseRecord": _ADMIN,

@@ -172,6 +172,10 @@ class NodeClient:
         """One page of the own entries that nobody can open again."""
         return self._call(self._stub.ListLost, node_pb2.ListLostRequest(page_size=page_size, page_token=page_token))
 
+    def confirm_lost(self, total: int) -> int:
+        """A person has seen that these are lost; returns how many there are, which must be `total`."""
+        return self._call(self._stub.ConfirmLost, node_pb2.ConfirmLostRequest(total=total), CHANGE_DEADLINE_S).total
+
     def grant_record(self, record_id: str, members: Iterable[str]) -> node_pb2.GrantRecordResponse:
         """Open one record of this member to further members."""
         request = node_pb2.GrantRecordRequest(id=record_id, members=members)

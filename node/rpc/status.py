@@ -14,6 +14,7 @@ from node.ledger import Ledger
 from node.lost_keys import describe_lost_role
 from node.membership import Membership
 from node.store import Store
+from node.store.losses import Losses
 from node.sync.peer import PeerState
 from node.sync.recovery import Recovery
 
@@ -40,6 +41,7 @@ class StatusParts:
 def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
     """The answer to GetStatus."""
     alliance, checkpoint = parts.membership.alliance, parts.ledger.checkpoint
+    losses = parts.store.losses.count(parts.ledger.log)
     quarantined = _quarantined_by_member(parts.store)
     peers = sorted(dict(parts.peer_states()).values(), key=lambda peer: peer.member)
     return node_pb2.GetStatusResponse(
@@ -52,11 +54,13 @@ def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
         root=checkpoint.root,
         records=parts.store.records.count(),
         peers=[_peer_status(peer, quarantined.get(peer.member, 0)) for peer in peers],
-        alarms=_alarms(parts),
+        alarms=_alarms(parts, losses),
         index_backlog=parts.store.search.backlog(),
         version=parts.version,
         port=parts.port(),
         remote=parts.remote(),
+        lost=losses.total,
+        lost_seen=losses.seen,
     )
 
 
@@ -70,7 +74,7 @@ def _state(parts: StatusParts) -> str:
     return "ready" if confirmation.confirmed else "unconfirmed"
 
 
-def _alarms(parts: StatusParts) -> list[str]:
+def _alarms(parts: StatusParts, losses: Losses) -> list[str]:
     found = parts.alarms()
     confirmation = parts.confirmation
     if confirmation.longer is not None:
@@ -81,11 +85,10 @@ def _alarms(parts: StatusParts) -> list[str]:
             "until then"
         )
         found += parts.recovery.sentences()
-    lost = parts.store.rebase.count_unopened(parts.ledger.log)
-    if lost:
+    if losses.unseen:
         found.append(
-            f"{lost} entries of this member's log were published, but no peer reached so far has given back what they say; "
-            "type: labmesh list --lost"
+            f"{losses.unseen} entries of this member's log were published, but no peer reached so far has given back what "
+            "they say; type: labmesh list --lost   and, once they are pushed again or given up: labmesh confirm --lost"
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")

@@ -6,7 +6,7 @@
 | opening | own log: no. Mirrors: fetched again from whoever holds it | it fits its commitment |
 | tile, cursor, cosignature | yes: recomputed, or told again | tiles and cosignatures are verified before |
 | erasure | yes: made again from the erasure records | it follows from a verified record |
-| acknowledgement | yes | it is what a member says |
+| acknowledgement | yes | it is what a member says; the own one: what its people have seen to be lost |
 """
 
 from __future__ import annotations

@@ -79,6 +79,12 @@ class MembershipStore:
             envelope: bytes | None = connection.execute(statement).scalar()
         return envelope
 
+    def load_cards(self, member: str) -> list[bytes]:
+        """Every stored card of a member, also those that count no longer, the oldest first."""
+        with self._database.read() as connection:
+            statement = select(_CARD.c.envelope).where(_CARD.c.member == member).order_by(_CARD.c.seq)
+            return list(connection.execute(statement).scalars())
+
     def save_alliance(self, alliance: Alliance, *, pin: str | None = None, signed: SignedVersion | None = None) -> None:
         """Write rosters and cards that are not there yet, in one transaction.
 

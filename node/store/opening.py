@@ -14,6 +14,7 @@ from node.store.evidence import EvidenceStore
 from node.store.inspection import InspectionStore
 from node.store.late import LateStore
 from node.store.logs import LogStore
+from node.store.losses import LossStore
 from node.store.membership import MembershipStore
 from node.store.rebase import RebaseStore
 from node.store.records import RecordStore
@@ -39,6 +40,7 @@ class Store:
     rebase: RebaseStore
     evidence: EvidenceStore
     inspection: InspectionStore
+    losses: LossStore
 
     def close(self) -> None:
         """Close every file."""
@@ -83,4 +85,5 @@ def open_store(home: Path) -> Store:
         RebaseStore(database, logs),
         EvidenceStore(database),
         InspectionStore(database),
+        LossStore(database),
     )

@@ -38,6 +38,7 @@ from node.store.following import (
     take_late_effect,
 )
 from node.store.logs import LogState, LogStore, NewEntry, load_state, move_head, save_state
+from node.store.losses import forget_seen
 from node.store.places import REPEATED, discard_place, forget_entries, move_in, open_place, reopen_entry, set_aside
 from node.store.rows import OPENING_COLUMNS, accepted_tuple, opening_tuple
 from node.store.tables import (
@@ -153,6 +154,7 @@ class RebaseStore:
                 set_aside(connection, current, place.head_size),
                 forget_erasures(connection, log.id, place.head_size),
             )
+            forget_seen(connection, log, place.head_size)
             for table in (_CHECKPOINT, _COSIGNATURE):
                 connection.execute(delete(table).where(table.c.log_id == log.id, table.c.size > contained))
             # A reader may have seen numbers that this home has forgotten: the new ones are greater than all of them.

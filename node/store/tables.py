@@ -198,7 +198,10 @@ class ErasureRow(SQLModel, table=True):
 
 
 class AcknowledgementRow(SQLModel, table=True):
-    """A member has told that it has deleted the opening of an entry of the own log."""
+    """A member has told that it has deleted the opening of an entry of the own log.
+
+    Under the own member: its people have seen that nobody can open the entry any more (`store.losses`).
+    """
 
     __tablename__: ClassVar[Any] = "acknowledgement"
     position: int = Field(sa_column=Column(BigInteger, primary_key=True))

@@ -77,6 +77,9 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
     def ListLost(self, request, context):
         return self._unary("ListLost", request, context)
 
+    def ConfirmLost(self, request, context):
+        return self._unary("ConfirmLost", request, context)
+
     def GrantRecord(self, request, context):
         return self._unary("GrantRecord", request, context)
 

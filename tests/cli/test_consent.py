@@ -26,6 +26,7 @@ ASKING = {
     ("erase", ID, "--reason", "x"): "EraseRecord",
     ("keys", "revoke", "log", "--size", "3"): "RevokeLogKey",
     ("confirm",): "ConfirmLog",
+    ("confirm", "--lost"): "ConfirmLost",
 }
 """Commands that ask, by the call that they then make."""
 
@@ -34,8 +35,9 @@ ASKING = {
 def asked(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> FakeNode:
     """A node that refuses nothing, and a person at a terminal."""
     node.answers["EraseRecord"] = node_pb2.EraseRecordResponse(erased=[f"{ID}@1"])
-    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed")
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed", lost=3)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=3)
+    node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse(total=3)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
     return node
 
@@ -53,15 +55,16 @@ def _changes(node: FakeNode) -> list[str]:
 @pytest.mark.parametrize("args", ASKING, ids=" ".join)
 def test_a_person_declines(asked: FakeNode, node_home: Path, args: tuple[str, ...], typed: str) -> None:
     ended = run(*args, home=node_home, stdin=typed)
-    assert ended.exit_code == 1 and ended.err.endswith("error: not confirmed; nothing was changed\n")
+    assert ended.exit_code == 1 and "\nerror: not confirmed; nothing was changed\nhint: when you are sure" in ended.err
     assert ended.out == "" and _changes(asked) == []
 
 
 @pytest.mark.parametrize("args", ASKING, ids=" ".join)
 def test_what_is_typed_without_a_terminal_is_done(node: FakeNode, node_home: Path, args: tuple[str, ...]) -> None:
     node.answers["EraseRecord"] = node_pb2.EraseRecordResponse(erased=[f"{ID}@1"])
-    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed")
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed", lost=3)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=3)
+    node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse(total=3)
     ended = run(*args, home=node_home)
     assert _changes(node) == [ASKING[args]] and "[y/N]" not in ended.err
 

@@ -10,11 +10,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cli.doctor import CHECKS, examine
+from cli.doctor import CHECKS, Finding, examine
 from cli.facts import ClientFacts, DaemonFacts, Facts, Fault, PeerFacts, RemoteFacts
+from cli.key_facts import ANOTHER, RESTORE
 from labmesh.v1 import node_pb2
 from node.core.standing import Notice
 from node.home import Home
+from node.lost_keys import describe_lost_role
 from tests.cli.conftest import run
 from tests.cli.fake_node import serve
 
@@ -326,8 +328,63 @@ def test_a_loose_key_is_told_once(home):
     assert [finding["hint"] for finding in told] == [f"type: chmod 600 {key}"]
 
 
-def test_the_hint_for_lost_entries_is_not_the_status():
-    found = [
-        f for f in examine(replace(HEALTHY, **_daemon(alarms=["x: labmesh list --lost"]))).findings if f.check == "alarm"
-    ]
-    assert [finding.hint for finding in found] == ["type: labmesh list --lost"]
+def _troubles(**changes):
+    return [finding for finding in examine(replace(HEALTHY, **changes)).findings if finding.level != "ok"]
+
+
+def test_an_alarm_is_parted_into_what_is_wrong_and_what_to_type():
+    alarm = "3 entries were published; type: labmesh list --lost   and then: labmesh confirm --lost"
+    (found,) = _troubles(**_daemon(alarms=[alarm]))
+    assert found == Finding(
+        "alarm", "error", "3 entries were published", "type: labmesh list --lost   and then: labmesh confirm --lost"
+    )
+    (found,) = _troubles(**_daemon(alarms=["two histories"]))
+    assert (found.message, found.hint) == ("two histories", "type: labmesh status")
+
+
+@pytest.mark.parametrize("role", ["log", "witness", "tls"])
+def test_a_lost_key_is_one_line(role):
+    """Not also as the node's state, and as its alarm."""
+    daemon = _daemon(state="degraded", alarms=[describe_lost_role(role)])
+    wrong = Fault(f"keys/{role}.pem is not the {role} key that the card names", RESTORE + ANOTHER[role])
+    assert [finding.check for finding in _troubles(key_faults=[wrong], **daemon)] == ["keys"]
+    assert [finding.check for finding in _troubles(missing_keys=[f"keys/{role}.pem"], **daemon)] == ["keys"]
+    # Protected keys are not compared: then the node's own word stands.
+    (found,) = _troubles(**daemon)
+    assert found.check == "alarm" and "; type: " not in found.message
+
+
+def test_a_fault_of_one_key_hides_no_alarm_about_another():
+    daemon = _daemon(state="degraded", alarms=[describe_lost_role("tls"), "two histories"])
+    wrong = Fault("keys/log.pem is not the log key that the card names", RESTORE + ANOTHER["log"])
+    assert [finding.check for finding in _troubles(key_faults=[wrong], **daemon)] == ["keys", "alarm", "alarm"]
+
+
+def test_a_recovery_is_one_line():
+    alarm = "qingdao holds 9 entries of this member's log, this home 5 that were published: it takes back what is missing"
+    (found,) = _troubles(**_daemon(state="recovering", alarms=[alarm]))
+    assert (found.check, found.message, found.hint.endswith("labmesh peers")) == ("alarm", alarm, True)
+
+
+def test_a_removed_member_reads_once_that_it_was_removed():
+    """Not at each peer again, with a card that helps nobody."""
+    notice = Notice("membership", "error", "jinan was removed", "ask the council (qingdao)")
+    peers = [PeerFacts("qingdao", "refused", "not in the roster"), PeerFacts("yantai", "offline")]
+    found = _troubles(notices=[notice], **_daemon(state="degraded", alarms=[str(notice)], peers=peers))
+    assert [(finding.check, "card -o" in finding.hint) for finding in found] == [("membership", False), ("peers", False)]
+    assert "yantai is offline" in found[1].message
+
+
+def test_a_certificate_that_no_peer_knows_is_one_line():
+    peers = [PeerFacts("qingdao", "refused", "x"), PeerFacts("yantai", "retrying", "no answer")]
+    found = _troubles(welcomes=[("qingdao", "refused"), ("yantai", "away")], **_daemon(peers=peers))
+    assert [finding.check for finding in found] == ["certificate", "peers"]
+    assert "yantai" in found[1].message
+    # Where somebody welcomes it, the certificate is not the reason.
+    found = _troubles(welcomes=[("qingdao", "refused"), ("yantai", "welcome")], **_daemon(peers=peers))
+    assert [finding.check for finding in found] == ["peers", "peers"]
+
+
+def test_a_missing_card_is_told_with_what_to_do():
+    (found,) = _troubles(missing_cards=[Fault("no card of yantai counts here", "type: labmesh join FILE")])
+    assert found == Finding("cards", "warning", "no card of yantai counts here", "type: labmesh join FILE")

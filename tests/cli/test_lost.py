@@ -9,14 +9,14 @@ from tests.cli.conftest import run
 from tests.cli.fake_node import FakeNode
 
 LOST = node_pb2.ListLostResponse(
-    entries=[node_pb2.LostEntry(index=5, commitment=bytes(32), checkpoint_size=8)], next_page_token="i6", total=2
+    entries=[node_pb2.LostEntry(index=5, commitment=bytes(32), checkpoint_size=8, seen=True)], next_page_token="i6", total=2
 )
 
 
 def test_lost_entries_as_json(node_home: Path, node: FakeNode) -> None:
     node.answers["ListLost"] = LOST
     ended = run("list", "--lost", "--limit", "1", "--after", "i5", "--json", home=node_home)
-    entry = {"index": 5, "commitment": "A" * 43 + "=", "checkpoint": 8}
+    entry = {"index": 5, "commitment": "A" * 43 + "=", "checkpoint": 8, "seen": True}
     assert ended.document == {"lost": [entry], "total": 2, "next": "i6"}
     assert (node.calls[-1].page_size, node.calls[-1].page_token) == (1, "i5")
 
@@ -24,9 +24,12 @@ def test_lost_entries_as_json(node_home: Path, node: FakeNode) -> None:
 def test_lost_entries_for_people(node_home: Path, node: FakeNode) -> None:
     node.answers["ListLost"] = LOST
     ended = run("list", "--lost", home=node_home)
-    assert ended.out.splitlines()[1].split() == ["5", "A" * 43 + "=", "8"]
+    assert ended.out.splitlines()[1].split() == ["5", "A" * 43 + "=", "8", "yes"]
     assert "2 entries were published before this home was restored" in ended.err
-    assert "--after i6" in ended.err
+    assert "--after i6" in ended.err and "confirm --lost" not in ended.err
+    unseen = node_pb2.LostEntry(index=5, commitment=bytes(32), checkpoint_size=8)
+    node.answers["ListLost"] = node_pb2.ListLostResponse(entries=[unseen], total=1)
+    assert f"labmesh --home '{node_home}' confirm --lost" in run("list", "--lost", home=node_home).err
     node.answers["ListLost"] = node_pb2.ListLostResponse()
     assert run("list", "--lost", home=node_home).out == "No entry of the own log is lost.\n"
 
@@ -35,6 +38,38 @@ def test_lost_entries_have_no_kind(node_home: Path) -> None:
     ended = run("list", "--lost", "--kind", "result", "--json", home=node_home)
     assert (ended.exit_code, ended.error["reason"]) == (2, "USAGE")
     assert "nobody knows what a lost entry says" in ended.error["message"]
+
+
+def test_what_is_lost_is_seen(node_home: Path, node: FakeNode) -> None:
+    """Who may still give entries back is named before; the node hears how many the person was told of."""
+    peers = [
+        node_pb2.PeerStatus(member="qingdao", state="offline"),
+        node_pb2.PeerStatus(member="weifang", state="connected"),
+    ]
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="ready", lost=3, lost_seen=1, peers=peers)
+    node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse(total=3)
+    ended = run("confirm", "--lost", home=node_home)
+    assert (ended.exit_code, node.calls[-1]) == (0, node_pb2.ConfirmLostRequest(total=3))
+    assert ended.out.startswith("3 lost entries are seen") and "weifang" not in ended.err
+    assert ended.err == "qingdao may still give entries back, but is not connected now.\n"
+    assert run("confirm", "--lost", "--json", home=node_home).document == {"lost": 3}
+
+
+def test_nothing_is_lost(node_home: Path, node: FakeNode) -> None:
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed")
+    node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse()
+    ended = run("confirm", "--lost", home=node_home)
+    assert (ended.exit_code, ended.out, ended.err) == (0, "No entry of the own log is lost.\n", "")
+    assert not any(isinstance(call, node_pb2.ConfirmLogRequest) for call in node.calls)  # it publishes nothing
+
+
+def test_status_counts_what_is_lost_and_seen(node_home: Path, node: FakeNode) -> None:
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(member="jinan", state="ready", lost=3, lost_seen=2)
+    document = run("status", "--json", home=node_home).document
+    assert (document["lost"], document["lost_seen"]) == (3, 2)
+    assert "lost         2 entries of the own log that nobody can open" in run("status", home=node_home).out
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(member="jinan", state="ready", kinds=["method"])
+    assert run("status", "--json", home=node_home).document["lost"] is None
 
 
 def test_push_says_that_nothing_is_published_yet(node_home: Path, node: FakeNode, tmp_path: Path) -> None:

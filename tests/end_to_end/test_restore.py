@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
+from cli.main import labmesh
 from labmesh.v1 import node_pb2
 from node.backup import create_backup, restore_backup
 from node.clock import utc_now
@@ -85,6 +88,19 @@ def test_a_home_restored_from_an_old_backup(make_mesh, tmp_path: Path) -> None:
     assert own.commitments == theirs.commitments == read_log_file(weifang, "jinan").commitments
     assert sorted(jinan.listed("jinan")) == ["AFTER", "FOR-QINGDAO", "FOR-WEIFANG", "KEY", "LOST", "NEW", "OLD"]
     assert mesh.verify(jinan.bundle("jinan/result/NEW")).verified
+    require_seen_for_good(jinan)
+
+
+def require_seen_for_good(jinan: Node) -> None:
+    """What a person has seen to be lost is no alarm any more, also after a crash; it stays listed and counted."""
+    assert any("labmesh confirm --lost" in alarm for alarm in jinan.status().alarms)
+    ended = CliRunner().invoke(labmesh, ["--home", str(jinan.home.path), "confirm", "--lost", "--json"])
+    assert (ended.exit_code, json.loads(ended.stdout)) == (0, {"lost": 1})
+    jinan.kill()
+    jinan.start()
+    status = jinan.status()
+    assert (status.lost, status.lost_seen, lost(jinan)) == (1, 1, [5])
+    assert not any("--lost" in alarm for alarm in status.alarms)
 
 
 def test_a_home_folder_that_was_copied_back(make_mesh) -> None:

@@ -258,6 +258,7 @@ SEEDS: dict[str, Callable[[], list[Message]]] = {
     ],
     "GrantRecord": lambda: [node_pb2.GrantRecordRequest(id="jinan/result/PRIVATE", members=["yantai"])],
     "EraseRecord": lambda: [node_pb2.EraseRecordRequest(id="jinan/result/HELD-0", reason="R", preview=True)],
+    "ConfirmLost": lambda: [node_pb2.ConfirmLostRequest(total=total) for total in (0, 1)],
     "AcknowledgeErasure": lambda: [peer_pb2.AcknowledgeErasureRequest(origin=QINGDAO.origin, indexes=[0, 2**40])],
     "ReportEvidence": lambda: [peer_pb2.ReportEvidenceRequest(evidence=raw) for raw in evidence_seeds()],
     "ExportEvidence": lambda: [node_pb2.ExportEvidenceRequest(id="ab" * 32)],

@@ -137,6 +137,8 @@ def test_a_client_of_some_kinds_sees_the_health_of_the_node(caller: Caller, show
         index_backlog=2,
         port=7443,
         remote=node_pb2.RemoteStatus(port=7444, clients=3),
+        lost=5,
+        lost_seen=4,
         alarms=["jinan/result/K-1 was said twice"],
         peers=[node_pb2.PeerStatus(member="qingdao", state="connected", size=5, verified=4, behind=1, quarantined=1)],
     )

@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_right
 
 from labmesh.v1 import node_pb2
+from node.clock import milliseconds
 from node.errors import FormatError
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.faults import answered
@@ -23,12 +24,27 @@ class RecoveryCalls(Calls):
         rebase, log, limit = self._parts.store.rebase, self._parts.ledger.log, page_size(request.page_size)
         found = rebase.read_unopened(log, start=_parse_start(request.page_token), limit=limit + 1)
         page, sizes = found[:limit], rebase.signed_sizes(log)
+        seen = self._parts.store.losses.seen_among(log, [index for index, _ in page])
         entries = [
-            node_pb2.LostEntry(index=index, commitment=commitment, checkpoint_size=sizes[bisect_right(sizes, index)])
+            node_pb2.LostEntry(
+                index=index,
+                commitment=commitment,
+                checkpoint_size=sizes[bisect_right(sizes, index)],
+                seen=index in seen,
+            )
             for index, commitment in page
         ]
         token = f"i{page[-1][0] + 1}" if len(found) > limit else ""
         return node_pb2.ListLostResponse(entries=entries, next_page_token=token, total=rebase.count_unopened(log))
+
+    async def ConfirmLost(self, request: node_pb2.ConfirmLostRequest, context: Context) -> node_pb2.ConfirmLostResponse:
+        """A person has seen what is lost."""
+        return await answered(asyncio.to_thread(self._confirm_lost, request.total), context)
+
+    def _confirm_lost(self, total: int) -> node_pb2.ConfirmLostResponse:
+        store, now_ms = self._parts.store, milliseconds(self._parts.clock())
+        losses = store.losses.save_seen(self._parts.ledger.log, total=total, now_ms=now_ms)
+        return node_pb2.ConfirmLostResponse(total=losses.total)
 
 
 def _parse_start(token: str) -> int:

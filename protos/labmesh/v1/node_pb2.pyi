@@ -660,6 +660,8 @@ class GetStatusResponse(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     REMOTE_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    LOST_SEEN_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     """The member's id."""
     alliance: _builtins.str
@@ -682,6 +684,10 @@ class GetStatusResponse(_message.Message):
     """Version of the software."""
     port: _builtins.int
     """The port on which peers are served; useful when the setting says 0."""
+    lost: _builtins.int
+    """Published entries of the own log that nobody can open any more."""
+    lost_seen: _builtins.int
+    """How many of these a person has seen (ConfirmLost); an alarm tells of the others."""
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]:
         """The other active members."""
@@ -718,10 +724,12 @@ class GetStatusResponse(_message.Message):
         port: _builtins.int = ...,
         remote: Global___RemoteStatus | None = ...,
         kinds: _abc.Iterable[_builtins.str] | None = ...,
+        lost: _builtins.int = ...,
+        lost_seen: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "kinds", b"kinds", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "kinds", b"kinds", "lost", b"lost", "lost_seen", b"lost_seen", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1973,22 +1981,26 @@ class LostEntry(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index of the entry."""
     commitment: _builtins.bytes
     """Its commitment, 32 bytes."""
     checkpoint_size: _builtins.int
     """Size of the smallest checkpoint held here that covers it."""
+    seen: _builtins.bool
+    """Whether a person has seen that it is lost (ConfirmLost)."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         commitment: _builtins.bytes = ...,
         checkpoint_size: _builtins.int = ...,
+        seen: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_size", b"checkpoint_size", "commitment", b"commitment", "index", b"index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_size", b"checkpoint_size", "commitment", b"commitment", "index", b"index", "seen", b"seen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2278,3 +2290,47 @@ class AuditCheck(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditCheck: _TypeAlias = AuditCheck  # noqa: Y015
+
+@_typing.final
+class ConfirmLostRequest(_message.Message):
+    """What a person was told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    """How many entries are lost; refused where it is another number by now."""
+    def __init__(
+        self,
+        *,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmLostRequest: _TypeAlias = ConfirmLostRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmLostResponse(_message.Message):
+    """What a person has seen now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    """Entries that nobody can open any more; all of them are seen."""
+    def __init__(
+        self,
+        *,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmLostResponse: _TypeAlias = ConfirmLostResponse  # noqa: Y015

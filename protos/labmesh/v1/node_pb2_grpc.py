@@ -171,6 +171,11 @@ class NodeServiceStub:
                 request_serializer=labmesh_dot_v1_dot_node__pb2.AuditLogRequest.SerializeToString,
                 response_deserializer=labmesh_dot_v1_dot_node__pb2.AuditLogResponse.FromString,
                 _registered_method=True)
+        self.ConfirmLost = channel.unary_unary(
+                '/labmesh.v1.NodeService/ConfirmLost',
+                request_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLostRequest.SerializeToString,
+                response_deserializer=labmesh_dot_v1_dot_node__pb2.ConfirmLostResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -367,6 +372,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmLost(self, request, context):
+        """A person has seen which entries of the own log nobody can open any more, so they need no alarm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -504,6 +516,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.AuditLog,
                     request_deserializer=labmesh_dot_v1_dot_node__pb2.AuditLogRequest.FromString,
                     response_serializer=labmesh_dot_v1_dot_node__pb2.AuditLogResponse.SerializeToString,
+            ),
+            'ConfirmLost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmLost,
+                    request_deserializer=labmesh_dot_v1_dot_node__pb2.ConfirmLostRequest.FromString,
+                    response_serializer=labmesh_dot_v1_dot_node__pb2.ConfirmLostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1237,6 +1254,33 @@ class NodeService:
             '/labmesh.v1.NodeService/AuditLog',
             labmesh_dot_v1_dot_node__pb2.AuditLogRequest.SerializeToString,
             labmesh_dot_v1_dot_node__pb2.AuditLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmLost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/labmesh.v1.NodeService/ConfirmLost',
+            labmesh_dot_v1_dot_node__pb2.ConfirmLostRequest.SerializeToString,
+            labmesh_dot_v1_dot_node__pb2.ConfirmLostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,8 @@ class NodeServiceStub:
     """One piece of it, as a file."""
     AuditLog: _grpc.UnaryStreamMultiCallable[_node_pb2.AuditLogRequest, _node_pb2.AuditLogResponse]
     """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
+    ConfirmLost: _grpc.UnaryUnaryMultiCallable[_node_pb2.ConfirmLostRequest, _node_pb2.ConfirmLostResponse]
+    """A person has seen which entries of the own log nobody can open any more, so they need no alarm."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -151,6 +153,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """One piece of it, as a file."""
     AuditLog: _aio.UnaryStreamMultiCallable[_node_pb2.AuditLogRequest, _node_pb2.AuditLogResponse]  # type: ignore[assignment]
     """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
+    ConfirmLost: _aio.UnaryUnaryMultiCallable[_node_pb2.ConfirmLostRequest, _node_pb2.ConfirmLostResponse]  # type: ignore[assignment]
+    """A person has seen which entries of the own log nobody can open any more, so they need no alarm."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the command line and lab systems ask of their own node: over the Unix socket in its home, or with a client's token
@@ -372,5 +376,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_node_pb2.AuditLogResponse], _abc.AsyncIterator[_node_pb2.AuditLogResponse]]:
         """Recompute everything that this node holds of one log, and say what is wrong. Reads only."""
+
+    @_abc_1.abstractmethod
+    def ConfirmLost(
+        self,
+        request: _node_pb2.ConfirmLostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ConfirmLostResponse, _abc.Awaitable[_node_pb2.ConfirmLostResponse]]:
+        """A person has seen which entries of the own log nobody can open any more, so they need no alarm."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
