@@ -209,9 +209,11 @@ class TestRevoked:
 
     def test_peers_behind_and_ahead_go_on(self, revoked: RotatingAlliance) -> None:
         push(revoked, 1, "D")
-        for name in ("qingdao", "yantai", "weifang"):
+        peers = ("qingdao", "yantai", "weifang")
+        for name in peers:
             revoked.simulated.catch_up(name, "jinan")
             require_followed(revoked, name)
+        assert {name: mirror(revoked, name).head_size for name in peers} == dict.fromkeys(peers, 7)
 
     def test_a_peer_proves_no_more_than_the_card_vouches_for(self, revoked: RotatingAlliance) -> None:
         qingdao = revoked["qingdao"].member
@@ -426,6 +428,7 @@ class TestThief:
         self.strike(alliance)
         alliance.simulated.meet("jinan", "yantai")
         self.require_remedy(alliance)
+        assert [item.key[:-7] for item in list_all(alliance["yantai"].member.store)] == ["COMMON"] * 3 + ["TRUE"] * 4
 
     @pytest.mark.parametrize("order", [("yantai", "qingdao", "weifang"), ("qingdao", "weifang", "yantai")])
     def test_also_after_a_start_once_enough_others_agree(self, alliance: RotatingAlliance, order: tuple[str, ...]) -> None:
@@ -436,6 +439,7 @@ class TestThief:
         for name in order:
             alliance.simulated.meet("jinan", name)
         self.require_remedy(alliance)
+        assert [item.key[:-7] for item in list_all(alliance["yantai"].member.store)] == ["COMMON"] * 3 + ["TRUE"] * 4
 
     def test_a_home_that_nobody_agrees_with_ends_no_key(self, alliance: RotatingAlliance) -> None:
         """It may be the one that was rolled back: then it would name a size that was never good."""
