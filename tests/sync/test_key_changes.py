@@ -25,7 +25,7 @@ from tests.alliance import drafts, list_all, visible, wait_until
 from tests.builders import kinds, record_bytes
 from tests.disclosing import KINDS
 from tests.rotating import RotatingAlliance
-from tests.store.test_erasures import index_all
+from tests.store.reading import index_all
 from tests.sync.equivocation import contact, holders, show
 from tests.sync.test_survivor import fork_of
 from tests.verifiers import agreed_verdict
