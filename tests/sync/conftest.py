@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alliance import SimulatedAlliance
+from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
 
 
 @pytest.fixture
@@ -16,3 +16,16 @@ def alliance(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Simulat
     made = SimulatedAlliance(tmp_path, getattr(request, "param", 3))
     yield made
     made.close()
+
+
+@pytest.fixture
+def jinan(alliance: SimulatedAlliance) -> SimulatedMember:
+    return alliance["jinan"]
+
+
+@pytest.fixture
+def snapshot(alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path) -> Path:
+    """Three entries of jinan are published, and its database is copied."""
+    jinan.push(*drafts(3, "OLD"))
+    alliance.catch_up("qingdao", "jinan")
+    return jinan.snapshot(tmp_path / "snapshot")
