@@ -29,3 +29,11 @@ def snapshot(alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
     jinan.push(*drafts(3, "OLD"))
     alliance.catch_up("qingdao", "jinan")
     return jinan.snapshot(tmp_path / "snapshot")
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Iterator[SimulatedAlliance]:
+    """Jinan, who lies, and three others."""
+    made = SimulatedAlliance(tmp_path, 4)
+    yield made
+    made.close()
