@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
+from tests.rotating import RotatingAlliance
 
 
 @pytest.fixture
@@ -35,5 +36,13 @@ def snapshot(alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
 def four(tmp_path: Path) -> Iterator[SimulatedAlliance]:
     """Jinan, who lies, and three others."""
     made = SimulatedAlliance(tmp_path, 4)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rotating(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    """Four members that can change their keys."""
+    made = RotatingAlliance(tmp_path, 4)
     yield made
     made.close()
