@@ -14,8 +14,11 @@ from node.disowning import Objector
 from node.keyfiles import KeyFiles, format_key, settle_keys
 from node.rotation import KeyRotation, RotationParts
 from node.sync.spread import CardSpread
-from tests.alliance import SimulatedAlliance, SimulatedMember
+from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
 from tests.builders import Lab, private_key
+
+# The key files of a home in which no key is about to change.
+NAMES = {"identity.pem", "log.pem", "witness.pem", "tls.pem"}
 
 
 def tls_key(lab: Lab) -> ec.EllipticCurvePrivateKey:
@@ -137,3 +140,8 @@ class RotatingAlliance:
     def close(self) -> None:
         """Close every store."""
         self.simulated.close()
+
+
+def push(node: Rotating, count: int, prefix: str) -> None:
+    """Append this many drafts to the node's own log."""
+    node.member.push(*drafts(count, prefix))

@@ -16,7 +16,7 @@ from node.core.roster import Head
 from node.errors import MalformedError, SignatureError
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
 from tests.builders import NOW_S, MemoryLog, build_labs, build_log, cosign
-from tests.sync.test_evidence import settle
+from tests.sync.disputes import settle
 
 JINAN, QINGDAO = build_labs(2)
 

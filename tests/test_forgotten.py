@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,6 @@ from tests.alliance import drafts
 from tests.rotating import Rotating, RotatingAlliance
 
 PEERS = ("qingdao", "yantai")
-
-
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[RotatingAlliance]:
-    alliance = RotatingAlliance(tmp_path)
-    yield alliance
-    alliance.close()
 
 
 @pytest.fixture

@@ -270,6 +270,9 @@ class TestOpening:
     def test_a_group_may_pass_through_to_the_socket(self, home: Home) -> None:
         home.path.chmod(0o710)
         home.require_private()
+        home.path.chmod(0o711)
+        with pytest.raises(HomeError, match="can be read by others"):
+            home.require_private()
 
 
 LOCKING = """

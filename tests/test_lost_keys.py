@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,26 +18,7 @@ from node.lost_keys import describe_lost_role, find_lost_roles
 from node.membership import IdentityKey
 from node.rotation import ROLES
 from node.rpc.tls import presented_certificate
-from tests.alliance import drafts
-from tests.rotating import Rotating, RotatingAlliance
-
-NAMES = {"identity.pem", "log.pem", "witness.pem", "tls.pem"}
-
-
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[RotatingAlliance]:
-    alliance = RotatingAlliance(tmp_path)
-    yield alliance
-    alliance.close()
-
-
-@pytest.fixture
-def jinan(trio: RotatingAlliance) -> Rotating:
-    return trio["jinan"]
-
-
-def push(node: Rotating, count: int, prefix: str) -> None:
-    node.member.push(*drafts(count, prefix))
+from tests.rotating import NAMES, Rotating, RotatingAlliance, push
 
 
 def all_told(node: Rotating) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.core.alliance import format_card
 from node.core.amendment import ReplaceIdentity
-from node.core.card import CARD_TYPE, Card, FormerLogKey, card_content
+from node.core.card import CARD_TYPE, Card, FormerLogKey, card_content, parse_card
 from node.core.dsse import build_envelope, format_envelope
 from node.core.succession import SignedCard
 from node.errors import GovernanceError, SignatureError
@@ -70,6 +70,11 @@ def rekey_blindly(alliance: RotatingAlliance, raw: bytes) -> tuple[str, ...]:
     return alliance["yantai"].member.membership.accept_update(*alliance.simulated.exported("jinan")).faults
 
 
+def held_sizes(alliance: RotatingAlliance) -> dict[str, int]:
+    """How much of qingdao's log each reader holds."""
+    return {name: alliance[name].member.mirror_of("qingdao").head_size for name in READERS}
+
+
 def require_nothing_lost(alliance: RotatingAlliance, raw: bytes, match: str) -> None:
     before = {name: visible(alliance[name].member.store) for name in READERS}
     for name in READERS:
@@ -94,7 +99,9 @@ def test_a_home_that_was_restored_from_before_a_rotation(alliance: RotatingAllia
     qingdao.member.roll_back(tmp_path / "old")
     qingdao.files.path("identity").unlink()
     raw = propose_identity(qingdao.files, qingdao.member.membership.own_card)
+    assert parse_card(raw)[1].former_log_keys == (), "the home has forgotten its second key"
     require_nothing_lost(alliance, raw, "of what a quorum has cosigned at size 6")
+    assert held_sizes(alliance) == {"jinan": 6, "yantai": 6}
 
 
 def test_the_way_that_the_hint_names(alliance: RotatingAlliance, tmp_path: Path) -> None:
@@ -115,6 +122,7 @@ def test_a_liar_who_leaves_its_former_keys_out(alliance: RotatingAlliance) -> No
     own = alliance["qingdao"].member.membership.own_card
     raw = sign_first(own, former_log_keys=(), **other_log_key(alliance, own[1]))
     require_nothing_lost(alliance, raw, "cosigned at size 3")
+    assert held_sizes(alliance) == {"jinan": 6, "yantai": 6}
 
 
 def test_a_liar_who_leaves_only_the_first_one_out(alliance: RotatingAlliance) -> None:

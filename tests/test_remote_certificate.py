@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def write_pair(
     (home / "own.key").write_bytes(pem)
     (home / "own.key").chmod(0o600)
     (home / "own.pem").write_bytes(build_certificate(key, names, NOW).public_bytes(Encoding.PEM))
+
+
+def shown_names(served: ssl.SSLContext, trusting: ssl.SSLContext, name: str) -> set[tuple[str, str]]:
+    """Shake hands in memory, as a client that asks for `name`; returns the names in the certificate it was shown."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(to_client, to_server, server_hostname=name)
+    server = served.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    certificate = client.getpeercert()
+    assert certificate is not None
+    return set(certificate["subjectAltName"])  # type: ignore[arg-type]
 
 
 OWN = RemoteSettings("0.0.0.0:7444", (), "own.pem", "own.key")
@@ -112,9 +126,14 @@ class TestMade:
         assert caught.value.hint == f"type: chmod 600 {files.key_path}"
 
     def test_pythons_tls_takes_it(self, home: Path) -> None:
-        files = prepare_files(NAMED, home, now=NOW)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files.chain_path, files.key_path)
+        files = prepare_files(NAMED, home, now=datetime.now(UTC))
+        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        served.load_cert_chain(files.chain_path, files.key_path)
+        trusting = ssl.create_default_context(cafile=files.chain_path)
+        for name in NAMED.names:
+            assert shown_names(served, trusting, name) == {("DNS", "node.lab.example"), ("IP Address", "10.0.0.5")}
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"other\.example"):
+            shown_names(served, trusting, "other.example")
 
 
 class TestOwn:

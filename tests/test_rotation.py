@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -25,27 +25,8 @@ from node.keyfiles import KeyFiles, is_certificate_of, is_protected
 from node.rotation import TLS_PATIENCE, KeyRotation
 from node.store.checkpoints import CheckpointStore
 from node.store.membership import MembershipStore
-from tests.alliance import drafts
 from tests.builders import build_labs, cosign
-from tests.rotating import Rotating, RotatingAlliance
-
-NAMES = {"identity.pem", "log.pem", "witness.pem", "tls.pem"}
-
-
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[RotatingAlliance]:
-    alliance = RotatingAlliance(tmp_path)
-    yield alliance
-    alliance.close()
-
-
-@pytest.fixture
-def jinan(trio: RotatingAlliance) -> Rotating:
-    return trio["jinan"]
-
-
-def push(node: Rotating, count: int, prefix: str) -> None:
-    node.member.push(*drafts(count, prefix))
+from tests.rotating import NAMES, Rotating, RotatingAlliance, push
 
 
 def cosigned(node: Rotating, size: int, *names: str) -> None:

@@ -158,17 +158,20 @@ class TestNotThatNode:
             free.bind(("127.0.0.1", 0))
             ended = remote.run("status", "--json", remote=f"localhost:{free.getsockname()[1]}")
         self.refused(ended, "no node can be reached on localhost:", "Connection refused", "remote.listen", code=3)
+        assert not hasattr(remote.fake, "tokens"), "nor does it ask another node"
 
     def test_no_such_host(self, remote: Remote) -> None:
         self.refused(remote.run("status", "--json", remote="nobody.invalid:7444"), "nobody.invalid:7444", code=3)
+        assert not hasattr(remote.fake, "tokens")
 
     def test_it_does_not_speak_tls(self, remote: Remote) -> None:
+        heard: list[bytes] = []
         with socket.create_server(("127.0.0.1", 0)) as plain:
 
             def answer() -> None:
                 connection, _ = plain.accept()
                 with connection:
-                    connection.recv(100)
+                    heard.append(connection.recv(4096))
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
             talking = threading.Thread(target=answer)
@@ -176,6 +179,7 @@ class TestNotThatNode:
             ended = remote.run("status", "--json", remote=f"localhost:{plain.getsockname()[1]}")
             talking.join()
         self.refused(ended, "does not speak TLS as a node does", "not the one for peers", code=3)
+        assert len(heard) == 1 and TOKEN.encode() not in heard[0]
 
     def test_another_certificate(self, remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> None:
         other = tmp_path_factory.mktemp("other")

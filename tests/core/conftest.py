@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+# What these assert says as much as it would in a test module.
+pytest.register_assert_rewrite("tests.core.sessions", "tests.core.verdicts")
 
 settings.register_profile(
     "labmesh",

@@ -1,7 +1,6 @@
 """The schema of capability bodies: what it takes, what it refuses, and whether its errors name the member."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import node
+from tests.schemas.walking import walk_schemas
 
 SCHEMA: dict[str, Any] = json.loads((Path(node.__path__[0]) / "schemas" / "capability-1.json").read_bytes())
 VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
@@ -50,13 +50,6 @@ def build_accreditation(**members: str) -> dict[str, str]:
 
 def list_errors(body: object) -> list[tuple[str, str]]:
     return [("/".join(map(str, e.instance_path)), e.message) for e in VALIDATOR.iter_errors(body)]
-
-
-def walk_schemas(schema: object) -> Iterator[dict[str, Any]]:
-    if isinstance(schema, dict):
-        yield schema
-        for value in schema.values():
-            yield from walk_schemas(value)
 
 
 def test_schema_is_valid_and_has_its_name() -> None:

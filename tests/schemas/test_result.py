@@ -4,7 +4,6 @@ import copy
 import datetime
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import node
+from tests.schemas.walking import walk_schemas
 
 SCHEMA: dict[str, Any] = json.loads((Path(node.__path__[0]) / "schemas" / "result-1.json").read_bytes())
 VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
@@ -74,16 +74,6 @@ def list_errors(body: object) -> list[tuple[str, str]]:
 
 def list_quantity_errors(quantity: object) -> list[tuple[str, str]]:
     return [(path.removeprefix("results/0/quantity"), message) for path, message in list_errors(build_body(quantity))]
-
-
-def walk_schemas(schema: object) -> Iterator[dict[str, Any]]:
-    if isinstance(schema, dict):
-        yield schema
-        for value in schema.values():
-            yield from walk_schemas(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from walk_schemas(value)
 
 
 def test_schema_is_valid_and_has_its_name() -> None:

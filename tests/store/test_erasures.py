@@ -24,6 +24,7 @@ from tests.alliance import examples, list_all
 from tests.builders import MemoryLog, build_card, record_bytes
 from tests.disclosing import KINDS, Author, Reader, erased_indexes, held_openings, result_id
 from tests.store.filling import JINAN, Mirrored
+from tests.store.reading import index_all
 
 
 @pytest.fixture
@@ -32,11 +33,6 @@ def author(tmp_path: Path) -> Iterator[Author]:
     made = Author(tmp_path / "jinan")
     yield made
     made.store.close()
-
-
-def index_all(store: Store) -> None:
-    while store.search.advance():
-        pass
 
 
 def hits(store: Store, word: str) -> list[str]:

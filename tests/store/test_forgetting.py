@@ -8,7 +8,7 @@ from node.core.names import parse_record_id
 from node.store.forgetting import forget_mirror
 from tests.alliance import SimulatedAlliance, draft
 from tests.disclosing import KINDS
-from tests.store.test_erasures import index_all
+from tests.store.reading import index_all
 
 
 def test_an_erasure_after_the_record_was_forgotten_leaves_nothing(tmp_path: Path) -> None:

@@ -19,13 +19,9 @@ from tests.alliance import SimulatedMember
 from tests.builders import build_labs, build_log
 from tests.store.conftest import OpenStore
 from tests.store.filling import OwnLog
+from tests.store.reading import index_all
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "examples" / "cnas-l0867.jsonl"
-
-
-def index_all(store: Store) -> None:
-    while store.search.advance():
-        pass
 
 
 def count_hits(store: Store) -> int:

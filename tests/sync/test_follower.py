@@ -187,6 +187,7 @@ class TestLive:
             await asyncio.gather(task, return_exceptions=True)
 
         alliance.run(work)
+        assert (len(contacts), len(alliance.reads)) == (2, 1), "the stream that was open goes on"
 
     def test_the_clocks_are_compared(self, alliance: SimulatedAlliance) -> None:
         alliance.tampering.exchange = lambda answer: replace(answer, time_ms=answer.time_ms - 90_000)

@@ -14,7 +14,7 @@ from node.sync.revoked import forget_all_uncounted, forget_uncounted
 from tests.alliance import list_all, visible
 from tests.rotating import RotatingAlliance
 from tests.sync.equivocation import show
-from tests.sync.test_key_changes import card_of, push
+from tests.sync.key_changes import card_of, push
 from tests.sync.test_survivor import fork_of
 
 

@@ -20,8 +20,8 @@ from tests.alliance import SimulatedAlliance, drafts, list_all, visible, wait_un
 from tests.builders import MemoryLog, build_labs, build_log
 from tests.evidence_cases import build_fork
 from tests.simulated_client import Tampering
+from tests.sync.disputes import settle
 from tests.sync.equivocation import contact, holders, show
-from tests.sync.test_evidence import settle
 
 JINAN, _, _ = build_labs(3)
 COMMON, TRUE = 3, 7
