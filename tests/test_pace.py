@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from node.pace import CARDS_AT_ONCE, INTERVAL, CardPace
 from tests.alliance import NOON, list_all
 from tests.rotating import RotatingAlliance
-from tests.sync.test_key_changes import card_of, push, require_followed
+from tests.sync.key_changes import card_of, push, require_followed
 
 MINUTE_S = INTERVAL.total_seconds()
 
