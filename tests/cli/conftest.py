@@ -18,6 +18,7 @@ from tests.cli.fake_node import FakeNode, serve
 
 ALLIANCE = "quality.jinan.example"
 SIGNING = ("add", "remove", "council", "threshold", "quorum", "rekey", "renew", "settle", "sign", "withdraw")
+MEMBERS = ("jinan", "qingdao", "yantai")
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,46 @@ def node(node_home: Path) -> Iterator[FakeNode]:
     """A node that answers what the test tells it, on the socket in `node_home`."""
     with serve(node_home / "labmesh.sock") as fake:
         yield fake
+
+
+@pytest.fixture(scope="module")
+def council_homes(tmp_path_factory):
+    """Three homes whose council are all three, of whom two sign; made once, to be copied."""
+    folder = tmp_path_factory.mktemp("council")
+    homes = {name: init(folder / name, name) for name in MEMBERS}
+    for name in (*MEMBERS, "zibo"):
+        home = homes.get(name) or init(folder / "zibo", "zibo")
+        assert run_offline("card", "-o", folder / f"{name}.card", home=home).exit_code == 0
+    jinan = homes["jinan"]
+    assert run_offline("roster", "create", "--title", "Jinan 联盟", home=jinan).exit_code == 0
+    assert run_offline("roster", "add", folder / "qingdao.card", folder / "yantai.card", home=jinan).exit_code == 0
+    proposal, alliance = folder / "three.json", folder / "alliance.json"
+    assert run_offline("roster", "export", "-o", alliance, home=jinan).exit_code == 0
+    fingerprint = run_offline("roster", "show", "--json", home=jinan).document["fingerprint"]
+    for name in MEMBERS[1:]:
+        assert run_offline("join", alliance, "--fingerprint", fingerprint, home=homes[name]).exit_code == 0
+    assert run_offline("roster", "council", *MEMBERS, "--threshold", 2, "-o", proposal, home=jinan).exit_code == 0
+    assert run_offline("roster", "sign", proposal, "--yes", home=homes["qingdao"]).exit_code == 0
+    for name in ("jinan", "yantai"):
+        assert run_offline("join", proposal, home=homes[name]).exit_code == 0
+    proposal.unlink()
+    alliance.unlink()
+    return folder
+
+
+@pytest.fixture
+def council(council_homes, tmp_path, monkeypatch):
+    """A copy of the homes and cards, in the current folder."""
+    shutil.copytree(council_homes, tmp_path / "c")
+    monkeypatch.chdir(tmp_path / "c")
+    return tmp_path / "c"
+
+
+def propose(council, *args, output="p.json"):
+    ended = run_offline("roster", *(args or ("renew",)), "-o", output, "--json", home=council / "jinan")
+    assert ended.exit_code == 0, ended
+    return ended.document
+
+
+def version_of(home):
+    return run_offline("roster", "show", "--json", home=home).document["version"]
