@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer, VerifierKey
+from node.core.witness import accept_cosignatures
 from node.disowning import Objector
 from node.keyfiles import KeyFiles, format_key, settle_keys
 from node.rotation import KeyRotation, RotationParts
 from node.sync.spread import CardSpread
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
-from tests.builders import Lab, private_key
+from tests.builders import Lab, build_labs, cosign, private_key
 
 # The key files of a home in which no key is about to change.
 NAMES = {"identity.pem", "log.pem", "witness.pem", "tls.pem"}
@@ -145,3 +146,13 @@ class RotatingAlliance:
 def push(node: Rotating, count: int, prefix: str) -> None:
     """Append this many drafts to the node's own log."""
     node.member.push(*drafts(count, prefix))
+
+
+def cosigned(node: Rotating, size: int, *names: str) -> None:
+    """The checkpoint of this size as if these members had cosigned it."""
+    log, labs = node.member.ledger.log, {lab.member: lab for lab in build_labs(5)}
+    signed = node.member.store.checkpoints.find(log.id, size)
+    assert signed is not None
+    signed = cosign(signed, {labs[name]: 1_800_000_000 for name in names})
+    found = accept_cosignatures(node.member.membership.joined, node.member.name, signed)
+    assert node.member.store.checkpoints.save_cosignatures(log.id, size, found) == len(names)

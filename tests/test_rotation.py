@@ -1,10 +1,7 @@
-"""Keys that change: one card, one key on disk, and nothing signed by both; also when the power fails in between."""
+"""Keys that change: one card, one key on disk, and nothing signed by both."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +9,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from node.core.card import Card
 from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
@@ -21,22 +16,10 @@ from node.core.merkle import EMPTY_ROOT
 from node.core.witness import accept_cosignatures
 from node.errors import GovernanceError, StoreError, UnconfirmedError, UserError
 from node.identity import propose_identity
-from node.keyfiles import KeyFiles, is_certificate_of, is_protected
-from node.rotation import TLS_PATIENCE, KeyRotation
-from node.store.checkpoints import CheckpointStore
+from node.keyfiles import is_certificate_of
+from node.rotation import TLS_PATIENCE
 from node.store.membership import MembershipStore
-from tests.builders import build_labs, cosign
-from tests.rotating import NAMES, Rotating, RotatingAlliance, push
-
-
-def cosigned(node: Rotating, size: int, *names: str) -> None:
-    """The checkpoint of this size as if these members had cosigned it."""
-    log, labs = node.member.ledger.log, {lab.member: lab for lab in build_labs(5)}
-    signed = node.member.store.checkpoints.find(log.id, size)
-    assert signed is not None
-    signed = cosign(signed, {labs[name]: 1_800_000_000 for name in names})
-    found = accept_cosignatures(node.member.membership.joined, node.member.name, signed)
-    assert node.member.store.checkpoints.save_cosignatures(log.id, size, found) == len(names)
+from tests.rotating import NAMES, Rotating, RotatingAlliance, cosigned, push
 
 
 class TestLog:
@@ -356,141 +339,6 @@ class TestRevoking:
         confirmation.accept_told("qingdao", bytes(stolen))
         confirmation.accept_told("yantai", own)  # signed with the revoked key too, but by us
         assert confirmation.confirmed and confirmation.longer is None and confirmation.conflict is None
-
-
-class Crash(BaseException):
-    """The power fails."""
-
-
-STEPS: dict[str, tuple[type[Any], str, bool]] = {
-    "before the key is written": (KeyFiles, "write", False),
-    "after the key is written": (KeyFiles, "write", True),
-    "before the card is saved": (MembershipStore, "save_card", False),
-    "after the card is saved": (MembershipStore, "save_card", True),
-    "after the file is renamed": (KeyFiles, "promote", True),
-    "before peers are told": (MembershipStore, "save_alliance", False),
-    "before checkpoints are renewed": (CheckpointStore, "renew", False),
-}
-CHANGES: dict[str, Callable[[Rotating], object]] = {
-    "log": lambda node: node.rotation.rotate("log"),
-    "witness": lambda node: node.rotation.rotate("witness"),
-    "tls": lambda node: node.rotation.rotate("tls"),
-    "revoke": lambda node: node.rotation.revoke_log(2),
-    "tls switch": lambda node: finish_tls(node),
-}
-
-
-def finish_tls(node: Rotating) -> None:
-    card = node.member.membership.own_card[1]
-    for name in ("qingdao", "yantai"):
-        node.spread.note(name, card.seq)
-    node.rotation.advance_tls()
-
-
-def crash_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    owner, name, afterwards = STEPS[step]
-    real = getattr(owner, name)
-
-    def die(*args: Any, **named: Any) -> None:
-        if afterwards:
-            real(*args, **named)
-        # Nothing runs after a power cut, no clearing up either.
-        monkeypatch.setattr(KeyRotation, "_settle", lambda _: False)
-        raise Crash
-
-    monkeypatch.setattr(owner, name, die)
-
-
-@pytest.mark.parametrize(
-    ("change", "protected"), [*((change, False) for change in CHANGES), ("log", True), ("tls switch", True)]
-)
-@pytest.mark.parametrize("step", STEPS)
-def test_a_crash_at_any_step_is_healed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, change: str, protected: bool
-) -> None:
-    alliance = RotatingAlliance(tmp_path, passphrase=b"correct horse" if protected else None)
-    jinan = alliance["jinan"]
-    push(jinan, 2, "A")
-    push(jinan, 2, "B")
-    if change == "tls switch":
-        jinan.rotation.rotate("tls")
-    envelope, held = jinan.member.membership.own_card
-    with monkeypatch.context() as patch:
-        crash_at(patch, step)
-        with suppress(Crash):
-            CHANGES[change](jinan)
-    jinan.restart()
-    saved = jinan.member.membership.own_card[1]
-    assert saved == held or saved.previous == envelope.hash, "one card at most"
-    jinan.require_sound()
-    certificates = saved.tls_certificates
-    assert jinan.names() == (NAMES | {"tls.next.pem"} if len(certificates) > 1 else NAMES)
-    assert any(is_certificate_of(der, jinan.files.load_tls(jinan.files.path("tls"))) for der in certificates)
-    assert all(is_protected(path.read_bytes()) == protected for path in jinan.files.present())
-    # And the node goes on: every change can be made now.
-    push(jinan, 1, "C")
-    for role in ("log", "witness"):
-        jinan.rotation.rotate(role)
-    if len(certificates) == 1:
-        jinan.rotation.rotate("tls")
-    finish_tls(jinan)
-    push(jinan, 1, "D")
-    jinan.require_sound()
-    assert jinan.names() == NAMES and len(jinan.member.membership.own_card[1].tls_certificates) == 1
-    alliance.close()
-
-
-def test_a_key_that_was_half_written_is_taken_away(jinan: Rotating) -> None:
-    for name in ("log", "witness", "tls"):
-        path = jinan.files.next_path(name)
-        path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nMC4CAQ")
-        path.chmod(0o600)
-    assert len(jinan.restart()) == 3 and jinan.names() == NAMES
-
-
-life = st.lists(
-    st.one_of(
-        st.tuples(st.just("push"), st.integers(1, 4)),
-        st.tuples(st.sampled_from(["log", "witness", "tls", "restart"]), st.just(0)),
-        st.tuples(st.sampled_from(["revoke", "cosign"]), st.integers(0, 12)),
-    ),
-    max_size=12,
-)
-
-
-@settings(max_examples=25, deadline=None)
-@given(life)
-def test_any_life_of_a_log(steps: list[tuple[str, int]]) -> None:
-    """However pushes, changes of keys and restarts follow one another: one history, and every checkpoint of it verifies."""
-    with tempfile.TemporaryDirectory() as folder:
-        alliance = RotatingAlliance(Path(folder))
-        jinan = alliance["jinan"]
-        roots: dict[int, bytes] = {}
-        seen = 0
-        for number, (step, count) in enumerate(steps):
-            size = jinan.member.ledger.log.head_size
-            if step == "push":
-                push(jinan, count, f"P{number}")
-            elif step == "restart":
-                jinan.restart()
-            elif step == "cosign" and size and size > seen:
-                cosigned(jinan, size, "qingdao")
-                seen = size
-            elif step == "revoke":
-                try:
-                    jinan.rotation.revoke_log(count)
-                except GovernanceError:
-                    formers = jinan.member.membership.own_card[1].former_log_keys
-                    assert count > size or count < max(seen, formers[-1].size if formers else 0)
-                else:
-                    assert seen <= count <= size
-            elif step in ("log", "witness") or (step == "tls" and not jinan.rotation.tls_waits_for()):
-                jinan.rotation.rotate(step)
-            jinan.require_sound()
-            for signed in jinan.checkpoints():
-                assert roots.setdefault(signed.size, signed.root) == signed.root
-        assert {signed.size for signed in jinan.checkpoints()} == set(roots)
-        alliance.close()
 
 
 def test_the_time_of_a_rotation_is_read_from_the_certificate(jinan: Rotating) -> None:
