@@ -424,3 +424,9 @@ def list_all(store: Store, chosen: Filter | None = None, *, limit: int = 1000) -
         found += page.records
         if (token := page.next_token) is None:
             return found
+
+
+def spread(alliance: SimulatedAlliance, source: str) -> None:
+    """Everyone hears what one member holds."""
+    for member in alliance.members.values():
+        assert member.membership.accept_update(*alliance.exported(source)).faults == ()
