@@ -71,6 +71,15 @@ def held(member: SimulatedMember) -> tuple[Alliance | None, Alliance | None]:
     return member.membership.alliance, member.store.membership.load_alliance()
 
 
+def assert_import_refused(
+    member: SimulatedMember, files: tuple[list[bytes], list[bytes]], message: str, *, fingerprint: str | None = None
+) -> LabmeshError:
+    """A file that is not taken."""
+    return assert_refused(
+        member, lambda: member.membership.import_alliance(*files, fingerprint=fingerprint), GovernanceError, message
+    )
+
+
 def assert_refused(
     member: SimulatedMember, change: Callable[[], object], error: type[LabmeshError], message: str | None = None
 ) -> LabmeshError:
@@ -233,42 +242,24 @@ class TestJoining:
     def test_a_wrong_fingerprint(self, make: Callable[[Lab], SimulatedMember], jinan: SimulatedMember) -> None:
         member = make(QINGDAO)
         jinan.membership.add_members([member.card])
-        assert_refused(
-            member,
-            lambda: member.membership.import_alliance(*exported(jinan), fingerprint="0" * 64),
-            GovernanceError,
-            "no roster in the file has the fingerprint",
-        )
+        assert_import_refused(member, exported(jinan), "no roster in the file has the fingerprint", fingerprint="0" * 64)
 
     def test_another_alliance(self, make: Callable[[Lab], SimulatedMember], jinan: SimulatedMember) -> None:
         member = make(Lab("qingdao", "other.example"))
-        error = assert_refused(
-            member,
-            lambda: member.membership.import_alliance(*exported(jinan), fingerprint=None),
-            GovernanceError,
-            "is for quality.jinan.example, this home was made for other.example",
+        error = assert_import_refused(
+            member, exported(jinan), "is for quality.jinan.example, this home was made for other.example"
         )
         assert "init another home" in error.hint
 
     def test_who_is_not_in_the_roster(self, make: Callable[[Lab], SimulatedMember], jinan: SimulatedMember) -> None:
         member = make(QINGDAO)
-        assert_refused(
-            member,
-            lambda: member.membership.import_alliance(*exported(jinan), fingerprint=None),
-            GovernanceError,
-            "is not an active member in roster version 1",
-        )
+        assert_import_refused(member, exported(jinan), "is not an active member in roster version 1")
 
     def test_who_is_there_with_another_key(self, make: Callable[[Lab], SimulatedMember], jinan: SimulatedMember) -> None:
         impostor = replace(build_card(QINGDAO), identity_key=WEIFANG.identity_key)
         jinan.membership.add_members([sign_card(impostor, WEIFANG)])
         member = make(QINGDAO)
-        assert_refused(
-            member,
-            lambda: member.membership.import_alliance(*exported(jinan), fingerprint=None),
-            GovernanceError,
-            "with this home's identity key",
-        )
+        assert_import_refused(member, exported(jinan), "with this home's identity key")
 
     def test_a_chain_with_a_gap(self, make: Callable[[Lab], SimulatedMember], jinan: SimulatedMember) -> None:
         jinan.membership.add_members([card_of(QINGDAO)])
@@ -292,19 +283,9 @@ class TestJoining:
 
     def test_a_joined_home_refuses_another_history(self, qingdao: SimulatedMember, jinan: SimulatedMember) -> None:
         fork = sign_roster(build_roster([JINAN], title="Another"), JINAN)
-        assert_refused(
-            qingdao,
-            lambda: qingdao.membership.import_alliance([fork], [], fingerprint=None),
-            GovernanceError,
-            "another roster of version 1 is already held",
-        )
+        assert_import_refused(qingdao, ([fork], []), "another roster of version 1 is already held")
         jinan.membership.add_members([card_of(YANTAI)])
-        assert_refused(
-            qingdao,
-            lambda: qingdao.membership.import_alliance(*exported(jinan), fingerprint="0" * 64),
-            GovernanceError,
-            "has the fingerprint",
-        )
+        assert_import_refused(qingdao, exported(jinan), "has the fingerprint", fingerprint="0" * 64)
 
 
 class TestUpdates:
