@@ -52,7 +52,8 @@ def describe_change(held: Roster, roster: Roster, cards: Iterable[bytes]) -> lis
         changes.append(f"a change then needs {roster.threshold} council signatures; it needed {held.threshold}")
     if held.quorum != roster.quorum:
         changes.append(f"the quorum becomes {roster.quorum}; it was {held.quorum}")
-    changes.append(f"the roster is valid until {_day(roster.expires)}; it was until {_day(held.expires)}")
+    was = ", as before" if _day(held.expires) == _day(roster.expires) else f"; it was until {_day(held.expires)}"
+    changes.append(f"the roster is valid until {_day(roster.expires)}{was}")
     return changes
 
 

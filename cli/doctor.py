@@ -7,6 +7,8 @@ finding: what the node says of itself is left out where a check names the cause 
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ NOTICE = timedelta(days=30)
 UNUSED = timedelta(days=90)
 TAKE_NEWER = "at one of them: labmesh roster export -o FILE; here: labmesh join FILE"
 CLOCK_WARNING_S = 5
+REFUSES = os.strerror(errno.ECONNREFUSED)
 TAKES_BACK = "it takes back what is missing"
 CLOCK_ERROR_S = 60
 
@@ -291,12 +294,17 @@ def _check_address(facts: Facts) -> Iterator[Finding]:
     if not facts.addresses:
         yield Finding("address", "ok", "the card names no address: this node only dials out")
     for address, reason in facts.addresses:
+        if reason == REFUSES and facts.daemon_fault is not None:
+            continue  # nobody listens because the node does not run, which is told
         if reason:
             hint = (
                 "check `address` and `listen` in labmesh.toml, the port forwarding and the firewall; from inside a NAT "
                 "this test may fail although others reach the node, so let another member try"
             )
             yield Finding("address", "warning", f"{address} cannot be reached from here: {reason}", hint)
+        elif facts.daemon_fault is not None:
+            message = f"{address} takes connections, although this node does not run: another program is there"
+            yield Finding("address", "warning", message, "stop it, or set another port in `listen` in labmesh.toml")
         else:
             yield Finding("address", "ok", f"{address} takes connections from here")
 

@@ -71,8 +71,8 @@ def describe_card_use(held: HeldAlliance) -> str:
             f"compares the key by telephone and types: labmesh roster rekey {member} FILE"
         )
     return (
-        f"{member} is a member of {alliance.name}: running nodes get this card by themselves. Where one does not let this "
-        "node in, bring it there: at a peer: labmesh join FILE"
+        f"{member} is a member of {alliance.name}: running nodes get this card by themselves. Where none lets this node "
+        "in, bring it to one, and type at a peer: labmesh join FILE"
     )
 
 

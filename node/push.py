@@ -135,7 +135,8 @@ class PushCall:
             draft, author=self._author, kind=self.options.kind, published=self.arrived, kinds=self._kinds
         )
         if strangers := [name for name in content["audience"] if name != "*" and name not in self._members]:
-            message = f"{strangers[0]} is not a member of the alliance; {_describe_members(strangers[0], self._members)}"
+            others = _describe_members(strangers[0], self._members - {self._author})
+            message = f"{strangers[0]} is not a member of the alliance; {others}"
             raise InvalidRecordError([Violation("/audience", message)])
         if draft.revision is not None and draft.revision < 1:
             raise InvalidRecordError([Violation("/revision", "revisions count from 1")])

@@ -161,7 +161,7 @@ def test_kinds_that_are_not_pushed_are_not_offered() -> None:
     ],
 )
 def test_an_unknown_reader_is_answered_with_the_known_ones(members: list[str], words: str) -> None:
-    call = PushCall(PushOptions("result"), author="jinan", kinds=kinds(), arrived=NOON, members=lambda: members)
+    call = PushCall(PushOptions("result"), author="jinan", kinds=kinds(), arrived=NOON, members=lambda: [*members, "jinan"])
     call.add([draft("A", audience=["weihei"])])
     assert call.errors[0].message == f"weihei is not a member of the alliance; {words}"
 

@@ -17,7 +17,7 @@ from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.seat import note_missing_cards
 from cli.texts import TEXT, format_fingerprint, parse_fingerprint
-from node.errors import FormatError, GovernanceError
+from node.errors import FormatError, GovernanceError, LabmeshError
 
 if TYPE_CHECKING:
     from node.core.alliance import Alliance
@@ -79,7 +79,7 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
     elif state.version > held.alliance.roster.version:
         print_lines(f"The roster is now version {state.version}; it was {held.alliance.roster.version}.")
     else:
-        print_lines(f"The roster is version {state.version}, as before; newer cards in the file were taken.")
+        print_lines(f"The roster is version {state.version}, as before; {_describe_newer(held.alliance, joined)}.")
     print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
 
 
@@ -104,9 +104,18 @@ def _hinting(alliance: str) -> Iterator[None]:
     """A refusal that names no next step gets one: a newer file, from somebody else."""
     try:
         yield
-    except GovernanceError as error:
+    except LabmeshError as error:
+        if error.hint or error.reason != GovernanceError.reason:
+            raise
         hint = f"ask another member of {alliance} for a new file (labmesh roster export -o FILE), and for its fingerprint"
-        raise GovernanceError(error.message, hint=error.hint or hint) from error
+        raise GovernanceError(error.message, hint=hint) from error
+
+
+def _describe_newer(before: Alliance, after: Alliance | None) -> str:
+    """Whose cards a file brought that were not held here."""
+    held = {signed[0].hash for signed in before.cards.values()}
+    newer = [] if after is None else [name for name, signed in after.cards.items() if signed[0].hash not in held]
+    return f"newer cards were taken of {', '.join(sorted(newer))}" if newer else "the file holds nothing that is newer"
 
 
 def _renewed_seq(before: bytes, after: bytes, told: list[bytes]) -> int | None:

@@ -96,7 +96,12 @@ def test_a_healthy_node_is_told_what_was_looked_at():
         ({"joined": False, "roster_expires": None}, "roster", "warning", "labmesh join"),
         ({"roster_expires": NOW + timedelta(days=5)}, "roster", "warning", "5 days"),
         ({"roster_expires": NOW - timedelta(days=5)}, "roster", "error", "version 3"),
-        ({"daemon": None, "daemon_fault": Fault("not running", "type: labmesh run")}, "daemon", "error", "labmesh run"),
+        (
+            {"daemon": None, "daemon_fault": Fault("not running", "type: labmesh run"), "addresses": None},
+            "daemon",
+            "error",
+            "labmesh run",
+        ),
         (_daemon(version="0.0.9"), "daemon", "warning", "0.0.9"),
         (_daemon(state="unconfirmed"), "state", "warning", "labmesh confirm"),
         (_daemon(state="recovering"), "state", "warning", "recovering"),
@@ -326,6 +331,14 @@ def test_a_loose_key_is_told_once(home):
     findings = run("doctor", "--json", home=home).document["findings"]
     told = [finding for finding in findings if str(key) in finding["message"] + finding["hint"]]
     assert [finding["hint"] for finding in told] == [f"type: chmod 600 {key}"]
+
+
+def test_somebody_else_at_the_address_of_a_node_that_does_not_run():
+    down = {"daemon": None, "daemon_fault": Fault("not running", "type: labmesh run")}
+    found = _troubles(addresses=[("jinan.example:7443", "")], **down)
+    assert [finding.check for finding in found] == ["daemon", "address"] and "another program" in found[1].message
+    found = _troubles(addresses=[("jinan.example:7443", "Connection refused")], **down)
+    assert [finding.check for finding in found] == ["daemon"]  # one fault: it does not run
 
 
 def _troubles(**changes):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ import pytest
 from cli.governance import read_held_alliance
 from cli.seat import describe_card_use, explain_missing
 from node.core.alliance import format_card
+from node.errors import GovernanceError
 from node.home import Home
 from tests.cli.conftest import ALLIANCE, init
 from tests.cli.conftest import run as run_alone
 from tests.cli.conftest import run_offline as run
+from tests.cli.fake_node import serve
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,7 @@ def pair(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(made, tmp_path / "pair")
     monkeypatch.chdir(tmp_path / "pair")
     assert run("roster", "export", "-o", "alliance.json", home=Path("jinan").absolute()).exit_code == 0
+    shutil.copytree("qingdao", "fresh")
     return tmp_path / "pair"
 
 
@@ -173,6 +178,30 @@ class TestOthersFiles:
         join(pair)
         ended = run("join", "alliance.json", "--fingerprint", "0" * 64, "--json", home=pair / "qingdao")
         assert ended.exit_code == 1 and "labmesh roster export -o FILE" in ended.error["hint"]
+
+    def test_the_same_through_a_running_node(self, pair: Path) -> None:
+        """What the node refuses without a hint gets one, and its own hints stay."""
+        join(pair)
+        home = Path(tempfile.mkdtemp(prefix="lm"))
+        shutil.copytree(pair / "qingdao", home, dirs_exist_ok=True)
+        with Home(home).lock(), serve(home / "labmesh.sock") as node:
+            for hint, shown in (("", "labmesh roster export -o FILE"), ("type: x", "type: x")):
+                node.answers["ImportAlliance"] = GovernanceError("no roster has it", hint=hint)
+                ended = run("join", "alliance.json", "--json", home=home)
+                assert (ended.exit_code, ended.error["message"]) == (1, "no roster has it")
+                assert shown in ended.error["hint"]
+        shutil.rmtree(home)
+
+    def test_a_file_with_nothing_new_and_one_with_a_newer_card(self, pair: Path) -> None:
+        join(pair)
+        assert "; the file holds nothing that is newer.\n" in run("join", "alliance.json", home=pair / "qingdao").out
+        content = json.loads(Path("alliance.json").read_bytes())
+        lacking = [card for card in content["cards"] if b'"member":"jinan"' not in base64.b64decode(card["payload"])]
+        assert len(lacking) == 1
+        Path("lacking.json").write_text(json.dumps({**content, "cards": lacking}))
+        fresh = pair / "fresh"
+        assert run("join", "lacking.json", "--fingerprint", fingerprint(pair / "jinan"), home=fresh).exit_code == 0
+        assert "; newer cards were taken of jinan.\n" in run("join", "alliance.json", home=fresh).out
 
     def test_who_declines_a_fingerprint_reads_whom_to_ask(self, pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)

@@ -72,7 +72,7 @@ class RecordCalls(Calls):
             page = await asyncio.to_thread(
                 self._parts.store.records.list, chosen, limit=limit, token=request.page_token or None
             )
-            self._require_kind_of(page, request.kind)
+            self._require_known(page, request.kind, request.author)
             return node_pb2.ListRecordsResponse(records=self._views(page), next_page_token=page.next_token or "")
 
         return await answered(answer(), context)
@@ -88,7 +88,7 @@ class RecordCalls(Calls):
             page = await asyncio.to_thread(
                 self._parts.store.records.search, expression, chosen, limit=limit, token=request.page_token or None
             )
-            self._require_kind_of(page, request.kind)
+            self._require_known(page, request.kind, request.author)
             return node_pb2.SearchRecordsResponse(records=self._views(page), next_page_token=page.next_token or "")
 
         return await answered(answer(), context)
@@ -129,10 +129,19 @@ class RecordCalls(Calls):
             caller.require_kind(parse_kind(kind))
         return Filter(kind or None, parse_member(author) if author else None, caller.kinds)
 
-    def _require_kind_of(self, page: RecordPage, kind: str) -> None:
-        """Refuse a kind of which there is nothing because it does not exist; peers may have kinds that are unknown here."""
-        if kind and not page.records:
+    def _require_known(self, page: RecordPage, kind: str, author: str) -> None:
+        """Refuse a kind or an author of which there is nothing because it does not exist.
+
+        Peers may have kinds that are unknown here; a removed member still has records.
+        """
+        if page.records:
+            return
+        if kind:
             self._parts.kinds.newest_schema(kind)
+        membership = self._parts.membership
+        known = {membership.member} if membership.alliance is None else membership.alliance.roster.members.keys()
+        if author and author not in known:
+            raise NotFoundError(f"there is no member {author}", hint="type: labmesh roster show")
 
     def _add_pusher(self, view: node_pb2.RecordView, stored: StoredRecord) -> None:
         """Say who pushed an own record; of others' records there is no push here."""
