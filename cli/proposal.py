@@ -16,7 +16,6 @@ from node.errors import GovernanceError
 if TYPE_CHECKING:
     from node.core.alliance import Alliance
     from node.core.proposal import Review
-    from node.store.membership import MembershipStore
 
 
 def require_alliance(app: App) -> Alliance:
@@ -82,9 +81,10 @@ def report_in_force(
 
 
 def report_proposed(app: App, state: RosterState, file: str | None) -> None:
-    """Say that more signatures are needed, and whose; `file` is where the proposal was written."""
+    """Say that more signatures are needed, and whose; `file` is where the proposal was written. And what was withdrawn."""
+    withdrawn = list_withdrawn(app, state.version + 1)
     if app.json:
-        print_document(_document(app, state) | _proposal_document(state, file))
+        print_document(_document(app, state) | _proposal_document(state, file) | {"withdrawn": withdrawn})
         return
     review = review_file(require_alliance(app), state.proposal)
     print_lines(
@@ -94,6 +94,11 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
         f"Before it is complete, no home that signed it signs another change of version {review.roster.version}.",
     )
+    if withdrawn:
+        print_lines(
+            f"Before it this home has withdrawn what was made at {' and '.join(withdrawn)}: whoever kept a copy of that can "
+            "prove that it signed two."
+        )
 
 
 def print_review(review: Review) -> None:
@@ -152,15 +157,15 @@ def report_withdrawn(app: App, review: Review) -> None:
     print_lines(f"Withdrawn. This home may sign another roster of version {version}.")
 
 
-def describe_withdrawn(store: MembershipStore, version: int) -> str:
-    """What this home has signed of one roster version and withdrawn, as a part of a sentence; empty for nothing."""
+def list_withdrawn(app: App, version: int) -> list[str]:
+    """When the rosters of one version were made that this home has signed and withdrawn, and not signed again."""
     from node.core.proposal import parse_proposal
     from node.core.roster import parse_roster
     from node.core.times import format_seconds
 
-    rosters = (parse_roster(parse_proposal(signed.proposal).roster)[1] for signed in store.load_withdrawn(version))
-    times = [format_seconds(roster.issued) for roster in rosters]
-    return f"it has withdrawn what was made at {' and '.join(times)}" if times else ""
+    with open_membership(app.home) as store:
+        withdrawn = store.load_withdrawn(version)
+    return [format_seconds(parse_roster(parse_proposal(signed.proposal).roster)[1].issued) for signed in withdrawn]
 
 
 def load_open_proposal(app: App) -> RosterState:
@@ -172,11 +177,11 @@ def load_open_proposal(app: App) -> RosterState:
     alliance = require_alliance(app)
     with open_membership(app.home) as store:
         signed = store.load_signed(alliance.roster.version + 1)
-        withdrawn = describe_withdrawn(store, alliance.roster.version + 1)
     if signed is None:
+        withdrawn = " and ".join(list_withdrawn(app, alliance.roster.version + 1))
         raise GovernanceError(
             f"this home has signed no proposal of roster version {alliance.roster.version + 1}"
-            + (f"; {withdrawn}" if withdrawn else ""),
+            + (f"; it has withdrawn what was made at {withdrawn}" if withdrawn else ""),
             hint="type: labmesh roster show",
         )
     review = review_file(alliance, signed.proposal)

@@ -31,29 +31,11 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         NotFoundError: no such record is readable here.
         UnconfirmedError: the record lies beyond what may be published.
     """
-    stored = store.records.find(record_id)
-    if stored is None and (erased := store.erasures.find(record_id)) is not None:
-        raise NotFoundError(f"{erased.sentence()}; what is erased cannot be proved", hint=f"type: labmesh show {record_id}")
-    if stored is None or stored.status == STATUS_QUARANTINED:
-        raise NotFoundError(f"there is no record {record_id} that this node can prove", hint="type: labmesh list")
+    stored = _find_provable(store, record_id)
     log = store.logs.load_log(stored.log_id)
     size = min(log.head_size, ceiling) if stored.author == member else log.head_size
-    newest = _choose_newest(store, alliance, log, min(size, _require_counted(store, alliance, log, stored.index)))
-    if newest is None or newest.size <= stored.index:
-        # No checkpoint held here ends between the entry and the cut: a later one proves the entry as well.
-        newest = _choose_newest(store, alliance, log, size)
-    if newest is None or newest.size <= stored.index:
-        raise UnconfirmedError(
-            f"too few peers have said what they hold of this log, so entry {stored.index} cannot be published yet",
-            hint="wait until a peer is connected (labmesh status), or take the risk: labmesh confirm",
-        )
-    witnesses = alliance.other_members(stored.author)
-    first_size = store.checkpoints.find_quorum_size(
-        log.id, index=stored.index, quorum=alliance.roster.quorum, witnesses=witnesses
-    )
-    first = store.checkpoints.find(log.id, first_size) if first_size and first_size <= newest.size else None
-    if first is not None and vouched_size(alliance.card(stored.author), first) is not None:
-        first = None
+    newest = _require_covering(store, alliance, log, stored.index, size)
+    first = _find_first_seen(store, alliance, stored, newest)
     kept = [_counting_only(alliance, stored.author, signed) for signed in (newest, first) if signed is not None]
     names = {stored.author}.union(*(_cosigners(alliance, stored.author, signed) for signed in kept))
     proofs = [_build_proof(store, stored, signed) for signed in kept]
@@ -64,6 +46,44 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         cards={name: _pack_card(alliance.cards[name]) for name in sorted(names)},
         first_proof=proofs[1] if len(proofs) > 1 else None,
     )
+
+
+def _find_provable(store: Store, record_id: RecordId) -> StoredRecord:
+    """The record: refuses where it is not readable here."""
+    stored = store.records.find(record_id)
+    if stored is None and (erased := store.erasures.find(record_id)) is not None:
+        raise NotFoundError(f"{erased.sentence()}; what is erased cannot be proved", hint=f"type: labmesh show {record_id}")
+    if stored is None or stored.status == STATUS_QUARANTINED:
+        raise NotFoundError(f"there is no record {record_id} that this node can prove", hint="type: labmesh list")
+    return stored
+
+
+def _require_covering(store: Store, alliance: Alliance, log: LogState, index: int, size: int) -> SignedCheckpoint:
+    """The newest checkpoint up to `size` that counts and covers an entry: refuses where none may be published."""
+    newest = _choose_newest(store, alliance, log, min(size, _require_counted(store, alliance, log, index)))
+    if newest is None or newest.size <= index:
+        # No checkpoint held here ends between the entry and the cut: a later one proves the entry as well.
+        newest = _choose_newest(store, alliance, log, size)
+    if newest is None or newest.size <= index:
+        raise UnconfirmedError(
+            f"too few peers have said what they hold of this log, so entry {index} cannot be published yet",
+            hint="wait until a peer is connected (labmesh status), or take the risk: labmesh confirm",
+        )
+    return newest
+
+
+def _find_first_seen(
+    store: Store, alliance: Alliance, stored: StoredRecord, newest: SignedCheckpoint
+) -> SignedCheckpoint | None:
+    """The smallest checkpoint, up to the newest, that covers the record, that a quorum has cosigned, and that counts."""
+    size = store.checkpoints.find_quorum_size(
+        stored.log_id,
+        index=stored.index,
+        quorum=alliance.roster.quorum,
+        witnesses=alliance.other_members(stored.author),
+    )
+    first = store.checkpoints.find(stored.log_id, size) if size and size <= newest.size else None
+    return None if first is None or vouched_size(alliance.card(stored.author), first) is not None else first
 
 
 def _require_counted(store: Store, alliance: Alliance, log: LogState, index: int) -> int:

@@ -15,6 +15,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -156,28 +157,45 @@ def restore_backup(
         HomeError: something is there already; the backup is damaged, or not of this software; a key is missing, or the
             identity key is another one.
     """
+    _require_vacant(target)
+    with _drafted(target) as draft:
+        manifest = _extract_home(path, draft, keys_needed=keys_from is None)
+        lost = _restore_keys(draft, manifest, keys_from, ask_passphrase)
+    for role in lost:
+        on_lost(role)
+    return manifest
+
+
+def _require_vacant(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise HomeError(
             f"{target} exists already; nothing was changed",
             hint="name another --home, or move this one away first; never let two homes of one member run",
         )
+
+
+@contextmanager
+def _drafted(target: Path) -> Iterator[Path]:
+    """A folder in which a home is made; it becomes the home when the block ends, and is gone when the block fails."""
     there = target.is_dir()
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".restore-", dir=target if there else target.parent))
     try:
-        with _open(path) as archive:
-            manifest = _read_manifest(archive, path)
-            if keys_from is None and manifest.keys == KEYS_NONE:
-                raise HomeError(f"{path} holds no private keys", hint="name the folder where they were kept: --keys DIR")
-            _extract(archive, manifest, draft)
-        lost = _restore_keys(draft, manifest, keys_from, ask_passphrase)
+        yield draft
         move_in(draft, target) if there else draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     sync_folder(target.parent)
-    for role in lost:
-        on_lost(role)
+
+
+def _extract_home(path: Path, draft: Path, *, keys_needed: bool) -> Manifest:
+    """Put what is in a backup into the draft, verified; refuses one without the keys that are needed."""
+    with _open(path) as archive:
+        manifest = _read_manifest(archive, path)
+        if keys_needed and manifest.keys == KEYS_NONE:
+            raise HomeError(f"{path} holds no private keys", hint="name the folder where they were kept: --keys DIR")
+        _extract(archive, manifest, draft)
     return manifest
 
 

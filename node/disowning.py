@@ -37,10 +37,9 @@ def find_unnamed(store: Store, alliance: Alliance | None, card: Card) -> str | N
     if alliance is None or log is None or log.head is None:
         return None
     witnesses = alliance.other_members(card.member)
-    for size in store.checkpoints.list_quorum_sizes(log.id, quorum=alliance.roster.quorum, witnesses=witnesses):
-        seen = store.checkpoints.find(log.id, size)
-        if seen is not None and vouched_size(card, seen) is not None:
-            return f"the card of {card.member} does not name the log key of what a quorum has cosigned at size {size}"
+    for seen in store.checkpoints.load_seen(log.id, quorum=alliance.roster.quorum, witnesses=witnesses):
+        if vouched_size(card, seen) is not None:
+            return f"the card of {card.member} does not name the log key of what a quorum has cosigned at size {seen.size}"
     if vouched_size(card, log.head) is not None and revoked_at(card, log.head) is None:
         return f"the card of {card.member} does not name the log key that signed its log up to size {log.head_size}"
     return None

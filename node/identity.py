@@ -63,9 +63,7 @@ def abandon_identity(files: KeyFiles, member: str, alliance: Alliance | None) ->
         HomeError: the waiting key cannot be opened.
     """
     require_identity_pending(files)
-    key = files.load_ed25519(files.next_path(NAME)).public_key().public_bytes_raw()
-    entry = None if alliance is None else alliance.roster.members.get(member)
-    if entry is not None and entry.identity_key == key:
+    if is_identity_in_force(files, member, alliance):
         raise GovernanceError(
             "the roster names the new identity key already, so the old one signs nothing any more",
             hint="restart the node: it takes the new key into use",
@@ -88,6 +86,18 @@ def require_identity_pending(files: KeyFiles) -> None:
 def is_identity_pending(files: KeyFiles) -> bool:
     """Whether a new identity key waits, whose card has the next `seq` already."""
     return files.next_path(NAME).exists()
+
+
+def is_identity_in_force(files: KeyFiles, member: str, alliance: Alliance | None) -> bool:
+    """Whether the roster that is held names the waiting key.
+
+    Raises:
+        HomeError: it cannot be opened.
+    """
+    entry = None if alliance is None else alliance.roster.members.get(member)
+    if entry is None or not is_identity_pending(files):
+        return False
+    return entry.identity_key == files.load_ed25519(files.next_path(NAME)).public_key().public_bytes_raw()
 
 
 def settle_identity(files: KeyFiles, card: Card) -> bool:

@@ -21,7 +21,7 @@ from node.confirmation import Confirmation
 from node.core.card import Card, parse_card
 from node.core.keys import Signer, VerifierKey
 from node.errors import FormatError, GovernanceError, HomeError, UnconfirmedError
-from node.identity import NEW_IDENTITY, is_identity_pending
+from node.identity import NEW_IDENTITY, is_identity_in_force, is_identity_pending
 from node.keyfiles import KeyFiles, settle_keys
 from node.ledger import Ledger
 from node.lost_keys import find_lost_roles
@@ -123,6 +123,11 @@ class KeyChange:
             raise GovernanceError(
                 "the identity key in this home is not the one in its card, so it can sign no card",
                 hint=f"restore keys/identity.pem, or make a new one: {NEW_IDENTITY}",
+            )
+        if is_identity_in_force(self._parts.files, membership.member, membership.alliance):
+            raise GovernanceError(
+                "the roster names the new identity key of this home already, and this process has the old one still",
+                hint="restart the node, which takes the new key into use, and type it again",
             )
         if is_identity_pending(self._parts.files):
             raise GovernanceError(

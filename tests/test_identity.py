@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -19,7 +19,7 @@ from node.membership import Membership
 from node.store import Store
 from tests.alliance import NOON
 from tests.cli.conftest import run
-from tests.rotating import RotatingAlliance
+from tests.rotating import Rotating, RotatingAlliance
 
 MEMBERS = ("jinan", "qingdao", "yantai")
 
@@ -254,6 +254,20 @@ def test_no_roster_comes_in_between(alliance: RotatingAlliance, monkeypatch: pyt
     teller.join(10)
     assert seen == [old] and not is_identity_pending(qingdao.files)
     assert qingdao.member.membership.joined.roster.members["qingdao"].identity_key != old, "it came after"
+
+
+@pytest.mark.parametrize("change", [lambda node: node.rotation.rotate("log"), lambda node: node.rotation.revoke_log(0)])
+def test_other_keys_wait_and_are_told_for_what(alliance: RotatingAlliance, change: Callable[[Rotating], object]) -> None:
+    jinan, qingdao = alliance["jinan"].member.membership, alliance["qingdao"]
+    raw = propose_identity(qingdao.files, qingdao.member.membership.own_card)
+    with pytest.raises(GovernanceError, match="waits for the council") as refused:
+        change(qingdao)
+    assert "roster rekey" in refused.value.hint and "--abandon" in refused.value.hint
+    jinan.amend(ReplaceIdentity("qingdao", raw))
+    qingdao.member.membership.accept_update(*jinan.newer_than(0, {}))
+    with pytest.raises(GovernanceError, match="the roster names the new identity key of this home already") as refused:
+        change(qingdao)
+    assert refused.value.hint.startswith("restart the node") and "--abandon" not in refused.value.hint
 
 
 def test_a_running_node_keeps_a_key_that_the_roster_names(alliance: RotatingAlliance) -> None:

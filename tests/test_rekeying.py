@@ -14,8 +14,10 @@ from node.core.amendment import ReplaceIdentity
 from node.core.card import CARD_TYPE, Card, FormerLogKey, card_content, parse_card
 from node.core.dsse import build_envelope, format_envelope
 from node.core.succession import SignedCard
+from node.disowning import find_unnamed
 from node.errors import GovernanceError, SignatureError
 from node.identity import propose_identity
+from node.store.checkpoints import CheckpointStore
 from node.sync.evidence import open_surviving
 from node.sync.revoked import forget_all_uncounted, forget_uncounted
 from tests.alliance import drafts, visible
@@ -123,6 +125,24 @@ def test_a_liar_who_leaves_its_former_keys_out(alliance: RotatingAlliance) -> No
     raw = sign_first(own, former_log_keys=(), **other_log_key(alliance, own[1]))
     require_nothing_lost(alliance, raw, "cosigned at size 3")
     assert held_sizes(alliance) == {"jinan": 6, "yantai": 6}
+
+
+def test_what_a_quorum_has_seen_is_read_in_one_query(alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands of such checkpoints; the smallest that is not vouched for is named."""
+    jinan, own = alliance["jinan"].member, alliance["qingdao"].member.membership.own_card
+    log = jinan.mirror_of("qingdao")
+    seen = jinan.store.checkpoints.load_seen(log.id, quorum=1, witnesses=READERS)
+    assert [signed.size for signed in seen] == [3, 6]
+    assert [signed.root for signed in seen] == [jinan.store.logs.tree(log.id).root(size) for size in (3, 6)]
+    assert jinan.store.checkpoints.load_seen(log.id, quorum=3, witnesses=READERS) == []
+    liar = replace(own[1], former_log_keys=(), **other_log_key(alliance, own[1]))  # type: ignore[arg-type]
+
+    def one_by_one(*_: object) -> None:
+        raise AssertionError("a checkpoint was read by itself")
+
+    monkeypatch.setattr(CheckpointStore, "find", one_by_one)
+    assert "at size 3" in (find_unnamed(jinan.store, jinan.membership.joined, liar) or "")
+    assert find_unnamed(jinan.store, jinan.membership.joined, own[1]) is None
 
 
 def test_a_liar_who_leaves_only_the_first_one_out(alliance: RotatingAlliance) -> None:

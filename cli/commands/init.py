@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from click import argument, option
 
 from cli.app import App, node_command, pass_app
@@ -9,6 +11,9 @@ from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.texts import MEMBER, TEXT
 from node.errors import ConfigError, FormatError
+
+if TYPE_CHECKING:
+    from node.core.card import Card
 
 
 @node_command()
@@ -34,10 +39,6 @@ def command(
 
     MEMBER is this member's id in the alliance: 1 to 31 of a-z, 0-9 and '-'. Nothing that exists is overwritten.
     """
-    from hashlib import sha256
-
-    from node.core.canonical import format_canonical
-    from node.core.card import card_content
     from node.home import create_home
 
     try:
@@ -54,17 +55,27 @@ def command(
     except (FormatError, ConfigError) as error:
         raise UsageFault(error.message, hint=error.hint or "type: labmesh init --help") from error
     if app.json:
-        card_hash = sha256(format_canonical(card_content(card))).hexdigest()
-        print_document(
-            {
-                "home": str(app.home_path),
-                "member": card.member,
-                "alliance": card.alliance,
-                "origin": card.origin,
-                "card": card_hash,
-            }
-        )
-        return
+        print_document(_document(app, card))
+    else:
+        _print_next_steps(app, card)
+
+
+def _document(app: App, card: Card) -> dict[str, str]:
+    from hashlib import sha256
+
+    from node.core.canonical import format_canonical
+    from node.core.card import card_content
+
+    return {
+        "home": str(app.home_path),
+        "member": card.member,
+        "alliance": card.alliance,
+        "origin": card.origin,
+        "card": sha256(format_canonical(card_content(card))).hexdigest(),
+    }
+
+
+def _print_next_steps(app: App, card: Card) -> None:
     labmesh = app.complete("labmesh init").removesuffix(" init")
     print_lines(
         f"The home of {card.member} in {card.alliance} is {app.home_path}.",

@@ -201,17 +201,21 @@ class CheckpointStore:
         with self._database.read() as connection:
             return connection.execute(statement).scalar() or 0
 
-    def list_quorum_sizes(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> list[int]:
-        """Sizes of the held checkpoints that `quorum` of the witnesses cosigned, the smallest first."""
-        statement = (
+    def load_seen(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> list[SignedCheckpoint]:
+        """The held checkpoints that `quorum` of the witnesses cosigned, the smallest first, with the author's signature."""
+        seen = (
             select(_COSIGNATURE.c.size)
             .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
             .group_by(_COSIGNATURE.c.size)
             .having(func.count() >= quorum)
-            .order_by(_COSIGNATURE.c.size)
+        )
+        statement = (
+            select(_CHECKPOINT.c.note)
+            .where(_CHECKPOINT.c.log_id == log_id, _CHECKPOINT.c.size.in_(seen))
+            .order_by(_CHECKPOINT.c.size)
         )
         with self._database.read() as connection:
-            return list(connection.execute(statement).scalars())
+            return [parse_checkpoint(note) for note in connection.execute(statement).scalars()]
 
     def witness_key_ids(self, witness: str, key_name: str) -> set[bytes]:
         """The key ids (4 bytes) of every cosignature held of a member, whose witness keys have this name."""

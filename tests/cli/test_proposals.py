@@ -30,6 +30,7 @@ def test_a_change_that_needs_more_signatures_writes_a_file(council):
             "fingerprint": before["fingerprint"],
             "proposal": "roster-4.proposal.json",
             "signatures": {"have": 1, "needed": 2},
+            "withdrawn": [],
         },
     )
     content = json.loads((council / "roster-4.proposal.json").read_bytes())
@@ -161,6 +162,19 @@ def test_a_withdrawn_change_is_signed_again(council):
     assert run("roster", "withdraw", home=council / "jinan").exit_code == 0
     ended = run("roster", "sign", "p.json", "--json", home=council / "jinan")
     assert ended.exit_code == 1 and "has withdrawn this roster of version 4, and signed another" in ended.error["message"]
+
+
+def test_what_was_withdrawn_is_shown_beside_what_is_signed_now(council):
+    first = _propose(council)
+    assert first["withdrawn"] == []
+    made = parse_roster(parse_proposal((council / "p.json").read_bytes()).roster)[1].issued
+    assert run("roster", "withdraw", home=council / "jinan").exit_code == 0
+    ended = run("roster", "quorum", "2", "-o", "q.json", home=council / "jinan")
+    assert ended.exit_code == 0 and f"has withdrawn what was made at {made:%Y-%m-%dT%H:%M:%SZ}" in ended.out
+    shown = run("roster", "proposal", home=council / "jinan")
+    assert f"has withdrawn what was made at {made:%Y-%m-%dT%H:%M:%SZ}" in shown.out and "copy" in shown.out
+    document = run("roster", "proposal", "--json", home=council / "jinan").document
+    assert document["withdrawn"] == [f"{made:%Y-%m-%dT%H:%M:%SZ}"]
 
 
 def test_a_person_is_asked_before_the_withdrawal(council, monkeypatch):

@@ -161,3 +161,31 @@ def test_a_node_whose_keys_are_protected(make_mesh, tmp_path):
         assert daemon.wait(30) == 0
         if daemon.stdout is not None:
             daemon.stdout.close()
+
+
+def test_a_running_node_gives_up_a_new_identity_key(make_mesh, tmp_path: Path) -> None:
+    """And changes other keys again; a key that the roster names already stays until the restart takes it into use."""
+    mesh = make_mesh("jinan", "qingdao")
+    mesh.start()
+    jinan, qingdao = mesh["jinan"], mesh["qingdao"]
+    await_ready(mesh, "jinan", "qingdao")
+    file, waiting = tmp_path / "new.card", qingdao.home.key_files().next_path("identity")
+
+    def keys(node: Node, *arguments: object) -> str:
+        ended = run_labmesh("--home", node.home.path, *arguments)
+        return f"{ended.returncode} {(ended.stdout + ended.stderr).decode()}"
+
+    assert "no new identity key waits" in keys(qingdao, "keys", "identity", "--abandon")
+    assert keys(qingdao, "keys", "identity", "-o", file).startswith("0") and waiting.exists()
+    assert "waits for the council" in keys(qingdao, "keys", "rotate", "log")
+    assert "the old one stays" in keys(qingdao, "keys", "identity", "--abandon") and not waiting.exists()
+    assert keys(qingdao, "keys", "rotate", "log").startswith("0")
+    assert keys(qingdao, "keys", "identity", "-o", file, "--force").startswith("0")
+    assert keys(jinan, "roster", "rekey", "qingdao", file).startswith("0")
+    eventually(lambda: qingdao.status().roster_version == jinan.status().roster_version, "the roster has arrived")
+    assert "names the new identity key already" in keys(qingdao, "keys", "identity", "--abandon") and waiting.exists()
+    assert "restart the node" in keys(qingdao, "keys", "rotate", "log")
+    assert qingdao.stop() == 0
+    qingdao.start()
+    await_ready(mesh, "qingdao")
+    assert not waiting.exists() and keys(qingdao, "keys", "rotate", "log").startswith("0")
