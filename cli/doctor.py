@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ UNUSED = timedelta(days=90)
 TAKE_NEWER = "at one of them: labmesh roster export -o FILE; here: labmesh join FILE"
 CLOCK_WARNING_S = 5
 REFUSES = os.strerror(errno.ECONNREFUSED)
+EVIDENCE = "labmesh evidence export"
 TAKES_BACK = "it takes back what is missing"
 CLOCK_ERROR_S = 60
 
@@ -235,6 +237,10 @@ def _alarm(alarm: str) -> Finding:
     """An alarm, parted into what is wrong and what to type."""
     if TAKES_BACK in alarm:
         return Finding("alarm", "error", alarm, "let it run with its peers connected: labmesh peers")
+    if EVIDENCE in alarm:
+        return Finding(
+            "alarm", "error", alarm, "write that file, and give it to the council; all pieces: labmesh evidence list"
+        )
     message, parting, command = alarm.partition("; type: ")
     return Finding("alarm", "error", message, f"type: {command}" if parting else "type: labmesh status")
 
@@ -266,9 +272,12 @@ def _check_peers(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_explained(facts: Facts, peer: PeerFacts) -> bool:
-    """Whether another finding says why a peer is not connected: this member is out, or its certificate is unknown there."""
+    """Whether another finding says why a peer is not connected: an alarm, a removal, a certificate unknown there."""
     if peer.state == "refused" and any(notice.subject == "membership" for notice in facts.notices):
         return True
+    if peer.state == "quarantined" and facts.daemon is not None:
+        named = re.compile(rf"(?<![\w-]){re.escape(peer.member)}(?![\w-])")
+        return any(EVIDENCE in alarm and named.search(alarm) for alarm in facts.daemon.alarms)
     met = dict(facts.welcomes)
     return "welcome" not in met.values() and met.get(peer.member) in ("refused", "other certificate")
 

@@ -398,6 +398,14 @@ def test_a_certificate_that_no_peer_knows_is_one_line():
     assert [finding.check for finding in found] == ["peers", "peers"]
 
 
+def test_a_peer_with_two_histories_is_one_line():
+    alarm = "qingdao signed two histories; for the council: labmesh evidence export ab -o FILE"
+    peers = [PeerFacts("qingdao", "quarantined", "x"), PeerFacts("qing", "quarantined", "y")]
+    found = _troubles(**_daemon(state="degraded", alarms=[alarm], peers=peers))
+    assert [finding.check for finding in found] == ["alarm", "peers"]
+    assert found[0].message == alarm and "evidence list" in found[0].hint and "qing is quarantined" in found[1].message
+
+
 def test_a_missing_card_is_told_with_what_to_do():
     (found,) = _troubles(missing_cards=[Fault("no card of yantai counts here", "type: labmesh join FILE")])
     assert found == Finding("cards", "warning", "no card of yantai counts here", "type: labmesh join FILE")
