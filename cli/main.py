@@ -22,7 +22,7 @@ COMMANDS = {
     "join": "Join an alliance, or take newer rosters and cards.",
     "run": "Run the node in the foreground.",
     "keys": "Show, rotate, revoke and protect this member's keys.",
-    "confirm": "Publish although too few peers have answered since the start.",
+    "confirm": "Publish although too few peers have answered; with --lost, end the alarm of lost entries.",
     "upgrade": "Back up and migrate a home made by an older version.",
     "backup": "Write database and settings into one file.",
     "restore": "Make a home from a backup.",

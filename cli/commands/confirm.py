@@ -13,7 +13,7 @@ from cli.output import print_document, print_lines, print_note
 @click.option("--lost", is_flag=True, help="Say that you have seen what list --lost shows: it needs no alarm any more.")
 @pass_app
 def command(app: App, lost: bool) -> None:
-    """Publish although too few peers have answered since the start; or, with --lost, end the alarm of lost entries.
+    """Publish although too few peers have answered; with --lost, end the alarm of lost entries.
 
     After each start a node waits until some peers have told what they hold of its log. Do this only when you know that
     the home was not restored from a backup: if it was, other members may hold entries that this node has lost, and it

@@ -188,6 +188,8 @@ def test_status(node, node_home):
             "version",
             "remote",
             "kinds",
+            "lost",
+            "lost_seen",
         ]
     )
     assert content["root"] == "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
