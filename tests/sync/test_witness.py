@@ -17,8 +17,8 @@ from node.sync.peers import Cosigner, Peers
 from tests.alliance import NOON, SimulatedAlliance, SimulatedMember, draft, drafts, wait_until
 from tests.builders import build_labs
 from tests.rotating import RotatingAlliance
-from tests.sync.equivocation import announce, contact, show
 from tests.sync.disputes import settle
+from tests.sync.equivocation import announce, contact, show
 from tests.sync.test_survivor import fork_of
 
 JINAN, QINGDAO, YANTAI = build_labs(3)
