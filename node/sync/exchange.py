@@ -242,8 +242,8 @@ class CheckpointExchange:
     def _may_cosign(self, log: LogState, head: SignedCheckpoint) -> bool:
         """Whether this head of a peer's log counts, and nothing is known that it would have to contain and does not yet."""
         alliance = self._membership.joined
-        if log.member not in alliance.other_members(self._membership.member):
-            return False
+        if log.member not in alliance.other_members(self._membership.member) or log.member not in alliance.cards:
+            return False  # without a card: its identity key was replaced, and the first one under the new key is on its way
         try:
             self.review_announced(log)
         except SplitViewError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,17 @@ class TestHoldingBack:
         contact(alliance, "yantai", "qingdao")
         assert not yantai.exchange.cosign_head(JINAN.origin) and yantai.evidence.split_view_of("jinan")
         assert yantai.exchange.take_held_back() == []
+
+    def test_nothing_while_the_card_under_a_new_identity_key_has_not_come(
+        self, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        yantai.confirm()
+        joined = yantai.membership.joined
+        without = {name: signed for name, signed in joined.cards.items() if name != "jinan"}
+        with monkeypatch.context() as patched:
+            patched.setattr(yantai.membership, "_alliance", replace(joined, cards=without))
+            assert not yantai.exchange.cosign_head(JINAN.origin)
+        assert yantai.exchange.cosign_head(JINAN.origin)
 
 
 class TestWaitingForALargerOne:
