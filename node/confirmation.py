@@ -213,6 +213,12 @@ class Confirmation:
             self._forget_former_peers()
             return dict(self._told)
 
+    def peers_heard(self) -> set[str]:
+        """The peers that have told, and from which nothing is still to be taken back: they hold our history, or another."""
+        with self._lock:
+            self._forget_former_peers()
+            return (self._told.keys() | self._contradicting.keys()) - self._ahead.keys()
+
     def holds_more(self, peer: str, signed: SignedCheckpoint | None) -> bool:
         """Judge a told checkpoint: whether it leads beyond, or away from, what is signed here."""
         log = self._store.logs.load_log(self._log().id)

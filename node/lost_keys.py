@@ -22,7 +22,6 @@ TLS_LOST = (
     "if it was not done yet, type at a peer: labmesh roster export -o FILE; and here: labmesh join FILE; then type: labmesh "
     "keys rotate tls --without-peers"
 )
-
 _SENTENCES = {
     "log": (
         "this member's card names a log key that this home does not hold, so nothing is signed: what is pushed waits, and "
@@ -52,35 +51,40 @@ def find_lost_roles(
     return list(found())
 
 
-def require_peers_optional(role: str, lost: list[str]) -> None:
+def require_peers_optional(role: str, lost: list[str], *, retry: str) -> None:
     """Refuse `--without-peers` where it would mean nothing.
 
     Raises:
         UserError: the role is neither `tls`, nor `log` with its key lost.
     """
     if role != "tls" and not (role == "log" and "log" in lost):
-        raise UserError(
-            "only the TLS key and a lost log key can be changed without peers", hint=f"type: labmesh keys rotate {role}"
-        )
+        raise UserError("only the TLS key and a lost log key can be changed without peers", hint=f"type: {retry}")
 
 
-def require_all_told(membership: Membership, confirmation: Confirmation) -> None:
+def require_all_told(membership: Membership, confirmation: Confirmation, size: int | None) -> None:
     """Refuse to end a lost log key while a peer may hold entries that nobody else has.
 
     The card ends the key at what this home holds, and no key vouches for more: who holds more would forget it. A quorum
-    that holds no more does not rule that out.
+    that holds no more does not rule that out. A peer that showed another history has told: what it holds stands against
+    what is held here, and nothing of it would come back.
+
+    Args:
+        membership: who is to be asked.
+        confirmation: what they said.
+        size: where the key is to end; None for the end of what is signed.
 
     Raises:
-        UnconfirmedError: an active peer has not told since the start what it holds.
+        UnconfirmedError: an active peer has not told since the start what it holds, or not given back yet what it holds.
     """
-    alliance, told = membership.alliance, confirmation.told_sizes()
-    waiting = [] if alliance is None else [peer for peer in alliance.other_members(membership.member) if peer not in told]
+    alliance, heard = membership.alliance, confirmation.peers_heard()
+    waiting = [] if alliance is None else [peer for peer in alliance.other_members(membership.member) if peer not in heard]
     if waiting:
+        retry = "labmesh keys " + ("rotate log" if size is None else f"revoke log --size {size}")
         raise UnconfirmedError(
-            f"{', '.join(waiting)} did not tell since the start how much of this log is held there: entries beyond what is "
-            "held here would be lost with the key",
-            hint="let them connect (labmesh peers); if they never will, and what only they hold may be lost: labmesh keys "
-            "rotate log --without-peers",
+            f"{', '.join(waiting)} did not tell since the start how much of this log is held there, or did not give it "
+            "back yet: entries beyond what is held here would be lost with the key",
+            hint=f"let them connect (labmesh peers); if they never will, and what only they hold may be lost: {retry} "
+            "--without-peers",
         )
 
 

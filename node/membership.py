@@ -184,10 +184,10 @@ class Membership(Governing):
             SignatureError: not signed by the identity key in the roster.
             GovernanceError: refused by the alliance's rules, or by what this node knows.
         """
-        if card := find_forgotten(alliance, self.member, self.identity_key, raw, by_hand=by_hand):
+        if found := find_forgotten(alliance, self.member, self.identity_key, raw, by_hand=by_hand):
             held = alliance.cards[self.member]
-            require_same_log(held[1], card, self._objector)
-            raw = self._sign_card(held, with_keys_of(held[1], card), draw_leap(max(held[1].seq, card.seq), self._clock()))
+            require_same_log(held[1], found.keys, self._objector)
+            raw = self._sign_card(held, with_keys_of(held[1], found.keys), draw_leap(found.seq, self._clock()))
             others = {member: signed for member, signed in alliance.cards.items() if member != self.member}
             return replace(alliance, cards=MappingProxyType(others)).accept_card(raw)
         accepted = alliance.accept_card(raw)

@@ -47,31 +47,33 @@ class KeyRotation(TlsRotation):
             self._require_settled_identity()
             lost = self._find_lost()
             if without_peers:
-                require_peers_optional(role, lost)
+                require_peers_optional(role, lost, retry=f"labmesh keys rotate {role}")
             if role == "log":
-                if "log" in lost and not without_peers:
-                    self._require_confirmed()
-                    require_all_told(self._parts.membership, self._parts.confirmation)
-                return self._replace_log_key(None)
+                return self._replace_log_key(None, wait="log" in lost and not without_peers)
             if role == "witness":
                 return self._replace_witness_key()
             if role == "tls":
                 return self._rotate_tls(without_peers)
         raise UserError(f"there is no {role!r} key that can be rotated", hint=f"the roles are {', '.join(ROLES)}")
 
-    def revoke_log(self, size: int) -> Card:
+    def revoke_log(self, size: int, *, without_peers: bool = False) -> Card:
         """Retire the log key at an earlier size, beyond which it counts no more; returns the card that says so.
 
         What it signed beyond is signed again by the new key, with the same sizes and roots.
 
+        With `without_peers`, where the key is lost, not every peer is waited for to tell what it holds of the log.
+
         Raises:
-            GovernanceError: a quorum has, or may have, seen more, the log is shorter, a former key held longer, or an
-                identity key waits for the council.
-            UnconfirmedError: this home may be older than what was published.
+            GovernanceError: others have, or may have, seen more, another size is due, or an identity key waits.
+            UnconfirmedError: this home may be older than what was published, or than what a peer holds.
+            UserError: `without_peers`, and the key is not lost.
         """
         with self._lock:
             self._require_settled_identity()
-            return self._replace_log_key(size)
+            lost = self._find_lost()
+            if without_peers:
+                require_peers_optional("log", lost, retry=f"labmesh keys revoke log --size {size}")
+            return self._replace_log_key(size, wait="log" in lost and not without_peers)
 
     def abandon_identity(self) -> None:
         """Give up the new identity key that waits for the council. No roster that names it can come in between.
@@ -103,9 +105,12 @@ class KeyRotation(TlsRotation):
         self._parts.ledger.renew_checkpoints(above)
         return True
 
-    def _replace_log_key(self, size: int | None) -> Card:
+    def _replace_log_key(self, size: int | None, *, wait: bool) -> Card:
+        """Rotate the key, or end it at a size; a lost one with `wait` once every peer has told what it holds."""
         if size is None or not self._parts.confirmation.may_revoke:
             self._require_confirmed()
+        if wait:
+            require_all_told(self._parts.membership, self._parts.confirmation, size)
         key, cards = Ed25519PrivateKey.generate(), list[Card]()
         signer = name_signer(key, self._parts.membership.own_card[1].log_key)
         self._prepare("log", key)

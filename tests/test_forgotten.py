@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from node.core.alliance import format_card
+from node.core.amendment import ReplaceIdentity, SeatCouncil
 from node.core.card import CARD_TYPE, Card, card_content
 from node.core.dsse import build_envelope, format_envelope
-from node.core.succession import LEAP_MIN, continues, is_forgotten
+from node.core.succession import LEAP_MIN, continues
 from node.errors import GovernanceError, SignatureError
+from node.identity import propose_identity
 from node.lost_keys import describe_lost_role
 from tests.alliance import drafts
 from tests.rotating import Rotating, RotatingAlliance
@@ -148,7 +150,7 @@ class TestJoining:
         for peer in PEERS:
             jinan.member.confirmation.accept_told(peer, b"")
         jinan.member.clock.turn(60)
-        assert jinan.rotation.rotate("witness").seq < told.seq and is_forgotten(own_card(jinan), told)
+        assert jinan.rotation.rotate("witness").seq < told.seq and not continues(told, own_card(jinan))
         join_export(trio)
         assert own_card(jinan).seq >= told.seq + LEAP_MIN
         require_back(trio)
@@ -200,3 +202,98 @@ class TestHearing:
             jinan.member.membership.import_alliance([], [forged], fingerprint=None)
         jinan.member.membership.import_alliance([], [trio["qingdao"].member.card], fingerprint=None)
         assert jinan.member.membership.own_card == held and format_card(held) == jinan.member.card
+
+
+class TestForkedCards:
+    """A quorum that had missed a card confirms a home that has forgotten it: it uses the `seq` again."""
+
+    @staticmethod
+    def fork(trio: RotatingAlliance, folder: Path, ours: str, theirs: str, *, more: bool) -> Card:
+        """Qingdao holds one card, yantai another of the same `seq`; with `more`, the home has signed the next one, too."""
+        jinan = trio["jinan"]
+        backup = jinan.member.snapshot(folder / "fork")
+        change(jinan, theirs, "Theirs")
+        told = own_card(jinan)
+        assert trio.tell_card("jinan", "qingdao") == []
+        go_back(jinan, backup)
+        all_told(jinan)
+        jinan.member.clock.turn(60)
+        change(jinan, ours, "Ours")
+        assert own_card(jinan).seq == told.seq and own_card(jinan) != told
+        if more:
+            change(jinan, "", "More")
+        assert trio.tell_card("jinan", "yantai") == []
+        assert trio.tell_card("jinan", "qingdao") != [], "it refuses the other side's"
+        return told
+
+    @pytest.mark.parametrize("more", [False, True])
+    @pytest.mark.parametrize(("ours", "theirs"), [("", ""), ("", "witness"), ("witness", ""), ("", "log"), ("log", "")])
+    def test_one_contact_ends_it_on_both_sides(
+        self, trio: RotatingAlliance, jinan: Rotating, tmp_path: Path, ours: str, theirs: str, more: bool
+    ) -> None:
+        told = self.fork(trio, tmp_path, ours, theirs, more=more)
+        held = own_card(jinan)
+        trio.simulated.follow("jinan", "qingdao", lambda _: own_card(jinan).seq >= told.seq + LEAP_MIN)
+        assert former_keys(own_card(jinan)) == former_keys(told if theirs else held)
+        assert own_card(jinan).name == held.name and jinan.member.alarms == []
+        assert trio.tell_card("jinan", *PEERS) == []
+        assert {trio[peer].member.membership.joined.card("jinan") for peer in PEERS} == {own_card(jinan)}
+        settled = own_card(jinan)
+        for card in (told, held):  # who is behind tells it again
+            raw = format_envelope(build_envelope(card_content(card), CARD_TYPE, jinan.member.lab.sign))
+            assert not jinan.member.membership.accept_update([], [raw]).changed
+        assert own_card(jinan) == settled
+        all_told(jinan)
+        for role in jinan.rotation.lost_roles() or ["witness"]:
+            jinan.rotation.rotate(role)
+        assert trio.tell_card("jinan", *PEERS) == [], "and so are those that follow"
+        jinan.require_sound()
+
+    @pytest.mark.parametrize("more", [False, True])
+    def test_a_person_may_bring_it(self, trio: RotatingAlliance, jinan: Rotating, tmp_path: Path, more: bool) -> None:
+        told = self.fork(trio, tmp_path, "", "witness", more=more)
+        join_export(trio)
+        assert former_keys(own_card(jinan)) == former_keys(told)
+        assert trio.tell_card("jinan", *PEERS) == []
+
+    @pytest.mark.parametrize("more", [False, True])
+    @pytest.mark.parametrize("role", ["witness", "log"])
+    def test_where_both_end_one_key_no_card_can_follow_both(
+        self, trio: RotatingAlliance, jinan: Rotating, tmp_path: Path, role: str, more: bool
+    ) -> None:
+        """The lists of former keys only grow: a person chooses, and who holds the other one says so."""
+        told = self.fork(trio, tmp_path, role, role, more=more)
+        held = own_card(jinan)
+        update = jinan.member.membership.accept_update(*trio.simulated.exported("qingdao"))
+        assert not update.changed and own_card(jinan) == held
+        assert "labmesh join FILE" in update.faults[0] and "labmesh keys identity" in update.faults[0]
+        assert bool(update.conflicts) == (not more)
+        join_export(trio)
+        assert former_keys(own_card(jinan)) == former_keys(told)
+        assert trio.tell_card("jinan", "qingdao") == [] and trio.tell_card("jinan", "yantai") != []
+        self.rekey(trio)
+
+    @staticmethod
+    def rekey(trio: RotatingAlliance) -> None:
+        """A new identity key ends it, at whoever holds which card."""
+        jinan, (first, second) = trio["jinan"], (trio[peer].member.membership for peer in PEERS)
+        raw = propose_identity(jinan.files, jinan.member.membership.own_card)
+        first.sign_proposal(jinan.member.membership.amend(SeatCouncil(("jinan", *PEERS), 2)).proposal)
+        second.accept_update(trio.simulated.exported("qingdao")[0], [])
+        second.sign_proposal(first.amend(ReplaceIdentity("jinan", raw)).proposal)
+        assert first.accept_update(*trio.simulated.exported("yantai")).faults == ()
+        assert [format_card(council.joined.cards["jinan"]) for council in (first, second)] == [raw, raw]
+
+
+def all_told(jinan: Rotating) -> None:
+    jinan.member.confirmation._overridden = False
+    for peer in PEERS:
+        jinan.member.confirmation.accept_told(peer, b"")
+
+
+def change(jinan: Rotating, role: str, name: str) -> None:
+    """Another card: with another key, or another name."""
+    if role:
+        jinan.rotation.rotate(role)
+    else:
+        jinan.member.membership.issue_card(lambda card: replace(card, name=name))

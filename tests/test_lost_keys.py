@@ -150,10 +150,11 @@ def test_what_a_rolled_back_home_cosigned_with_a_retired_key_is_forgotten(trio: 
     def cosigned() -> dict[str, int]:
         return member.store.checkpoints.largest_cosigned(log.id, ["jinan"])
 
+    assert not member.exchange.cosign_head(origin)
+    member.confirm()
     assert member.exchange.cosign_head(origin) and cosigned() == {"jinan": 2}
     member.membership.import_alliance([], [told], fingerprint=None)
     assert cosigned() == {} and not member.exchange.cosign_head(origin)
-    member.confirmation.override()
     jinan.rotation.rotate("witness")
     assert member.exchange.cosign_head(origin) and cosigned() == {"jinan": 2}
     signed = member.store.checkpoints.find(log.id, 2)

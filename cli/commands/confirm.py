@@ -17,7 +17,8 @@ def command(app: App, lost: bool) -> None:
 
     After each start a node waits until some peers have told what they hold of its log. Do this only when you know that
     the home was not restored from a backup: if it was, other members may hold entries that this node has lost, and it
-    would then sign a second history. That is provable misconduct, and cannot be taken back.
+    would then sign a second history. That is provable misconduct, and cannot be taken back. It also cosigns the logs of
+    others again, of which it may have cosigned more than it knows.
 
     With --lost nothing is published. The entries stay in list --lost and are counted by status, a peer may still give them
     back, and further ones raise the alarm again.

@@ -123,9 +123,9 @@ def _renewed_seq(before: bytes, after: bytes, told: list[bytes]) -> int | None:
     from node.core.card import parse_card
     from node.core.succession import is_forgotten
 
-    held, renewed = parse_card(before)[1], parse_card(after)[1]
-    own = [card for _, card in map(parse_card, told) if card.member == held.member]
-    return renewed.seq if after != before and any(is_forgotten(held, card) for card in own) else None
+    held, renewed = parse_card(before), parse_card(after)[1]
+    own = [signed for signed in map(parse_card, told) if signed[1].member == renewed.member]
+    return renewed.seq if after != before and any(is_forgotten(held, signed) for signed in own) else None
 
 
 def _report_card(raw: bytes, before: Alliance, after: Alliance) -> str:

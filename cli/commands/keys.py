@@ -85,18 +85,24 @@ def rotate(app: App, role: str, without_peers: bool, yes: bool) -> None:
 @command.command()
 @click.argument("role", type=click.Choice(["log"]), metavar="log")
 @click.option("--size", metavar="N", required=True, type=click.IntRange(min=0), help="Size of the last good checkpoint.")
+@click.option("--without-peers", is_flag=True, help="Do not wait for every peer, where the key is lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
-def revoke(app: App, role: str, size: int, yes: bool) -> None:
+def revoke(app: App, role: str, size: int, without_peers: bool, yes: bool) -> None:
     """End the log key at the last good checkpoint, because somebody else may hold it.
 
     Checkpoints beyond size N that were signed with it count no more, whoever signed them; this node signs its own anew
     with a new key. N cannot be smaller than what a quorum of the other members has cosigned: nobody can disown what others
     have seen. It cannot be taken back.
+
+    A log key that was lost is ended once every peer has told what it holds of the log; --without-peers goes on without
+    those that never will, and what only they hold is lost.
     """
     require_consent(app, f"End the {role} key at size {size}? It cannot be taken back.", yes=yes)
+    if without_peers:
+        require_consent(app, LOSING, yes=yes)
     with app.node as node:
-        raw = node.revoke_log_key(size)
+        raw = node.revoke_log_key(size, without_peers=without_peers)
     _report(app, raw, role, [])
 
 

@@ -10,7 +10,7 @@ from cli.status import status_document
 from cli.texts import format_fingerprint
 
 _STATES = {
-    "unconfirmed": "waits for peers to tell what they hold of its log; takes pushes, signs and publishes nothing new",
+    "unconfirmed": "waits for peers to tell what they hold of its log; takes pushes; signs, cosigns, publishes nothing new",
     "recovering": "peers hold more of its log than this home: takes that back first; takes pushes, publishes nothing new",
     "ready": "serves",
     "degraded": "needs a person, see the alarms",

@@ -63,14 +63,20 @@ def continues(held: Card, card: Card) -> bool:
     return True
 
 
-def is_forgotten(held: Card, card: Card) -> bool:
-    """Whether two cards of one home were signed without knowledge of each other: the later one does not continue the other.
+def is_forgotten(held: SignedCard, card: SignedCard) -> bool:
+    """Whether two cards of one home were signed without knowledge of each other, so that who holds one refuses the other.
 
-    A home that went back in time has forgotten `card`, and its next card leaped, so that peers that hold the one refuse
-    the other.
+    A home that went back in time has forgotten `card`. What it signed since has the same `seq`, names another card before
+    it, or lacks keys that `card` names.
     """
-    older, newer = (card, held) if card.seq < held.seq else (held, card)
-    return card.seq != held.seq and not continues(older, newer)
+    if held[0].hash == card[0].hash:
+        return False
+    older, newer = (card, held) if card[1].seq < held[1].seq else (held, card)
+    try:
+        require_successor(older, newer[1])
+    except (FormatError, GovernanceError):
+        return True
+    return False
 
 
 def with_keys_of(held: Card, card: Card) -> Card:

@@ -343,6 +343,7 @@ class Daemon:
     def _notice_own_head(self) -> None:
         self.card.notice()
         self.tls_work.set()  # the home may be confirmed now
+        self.cosigner.resume()
         self.heads.announce()
         self.indexing.notice()
         self.sweeping.notice()
@@ -362,6 +363,7 @@ class Daemon:
         self.peers.notice_change()
         self.heads.announce()
         self.loop.run_in_executor(None, self._sign_head)
+        self.cosigner.offer_all()
         self.judging.notice()
 
     def _notice_split_view(self, error: SplitViewError) -> None:

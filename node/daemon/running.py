@@ -64,6 +64,7 @@ async def _serve(home: Home, settings: Settings, store: Store, passphrase: bytes
     if daemon.rotation.renew_checkpoints():
         logger.warning("event=checkpoints_renewed")
     servers = await daemon.start_servers(home)
+    daemon.cosigner.offer_all()
     lasting = [
         asyncio.create_task(daemon.peers.run(), name="peers"),
         asyncio.create_task(daemon.indexing.run(), name="index"),

@@ -205,9 +205,10 @@ class NodeClient:
         answer = self._call(self._stub.RotateKey, request, CHANGE_DEADLINE_S)
         return answer.card, list(answer.waiting_for)
 
-    def revoke_log_key(self, size: int) -> bytes:
+    def revoke_log_key(self, size: int, *, without_peers: bool = False) -> bytes:
         """End the log key at an earlier size; returns the new card's envelope."""
-        return self._call(self._stub.RevokeLogKey, node_pb2.RevokeLogKeyRequest(size=size), CHANGE_DEADLINE_S).card
+        request = node_pb2.RevokeLogKeyRequest(size=size, without_peers=without_peers)
+        return self._call(self._stub.RevokeLogKey, request, CHANGE_DEADLINE_S).card
 
     def abandon_identity(self) -> None:
         """Give up the new identity key that waits for the council."""

@@ -3,7 +3,9 @@
 A node cosigns a peer's checkpoint only as its verified head, which never moves but to a proven extension; so two
 cosignatures of one witness never lie on different histories, but for two deliberate exceptions: after the council has named
 another history as the survivor, or the author has revoked the key of what was cosigned, the own cosignatures on what is
-given up are forgotten, and the history that counts is cosigned. Cosignatures are collected by whoever holds the checkpoint.
+given up are forgotten, and the history that counts is cosigned. A home that was rolled back has forgotten its verified head,
+too: so nothing is cosigned before enough peers have told what they hold, nor while a larger checkpoint of that log is known
+than was reached. Cosignatures are collected by whoever holds the checkpoint.
 
 Every checkpoint that is told or announced is held against what is known of its log. A smaller one must be the root that our
 tree has at its size; a larger one is remembered until our log reaches it. What cannot be one history becomes evidence.
@@ -31,10 +33,9 @@ from node.membership import Membership
 from node.store import Store
 from node.store.forgetting import cut_mirror, forget_mirror
 from node.store.logs import LogState
+from node.sync.unreached import Unreached
 
 logger = logging.getLogger(__name__)
-
-UNREACHED_MAX = 8
 
 
 class CheckpointExchange:
@@ -58,7 +59,8 @@ class CheckpointExchange:
         # A history is not forgotten while it is read here, nor by two at once. Always taken before the other locks.
         self.histories = threading.RLock()
         self._notes: dict[str, tuple[int, int, bytes]] = {}
-        self._unreached: dict[str, tuple[Head | None, dict[int, SignedCheckpoint]]] = {}
+        self.unreached = Unreached()
+        self._held_back: set[str] = set()
 
     def held_notes(self) -> list[bytes]:
         """The newest checkpoint of every log that may be told, with its cosignatures, by origin."""
@@ -106,7 +108,7 @@ class CheckpointExchange:
                     author = alliance.author_of(signed.origin)
                     if version is None or _head_version(alliance, author) <= version <= alliance.roster.version:
                         with self.histories:
-                            saved += self._accept_note(alliance, author, signed)
+                            saved += self._accept_note(alliance, author, signed, peer)
             except SplitViewError as error:
                 splits.append(error)
             except (FormatError, SignatureError, NotFoundError):
@@ -145,12 +147,13 @@ class CheckpointExchange:
         with self._lock:
             self._notes.pop(origin, None)
 
-    def note_announced(self, signed: SignedCheckpoint, *, surviving: Head | None) -> None:
-        """Remember a checkpoint that verifies, but that our log has not reached: a few of each log.
+    def note_announced(self, signed: SignedCheckpoint, *, surviving: Head | None, teller: str = "") -> None:
+        """Remember a checkpoint that verifies, but that our log has not reached: a few of each log and teller.
 
         Args:
             signed: the checkpoint.
             surviving: what the roster said of the log when it was told; what has been decided since may be against it.
+            teller: the peer that told it; empty for what the author announced.
 
         Raises:
             SplitViewError: another root was signed for this size.
@@ -158,14 +161,8 @@ class CheckpointExchange:
         author = self._membership.joined.author_of(signed.origin)
         if self.surviving_head(author) != surviving:
             return
-        with self._lock:
-            known = self._unreached_of(signed.origin, surviving)
-            other = known.get(signed.size)
-            if other is None:
-                while len(known) >= UNREACHED_MAX:
-                    del known[next(iter(known))]
-                known[signed.size] = signed
-        if other is not None and other.root != signed.root:
+        other = self.unreached.remember(signed, teller=teller, surviving=surviving)
+        if other is not None:
             self._refuse(author, other, signed, surviving=surviving)
 
     def review_announced(self, log: LogState) -> None:
@@ -174,12 +171,8 @@ class CheckpointExchange:
         Raises:
             SplitViewError: the verified log does not contain a checkpoint that its author signed.
         """
-        surviving = self.surviving_head(log.member)
-        with self._lock:
-            known = self._unreached_of(log.origin, surviving)
-            reached = [known.pop(size) for size in sorted(known) if size <= log.head_size]
-        head = log.head
-        for signed in reached:
+        surviving, head = self.surviving_head(log.member), log.head
+        for signed in self.unreached.take_reached(log.origin, log.head_size, surviving=surviving):
             if head is not None and (signed.size, signed.root) != (head.size, head.root):
                 self._require_same_history(log, signed, surviving)
 
@@ -194,14 +187,6 @@ class CheckpointExchange:
         with self.histories:
             cut_mirror(self._store, log, size)
         self.forget_note(log.origin)
-
-    def _unreached_of(self, origin: str, head: Head | None) -> dict[int, SignedCheckpoint]:
-        """What is remembered of a log, since the roster last said which history of it survives."""
-        since, known = self._unreached.get(origin, (head, {}))
-        if since != head:
-            known = {}
-        self._unreached[origin] = (head, known)
-        return known
 
     def tellable_size(self, log: LogState) -> int:
         """How much of a log may be told and served: what counts, and of the own log what may be published."""
@@ -227,22 +212,18 @@ class CheckpointExchange:
         """Cosign the verified head of a peer's log, once; returns whether a cosignature was made.
 
         Nothing is cosigned for a member that was removed or has signed two histories, nor a head whose key was revoked
-        before it, nor anything while the own card names another witness key than this home holds.
+        before it, nor anything while the own card names another witness key than this home holds. What is not cosigned
+        because this node is unconfirmed is told by `take_held_back` when it is confirmed.
         """
         log = self._store.logs.find_log(origin)
-        if (
-            log is None
-            or log.head is None
-            or log.member not in self._membership.joined.other_members(self._membership.member)
-        ):
-            return False
-        if self.evidence.split_view_of(log.member) is not None or not self.survives(log):
-            return False
-        if vouched_size(self._membership.joined.card(log.member), log.head) is not None:
+        if log is None or log.head is None or not self._may_cosign(log, log.head):
             return False
         checkpoint = log.head.checkpoint
         with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
             if self._witness.key != self._membership.own_card[1].witness_key:
+                return False
+            if not self._confirmation.confirmed:  # here, so that as little as possible lies between this and the signature
+                self._held_back.add(origin)
                 return False
             cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         if not self._store.checkpoints.save_own_cosignature(log, self._membership.member, cosignature):
@@ -250,7 +231,30 @@ class CheckpointExchange:
         self.forget_note(log.origin)
         return True
 
-    def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint) -> int:
+    def take_held_back(self) -> list[str]:
+        """The origins of the logs that were not cosigned because this node was unconfirmed, once it is not; each once."""
+        with self._witness_lock:
+            if not self._held_back or not self._confirmation.confirmed:
+                return []
+            origins, self._held_back = sorted(self._held_back), set()
+        return origins
+
+    def _may_cosign(self, log: LogState, head: SignedCheckpoint) -> bool:
+        """Whether this head of a peer's log counts, and nothing is known that it would have to contain and does not yet."""
+        alliance = self._membership.joined
+        if log.member not in alliance.other_members(self._membership.member) or log.member not in alliance.cards:
+            return False  # without a card: its identity key was replaced, and the first one under the new key is on its way
+        try:
+            self.review_announced(log)
+        except SplitViewError:
+            return False  # the evidence is kept
+        if self.evidence.split_view_of(log.member) is not None or not self.survives(log):
+            return False
+        card, surviving = alliance.card(log.member), self.surviving_head(log.member)
+        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving)
+        return all(vouched_size(card, signed) is not None for signed in larger) and vouched_size(card, head) is None
+
+    def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint, peer: str) -> int:
         key, surviving = alliance.card(author).log_key_at(signed.size, signed.root), alliance.roster.members[author].head
         verify_checkpoint(signed, key)
         log = self._store.logs.find_log(signed.origin)
@@ -259,7 +263,7 @@ class CheckpointExchange:
             return 0
         if log is None or signed.size > log.signed_size:
             if author != self._membership.member:
-                self.note_announced(signed.signed_by(key), surviving=surviving)
+                self.note_announced(signed.signed_by(key), surviving=surviving, teller=peer)
             return 0
         if (
             not self._require_same_history(log, signed, surviving)

@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 
 from node.core.card import Card
+from node.core.names import log_origin
 from node.errors import LabmeshError
 from node.store.logs import LogState
 from node.sync.follower import Follower, FollowerParts
@@ -140,7 +141,7 @@ async def tell_removed(parts: FollowerParts, member: str) -> None:
 
 
 class Cosigner:
-    """Cosigns verified heads, at most once a second for each log, and tells the author."""
+    """Cosigns verified heads, at most once a second for each log, and tells the author. Lives on the event loop."""
 
     def __init__(self, parts: FollowerParts, peers: Peers) -> None:
         """Cosign through the exchange of `parts`."""
@@ -149,10 +150,24 @@ class Cosigner:
         self._last_s: dict[str, float] = defaultdict(float)
 
     def notice_head(self, log: LogState) -> None:
-        """A head moved; cosign it now, or when the second is over."""
-        if log.member == self._parts.membership.member or log.origin in self._pending:
-            return
-        self._pending[log.origin] = asyncio.create_task(self._cosign(log), name=f"cosign-{log.member}")
+        """A head moved; cosign it now, or when the second is over. The own head may mean that this node is confirmed."""
+        if log.member != self._parts.membership.member:
+            self._offer(log.origin)
+        self.resume()
+
+    def resume(self) -> None:
+        """Cosign what was held back while this node was unconfirmed, if it is not any more. Costs next to nothing."""
+        for origin in self._parts.exchange.take_held_back():
+            self._offer(origin)
+
+    def offer_all(self) -> None:
+        """Cosign whatever head was not: after a start, because the process may have ended between a head and its
+        cosignature; after a roster or card, because it may count only now.
+        """
+        membership = self._parts.membership
+        if membership.alliance is not None:
+            for member in membership.alliance.other_members(membership.member):
+                self._offer(log_origin(membership.alliance_name, member))
 
     async def close(self) -> None:
         """Stop."""
@@ -161,15 +176,21 @@ class Cosigner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _cosign(self, log: LogState) -> None:
-        loop = asyncio.get_running_loop()
+    def _offer(self, origin: str) -> None:
+        if origin not in self._pending:
+            self._pending[origin] = asyncio.create_task(self._cosign(origin), name=f"cosign-{origin}")
+
+    async def _cosign(self, origin: str) -> None:
+        loop, before_s = asyncio.get_running_loop(), self._last_s[origin]
         try:
-            await asyncio.sleep(max(0.0, self._last_s[log.origin] + COSIGN_INTERVAL_S - loop.time()))
-            self._last_s[log.origin] = loop.time()
+            await asyncio.sleep(max(0.0, before_s + COSIGN_INTERVAL_S - loop.time()))
+            self._last_s[origin] = loop.time()
         finally:
-            self._pending.pop(log.origin, None)
-        if await asyncio.to_thread(self._parts.exchange.cosign_head, log.origin):
-            self._peers.nudge_one(log.member)
+            self._pending.pop(origin, None)
+        if await asyncio.to_thread(self._parts.exchange.cosign_head, origin):
+            self._peers.nudge_one(self._parts.membership.joined.author_of(origin))
+        else:
+            self._last_s[origin] = before_s  # nothing was cosigned: the next head need not wait
 
 
 class Alarms:

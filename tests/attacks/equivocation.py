@@ -15,10 +15,11 @@ from node.store.logs import LogStore
 from node.sync.peer import Exchange
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, list_all, visible
 from tests.attacks.scene import HELD, JINAN, QINGDAO, SEEN, SIZE, Scene, dump_tables, signed_by_jinan
-from tests.attacks.surfaces import CALL, MESSAGES, NOTE, PROPERTY, STREAM, TOLD
+from tests.attacks.surfaces import CALL, MESSAGES, NOTE, PROPERTY, STREAM, TOLD, WITNESS
 from tests.attacks.table import attack
 from tests.builders import MemoryLog, build_log, record_bytes
 from tests.simulated_client import Tampering
+from tests.sync.test_survivor import fork_of
 
 FAMILY = "equivocation"
 OTHER = bytes(range(32))
@@ -72,6 +73,21 @@ def two_groups_that_meet(scene):
 def two_groups_that_meet_after_one_has_gone_on(scene):
     """No checkpoint of size 2 was ever shown here, but the verified entries say what its root must be."""
     return [signed_by_jinan(2, OTHER)]
+
+
+@attack(FAMILY, WITNESS, "SPLIT_VIEW", "two different roots for size 7 .*labmesh evidence export")
+def another_history_for_a_witness_that_was_rolled_back(alliance):
+    """Of the size that it has cosigned, which it does not know any more."""
+    return fork_of(alliance, 4)
+
+
+@attack(FAMILY, WITNESS, "SPLIT_VIEW", "two different roots for size 7 .*labmesh evidence export")
+def another_history_for_a_witness_that_was_rolled_back_while_the_log_went_on(alliance):
+    """Nobody tells of a checkpoint of that size any more, but of a larger one; who holds it knows the root there."""
+    fork = fork_of(alliance, 4)
+    alliance["jinan"].push(*drafts(2, "ON"))
+    alliance.catch_up("qingdao", "jinan")
+    return fork
 
 
 @attack(FAMILY, STREAM, "MALFORMED", "told a checkpoint of our log that is none")

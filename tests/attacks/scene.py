@@ -113,7 +113,7 @@ class Scene:
             member = self.alliance[name]
             member.splits.clear()
             member.alarms.clear()
-            member.exchange._unreached.clear()
+            member.exchange.unreached.clear()
             if self.kept_by(name) != self._kept[name]:
                 self._restore(member, raw)
         if self.yantai.evidence.pieces():

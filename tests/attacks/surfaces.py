@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from node.core.bundle import format_bundle
 from node.core.entry import LogPage
 from node.core.proof import format_tlog_proof, parse_tlog_proof
-from node.errors import LabmeshError
+from node.errors import LabmeshError, SplitViewError
 from node.sync.peer import Exchange, PeerState
-from tests.attacks.scene import SIZE, Scene
+from tests.alliance import SimulatedAlliance, drafts
+from tests.attacks.scene import SIZE, Scene, dump_tables
 from tests.attacks.table import Perform, Refusal, Surface
 from tests.simulated_client import Tampering
+from tests.sync.equivocation import contact, show
 
 
 def failed(state: PeerState) -> bool:
@@ -90,6 +94,48 @@ def _strike_told(scene: Scene, perform: Perform) -> Refusal:
 
 TOLD = Surface("told notes", _strike_told, _follow_honestly)
 """`perform(scene)` returns the notes that yantai tells qingdao."""
+
+
+# A witness that has forgotten what it cosigned
+
+
+def _strike_witness(scene: Scene, perform: Perform) -> Refusal:
+    """yantai has cosigned seven entries and was then rolled back to three; qingdao holds what is true."""
+    with scene.other() as alliance:
+        snapshot = _let_cosign(alliance)
+        yantai = alliance["yantai"]
+        yantai.roll_back(snapshot)
+        fork = perform(alliance)
+        show(alliance, "yantai", fork)
+        assert not yantai.exchange.cosign_head(fork.lab.origin)
+        contact(alliance, "yantai", "qingdao")
+        assert yantai.confirmation.confirmed
+        assert not yantai.exchange.cosign_head(fork.lab.origin)
+        fork.append_numbered(5)
+        with suppress(SplitViewError):
+            show(alliance, "yantai", fork)
+        assert not yantai.exchange.cosign_head(fork.lab.origin)
+        assert yantai.exchange.take_held_back() == [fork.lab.origin] and not dump_tables(yantai.store)["cosignature"]
+        piece = yantai.evidence.split_view_of("jinan")
+        return Refusal("SPLIT_VIEW" if piece else "", "; ".join(yantai.evidence.alarms()))
+
+
+def _let_cosign(alliance: SimulatedAlliance) -> Path:
+    """What yantai is rolled back to, before it cosigned more."""
+    jinan, yantai = alliance["jinan"], alliance["yantai"]
+    jinan.push(*drafts(3, "COMMON"))
+    for name in ("qingdao", "yantai"):
+        alliance.catch_up(name, "jinan")
+    snapshot = yantai.snapshot(yantai.path.parent / "old")
+    jinan.push(*drafts(4, "TRUE"))
+    for name in ("qingdao", "yantai"):
+        alliance.catch_up(name, "jinan")
+    assert yantai.exchange.cosign_head(jinan.ledger.origin)
+    return snapshot
+
+
+WITNESS = Surface("witness", _strike_witness)
+"""`perform(alliance)` returns the history that yantai is shown after it was rolled back."""
 
 
 # Rosters and cards: told by a peer, and brought by a person

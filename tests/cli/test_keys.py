@@ -308,3 +308,17 @@ def test_doctor_compares_settings_with_the_card_and_the_machine(home):
     config.write_text(text.replace("0.0.0.0:7443", "203.0.113.7:7443"), encoding="utf-8")
     report = run("doctor", home=home)
     assert report.exit_code == 1 and "cannot listen on '203.0.113.7'" in report.out
+
+
+def test_a_lost_key_is_ended_without_peers_after_two_questions(node: FakeNode, node_home, tmp_path, monkeypatch):
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    alliance = RotatingAlliance(tmp_path, 1)
+    alliance["jinan"].rotation.rotate("log")
+    node.answers["RevokeLogKey"] = node_pb2.RevokeLogKeyResponse(card=alliance["jinan"].member.card)
+    revoke = ("keys", "revoke", "log", "--size", "0")
+    declined = run(*revoke, "--without-peers", home=node_home, stdin="y\nn\n")
+    assert declined.exit_code == 1 and not node.calls and "lost for good" in declined.err
+    for options, typed in ((("--without-peers",), "y\ny\n"), ((), "y\n")):
+        assert run(*revoke, *options, home=node_home, stdin=typed).exit_code == 0
+    assert [(call.size, call.without_peers) for call in node.calls] == [(0, True), (0, False)]
+    alliance.close()

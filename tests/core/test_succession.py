@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.core.alliance import Alliance
-from node.core.card import Card, FormerLogKey, FormerWitnessKey
+from node.core.card import Card, FormerLogKey, FormerWitnessKey, parse_card
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint, verify_checkpoint
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, VerifierKey
-from node.core.succession import LEAP_JITTER, LEAP_MIN, LEAP_S, leap_seq, revoked_at, vouched_size
+from node.core.succession import LEAP_JITTER, LEAP_MIN, LEAP_S, is_forgotten, leap_seq, revoked_at, vouched_size
 from node.errors import FormatError, GovernanceError, SignatureError
 from tests.builders import (
     START,
@@ -271,6 +271,31 @@ def test_a_leap_is_taken_whatever_card_it_follows() -> None:
     assert held.card("qingdao").seq == leapt
     with pytest.raises(FormatError, match="former log keys"):
         follow(rotated(), seq=leapt, previous="0" * 64, former_log_keys=())
+
+
+MOVED: dict[str, dict[str, Any]] = {
+    "the same seq": {"seq": 2, "previous": "1" * 64},
+    "another predecessor": {"seq": 3, "previous": "0" * 64},
+    "a leap without the former keys": {"seq": 2000, "previous": "0" * 64, "former_log_keys": ()},
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_two_cards_of_which_one_is_forgotten_whichever_is_held(name: str) -> None:
+    older, card = rotated().cards["qingdao"], build_card(SECOND, former_log_keys=rotated().card("qingdao").former_log_keys)
+    changes = {"former_witness_keys": older[1].former_witness_keys, "name": "Moved", **MOVED[name]}
+    newer = parse_card(sign_card(replace(card, **changes), QINGDAO))
+    assert is_forgotten(older, newer) and is_forgotten(newer, older)
+    assert not is_forgotten(older, older) and not is_forgotten(newer, newer)
+
+
+@given(st.integers(1, 4), st.integers(1, 4))
+def test_no_card_of_a_home_that_remembers_is_forgotten(first: int, steps: int) -> None:
+    chain = [MEMBERS, rotated()]
+    for number in range(first + steps):
+        chain.append(follow(chain[-1], name=f"Name {number}", seq=chain[-1].card("qingdao").seq + 1))
+    older, newer = chain[first].cards["qingdao"], chain[first + steps].cards["qingdao"]
+    assert not is_forgotten(older, newer) and not is_forgotten(newer, older)
 
 
 def test_a_stranger_s_signature_is_no_revoked_one() -> None:

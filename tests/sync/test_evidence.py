@@ -95,7 +95,7 @@ class TestFinding:
         log = build_log(JINAN, 60)
         for size in range(1, 60):
             alliance["qingdao"].exchange.note_announced(log.checkpoint(size), surviving=None)
-        assert len(alliance["qingdao"].exchange._unreached[JINAN.origin][1]) == 8
+        assert alliance["qingdao"].exchange.unreached.count(JINAN.origin) == 8
 
     def test_a_head_under_a_revoked_key_accuses_nobody(self, alliance: SimulatedAlliance) -> None:
         """Qingdao has verified what a thief signed; the member has named its last good checkpoint, and signs on."""

@@ -11,6 +11,7 @@ from node.core.checkpoint import Checkpoint, SignedCheckpoint, cosign_checkpoint
 from node.core.note import SignatureLine
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, visible
 from tests.builders import NOW_S, Lab, build_labs, cosign
+from tests.simulated_client import Tampering
 
 JINAN, QINGDAO, YANTAI, STRANGER = build_labs(4)
 
@@ -94,18 +95,22 @@ class TestCosigning:
         assert not alliance["qingdao"].exchange.cosign_head(YANTAI.origin)
         assert lines_at(jinan, 5) == ["log/jinan"]
 
-    def test_what_is_only_staged_is_not_cosigned(self, alliance: SimulatedAlliance, jinan: SimulatedMember) -> None:
+    def test_what_is_only_staged_is_not_cosigned_nor_what_an_announcement_leaves_behind(
+        self, alliance: SimulatedAlliance, jinan: SimulatedMember
+    ) -> None:
         qingdao = alliance["qingdao"]
         jinan.push(*drafts(4, "C"))
-        short = bytes(jinan.store.checkpoints.find(jinan.ledger.log.id, 5) or b"")
         alliance.tampering.stream = lambda messages: [
             item if isinstance(item, bytes) else replace(item, commitments=item.commitments[:32], openings=[])
             for item in messages
         ]
         alliance.follow("qingdao", "jinan", lambda _: qingdao.mirror_of("jinan").staged.size == 6)
+        assert not qingdao.exchange.cosign_head(JINAN.origin)
+        assert [len(parse_checkpoint(note).note.signatures) for note in qingdao.exchange.held_notes()] == [1]
+        alliance.tampering.stream = Tampering().stream
+        alliance.catch_up("qingdao", "jinan")
         assert qingdao.exchange.cosign_head(JINAN.origin)
-        assert [parse_checkpoint(note).size for note in qingdao.exchange.held_notes()] == [5]
-        assert bytes(head(qingdao)) == short
+        assert [parse_checkpoint(note).size for note in qingdao.exchange.held_notes()] == [9]
 
 
 class TestTaking:

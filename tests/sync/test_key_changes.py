@@ -100,6 +100,52 @@ def test_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAll
     jinan.require_sound()
 
 
+def test_ending_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAlliance, tmp_path: Path) -> None:
+    """As a rotation does: no key vouches for what only yantai holds beyond the size that is named."""
+    jinan, simulated = alliance["jinan"], alliance.simulated
+    push(alliance, 3, "COMMON")
+    for peer in ("qingdao", "weifang", "yantai"):
+        simulated.catch_up(peer, "jinan")
+    backup = jinan.member.snapshot(tmp_path / "backup")
+    push(alliance, 2, "ONLY")
+    simulated.catch_up("yantai", "jinan")
+    jinan.member.roll_back(backup)
+    jinan.lose("log")
+    held = jinan.member.membership.own_card
+    with pytest.raises(UnconfirmedError, match="so no card is signed"):
+        jinan.rotation.revoke_log(3)
+    simulated.meet("jinan", "qingdao", "weifang")
+    with pytest.raises(UnconfirmedError, match="yantai did not tell") as refused:
+        jinan.rotation.revoke_log(3)
+    assert "labmesh keys revoke log --size 3 --without-peers" in str(refused.value.hint)
+    jinan.member.confirmation.accept_told("yantai", simulated["yantai"].exchange.note_for("jinan"))
+    assert jinan.member.confirmation.peers_heard() == {"qingdao", "weifang"}, "yantai has not given it back"
+    jinan.member.confirmation.keep()
+    with pytest.raises(UnconfirmedError, match="yantai did not tell"):
+        jinan.rotation.revoke_log(3)
+    assert jinan.member.membership.own_card == held
+    simulated.meet("jinan", "yantai")
+    card = jinan.rotation.revoke_log(3)
+    assert card.former_log_keys[-1].size == 3 and "ONLY-000001" in {row.key for row in list_all(jinan.member.store)}
+    assert not alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
+    for reader in ("qingdao", "yantai", "weifang"):
+        simulated.catch_up(reader, "jinan")
+        require_followed(alliance, reader)
+    jinan.require_sound()
+
+
+def test_a_lost_log_key_is_ended_without_a_peer_where_a_person_says_so(alliance: RotatingAlliance) -> None:
+    jinan, simulated = alliance["jinan"], alliance.simulated
+    push(alliance, 3, "COMMON")
+    with pytest.raises(UserError, match="lost log key") as refused:
+        jinan.rotation.revoke_log(2, without_peers=True)
+    assert str(refused.value.hint) == "type: labmesh keys revoke log --size 2"
+    jinan.lose("log")
+    simulated.meet("jinan", "qingdao", "weifang")
+    assert jinan.rotation.revoke_log(2, without_peers=True).former_log_keys[-1].size == 2
+    assert jinan.rotation.lost_roles() == []
+
+
 def test_a_lost_log_key_goes_on_without_a_peer_where_a_person_says_so(alliance: RotatingAlliance) -> None:
     jinan, simulated = alliance["jinan"], alliance.simulated
     push(alliance, 3, "COMMON")

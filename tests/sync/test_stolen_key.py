@@ -174,6 +174,18 @@ class TestThief:
         assert not alliance.tell_card("jinan", "qingdao", "yantai", "weifang")
         self.follow_on(alliance)
 
+    def test_a_key_that_was_stolen_and_lost_is_ended_although_a_peer_shows_the_thief_s_history(
+        self, alliance: RotatingAlliance
+    ) -> None:
+        """That peer has told: it holds another history, and nothing that would come back."""
+        jinan, sim = alliance["jinan"], alliance.simulated
+        self.strike(alliance)
+        jinan.lose("log")
+        sim.meet("jinan", "qingdao", "weifang", "yantai")
+        assert str(jinan.member.confirmation.conflict).startswith("yantai holds a checkpoint of size 5")
+        assert jinan.rotation.revoke_log(3).former_log_keys[-1].size == 3
+        assert jinan.member.confirmation.conflict is None and jinan.rotation.lost_roles() == []
+
     def test_a_longer_copy_that_is_told_and_not_given_keeps_no_key_alive(self, alliance: RotatingAlliance) -> None:
         jinan, sim = alliance["jinan"], alliance.simulated
         for name in ("qingdao", "weifang"):

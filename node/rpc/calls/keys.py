@@ -32,7 +32,9 @@ class KeyCalls(Calls):
         async def answer() -> node_pb2.RevokeLogKeyResponse:
             if request.size > SIZE_MAX:
                 raise UserError(f"{request.size} is not a log size")
-            await asyncio.to_thread(self._parts.rotation.revoke_log, request.size)
+            revoke = self._parts.rotation.revoke_log
+            await asyncio.to_thread(revoke, request.size, without_peers=request.without_peers)
+            self._parts.on_confirm()  # a thief's history may have been all that kept this node unconfirmed
             return node_pb2.RevokeLogKeyResponse(card=self._own_card())
 
         return await answered(answer(), context)

@@ -1843,16 +1843,22 @@ class RevokeLogKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SIZE_FIELD_NUMBER: _builtins.int
+    WITHOUT_PEERS_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Size of the last good checkpoint. Never smaller than what a quorum has cosigned."""
+    without_peers: _builtins.bool
+    """Where the key is lost: do not wait until every peer has told what it holds of the log; what only the others hold is
+    lost. Refused where this home has the key.
+    """
     def __init__(
         self,
         *,
         size: _builtins.int = ...,
+        without_peers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "without_peers", b"without_peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
