@@ -165,7 +165,7 @@ def test_a_withdrawn_change_is_signed_again(council):
 
 
 def test_what_was_withdrawn_is_shown_beside_what_is_signed_now(council):
-    first = _propose(council)
+    first = propose(council)
     assert first["withdrawn"] == []
     made = parse_roster(parse_proposal((council / "p.json").read_bytes()).roster)[1].issued
     assert run("roster", "withdraw", home=council / "jinan").exit_code == 0
