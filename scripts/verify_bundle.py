@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Check one Labmesh bundle without trusting Labmesh: a second verifier that shares no code with the node.
-Usage: python3 verify_bundle.py FILE --fingerprint HEX. It needs Python 3.11 and `cryptography`, and follows node/DESIGN.md,
-section "Bytes". The fingerprint must come from a person, not from the file. NOT checked: the JSON Schema of the record's
-body; certificates in cards. Exit code: 0 verified, 1 refused, 2 usage.
-"""
+Usage: python3 verify_bundle.py FILE --fingerprint HEX. Needs Python 3.11 and `cryptography`; follows node/DESIGN.md: Bytes.
+The fingerprint must come from a person, not from the file. NOT checked: the JSON Schema of the record's body; certificates
+in cards. Exit code: 0 verified, 1 refused, 2 usage."""
 
 import base64
 import io
@@ -132,10 +131,11 @@ def roster(b: Bundle) -> None:
 
 def cards(b: Bundle) -> None:
     """Step 2: each card is signed, once, by the identity key that the newest roster gives its member."""
-    b.log_keys, b.witness_keys = {}, {}
+    b.log_keys, b.witness_keys, members = {}, {}, b.roster["members"]
+    seats = {unbase64(key, 32) for key in [*b.roster["council"], *(line["identity_key"] for line in members.values())]}
     for where in (name for name in b.files if name.startswith("cards/")):
         card, _, message, signatures = envelope(b.files[where], "card", f"{CARD} tls_certificates witness_key", where)
-        member, key = card["member"], b.roster["members"][card["member"]]["identity_key"]
+        member, key = card["member"], members[card["member"]]["identity_key"]
         same = (where, card["alliance"], card["identity_key"]) == (f"cards/{member}.json", b.roster["alliance"], key)
         need(same and len(signatures) == 1 and signed(unbase64(key, 32), signatures[0], message), f"{where}: not its own")
         log, witness = f"{card['alliance']}/log/{member}", f"{card['alliance']}/witness/{member}"
@@ -146,6 +146,7 @@ def cards(b: Bundle) -> None:
         b.witness_keys[witness] = [*retired, ("9999-12-31T23:59:59Z", vkey(card["witness_key"], witness, 4))]
         keys = [unbase64(key), *(each[-1][1] for each in b.log_keys[log] + b.witness_keys[witness])]
         need(len(set(keys)) == len(keys) and all(re.fullmatch(TIME + "Z", until, re.ASCII) for until, _ in retired), where)
+        need(seats.isdisjoint({keys[-1], keys[1 + len(former)]}), f"{where}: one key in two roles")
 
 
 def checkpoint(b: Bundle) -> None:
@@ -222,9 +223,8 @@ def schema(b: Bundle) -> None:
 def blobs(b: Bundle) -> None:
     """Step 8: what is here is what the record names; a large blob may travel on its own."""
     named = {f"blobs/{blob['sha256']}": blob["size"] for blob in b.record.get("blobs", [])}
-    for name in (name for name in b.files if name.startswith("blobs/")):
-        same = name[6:] == sha256(b.files[name]).hexdigest() and named.get(name) == len(b.files[name])
-        need(same, f"{name} is not what the record names")
+    for name, raw in ((name, raw) for name, raw in b.files.items() if name.startswith("blobs/")):
+        need((name[6:], named.get(name)) == (sha256(raw).hexdigest(), len(raw)), f"{name} is not what the record names")
 
 
 def verify(raw: bytes, fingerprint: str) -> dict:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.core.bundle import Bundle, format_bundle, parse_bundle
-from node.core.card import FormerLogKey, FormerWitnessKey
+from node.core.card import Card, FormerLogKey, FormerWitnessKey
 from node.core.checkpoint import SignedCheckpoint, sign_checkpoint
 from node.core.dsse import Envelope, build_envelope, format_envelope, parse_envelope
 from node.core.keys import LOW_ORDER_ENCODINGS
@@ -361,3 +361,18 @@ def test_both_refuse_bytes_beside_the_members() -> None:
         assert first_verdict_on(changed, rich_case().fingerprint, kinds()) is None
         assert second_verdict_on(changed, rich_case().fingerprint).result is None
     assert parse_bundle(raw) == rich_case().bundle()
+
+
+@pytest.mark.parametrize("role", ["log", "witness", "former log"])
+def test_both_agree_on_a_card_with_a_key_of_the_roster(role: str) -> None:
+    """As its current key it fills two roles, and the card does not count; as a former one it claims nothing."""
+    case = build_bundle_case()
+    log, witness = (replace(lab, public_key=YANTAI.identity_key) for lab in (QINGDAO.log.key, QINGDAO.witness.key))
+    roles: dict[str, Card] = {
+        "log": build_card(QINGDAO, log_key=log),
+        "witness": build_card(QINGDAO, witness_key=witness),
+        "former log": build_card(QINGDAO, former_log_keys=(FormerLogKey(log, 0, case.log.tree.root(0)),)),
+    }
+    one = replace(case.bundle(), cards={**case.cards, "qingdao": sign_card(roles[role], QINGDAO)})
+    verdict = agreed_verdict(one, fingerprint=case.fingerprint, kinds=kinds())
+    assert verdict.verified is (role == "former log")

@@ -13,7 +13,7 @@ from node.core.card import Card, parse_card, verify_card
 from node.core.dsse import Envelope, format_envelope
 from node.core.names import log_origin
 from node.core.roster import Roster, parse_roster, verify_chain, verify_first, verify_next
-from node.core.succession import SignedCard, require_successor, require_unused_keys
+from node.core.succession import SignedCard, current_keys, require_successor, require_unused_keys
 from node.errors import GovernanceError, NotFoundError
 
 SignedRoster = tuple[Envelope, Roster]
@@ -97,7 +97,7 @@ class Alliance:
         """Append the next roster version; one that is already held changes nothing.
 
         Where the roster gives a member another identity key, the card that the former key signed counts no longer. Nor does
-        a card whose log or witness key serves as an identity or council key in the roster: one key, one role.
+        a card whose current log or witness key serves as an identity or council key in the roster: one key, one role.
 
         Raises:
             FormatError: not a roster.
@@ -114,12 +114,17 @@ class Alliance:
         cards = {
             name: signed
             for name, signed in self.cards.items()
-            if signed[1].identity_key == roster.members[name].identity_key and taken.isdisjoint(signing_keys(signed[1]))
+            if signed[1].identity_key == roster.members[name].identity_key and taken.isdisjoint(current_keys(signed[1]))
         }
         return Alliance((*self.rosters, (envelope, roster)), MappingProxyType(cards))
 
-    def accept_card(self, raw: bytes) -> Alliance:
+    def accept_card(self, raw: bytes, *, judged: bool = False) -> Alliance:
         """Take a newer card of a member; the held one, or an older one, changes nothing.
+
+        Args:
+            raw: the envelope.
+            judged: it was taken before, when it came: then nobody else used its keys, and in which order cards are read
+                decides nothing.
 
         Raises:
             FormatError: not a card, or one that breaks the rules for its successor.
@@ -132,26 +137,21 @@ class Alliance:
         if card.member not in self.roster.members:
             raise GovernanceError(f"{card.member} is not in the roster of {self.name}")
         verify_card(envelope, card, self.roster.members[card.member].identity_key)
-        if not roster_keys(self.roster).isdisjoint(signing_keys(card)):
+        if not roster_keys(self.roster).isdisjoint(current_keys(card)):
             raise GovernanceError(f"the card of {card.member} uses a key of the roster for its log or as a witness")
         held = self.cards.get(card.member)
         if held is not None:
             if card.seq < held[1].seq or envelope.hash == held[0].hash:
                 return self
             require_successor(held, card)
-        require_unused_keys(self.cards, self.active_members(), card)
+        if not judged:
+            require_unused_keys(self.cards, self.active_members(), card)
         return replace(self, cards=MappingProxyType({**self.cards, card.member: (envelope, card)}))
 
 
 def roster_keys(roster: Roster) -> frozenset[bytes]:
     """Public keys that sign cards and rosters: the members' identity keys, also of removed members, and the council's."""
     return frozenset(roster.council).union(member.identity_key for member in roster.members.values())
-
-
-def signing_keys(card: Card) -> frozenset[bytes]:
-    """Public keys, current and former, that sign a member's checkpoints and cosignatures."""
-    former = (former.key for former in card.former_log_keys)
-    return frozenset(key.public_key for key in (card.log_key, *former, *card.witness_keys()))
 
 
 def found_alliance(raw: bytes) -> Alliance:

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from node.core.alliance import Alliance, roster_keys, signing_keys
+from node.core.alliance import Alliance, roster_keys
 from node.core.card import Card, parse_card, verify_card
 from node.core.roster import Head, Member, Roster, quorum_default
+from node.core.succession import current_keys
 from node.errors import GovernanceError
 
 ROSTER_LIFETIME = timedelta(days=730)
@@ -127,10 +128,10 @@ def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes], *,
         )
     known = [card for _, card in alliance.cards.values()] + [parse_card(raw)[1] for raw in cards]
     for card in known:
-        if not roster_keys(roster).isdisjoint(signing_keys(card)):
+        if not roster_keys(roster).isdisjoint(current_keys(card)):
             raise GovernanceError(
                 f"a log or witness key of {card.member} would also be an identity or council key; one key has one role",
-                hint="let the laboratory whose card this is init a new home",
+                hint=f"let the newcomer make another key, or {card.member} rotate its own: labmesh keys rotate",
             )
     new = roster_keys(roster) - roster_keys(alliance.roster)
     for _, earlier in alliance.rosters:

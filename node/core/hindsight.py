@@ -45,7 +45,7 @@ def with_newest_cards(rosters: Alliance, packed: Alliance, known: Alliance | Non
     for source in sources:
         for signed in source.cards.values():
             try:
-                merged = merged.accept_card(format_card(signed))
+                merged = merged.accept_card(format_card(signed), judged=True)
             except SignatureError:
                 continue
     return merged

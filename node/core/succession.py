@@ -90,25 +90,34 @@ def with_keys_of(held: Card, card: Card) -> Card:
     )
 
 
-def require_unused_keys(cards: Mapping[str, SignedCard], active: Iterable[str], card: Card) -> None:
-    """Refuse a card whose log or witness key signs for another active member.
+def current_keys(card: Card) -> frozenset[bytes]:
+    """Public keys that sign a member's checkpoints and cosignatures now.
 
-    Only the current keys are compared: whoever copies another's new key into its own card, to keep that card out, must
-    not keep out the one after it, too.
+    A former key is only what a card says: it claims nothing, and can neither be kept from another nor taken from one.
+    """
+    return frozenset((card.log_key.public_key, card.witness_key.public_key))
+
+
+def require_unused_keys(cards: Mapping[str, SignedCard], active: Iterable[str], card: Card) -> None:
+    """Refuse the card of an active member whose log or witness key signs for another active member now.
+
+    Only current keys are compared, on both sides. Nobody proves that a former key was its own: whoever could
+    claim another's key by naming it so would keep that member's cards out for ever. Who copies a current key keeps one
+    card out, not the next.
 
     Raises:
         GovernanceError: it is.
     """
+    names = set(active)
+    if card.member not in names:
+        return
     used: dict[bytes, str] = {}
-    for name in active:
-        if name != card.member and name in cards:
-            other = cards[name][1]
-            keys = (other.log_key, *(former.key for former in other.former_log_keys), *other.witness_keys())
-            used.update((key.public_key, name) for key in keys)
+    for name in names & cards.keys() - {card.member}:
+        used.update(dict.fromkeys(current_keys(cards[name][1]), name))
     for role, key in (("log", card.log_key), ("witness", card.witness_key)):
         if key.public_key in used:
             raise GovernanceError(
-                f"the {role} key in the card of {card.member} is a key of {used[key.public_key]} already",
+                f"the {role} key in the card of {card.member} signs for {used[key.public_key]} already",
                 hint="one of the two has copied it; the member whose key it is can rotate it: labmesh keys rotate",
             )
 

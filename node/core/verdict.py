@@ -138,7 +138,8 @@ def _verify_cards(evidence: _Evidence) -> str:
     alliance = evidence.packed
     assert alliance is not None
     for member, raw in evidence.bundle.cards.items():
-        alliance = alliance.accept_card(raw)
+        # That no two sign with one key is judged where it counts, line by line: a card proves no right to a key.
+        alliance = alliance.accept_card(raw, judged=True)
         if member not in alliance.cards:
             raise FormatError(f"cards/{member}.json is the card of another member")
     if set(alliance.cards) != set(evidence.bundle.cards):

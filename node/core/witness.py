@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from node.core.alliance import Alliance
@@ -51,6 +51,17 @@ def accept_cosignatures(alliance: Alliance, author: str, signed: SignedCheckpoin
     return accepted
 
 
-def count_distinct(cosignatures: Iterable[Cosignature]) -> int:
-    """How many different witness keys signed, by their key bytes."""
-    return len({cosignature.key.public_key for cosignature in cosignatures})
+def without_borrowed(alliance: Alliance, cosignatures: Mapping[str, Cosignature]) -> dict[str, Cosignature]:
+    """Those that are not by a key with which another active member cosigns now.
+
+    A card may name any key as a former one, so whoever names another's could give that member's cosignatures again, as its
+    own, and one witness would count twice.
+    """
+    current = {
+        alliance.cards[name][1].witness_key.public_key: name for name in alliance.active_members() if name in alliance.cards
+    }
+    return {
+        member: cosignature
+        for member, cosignature in cosignatures.items()
+        if current.get(cosignature.key.public_key, member) == member
+    }

@@ -43,6 +43,8 @@ def read_alliance(path: Path) -> Alliance | None:
 def assemble_alliance(rosters: Iterable[bytes], cards: Iterable[bytes], fingerprint: str | None) -> Alliance:
     """Verify stored rosters, and take the stored cards that hold under the newest. One bad card costs only itself.
 
+    Whose key is whose was judged when each card came, and is not judged again in the order of their members.
+
     Raises:
         GovernanceError: the chain does not hold, or does not reach the pinned fingerprint.
         FormatError: a roster is none.
@@ -50,7 +52,7 @@ def assemble_alliance(rosters: Iterable[bytes], cards: Iterable[bytes], fingerpr
     alliance = load_alliance(rosters, fingerprint=fingerprint)
     for raw in cards:
         try:
-            alliance = alliance.accept_card(raw)
+            alliance = alliance.accept_card(raw, judged=True)
         except (FormatError, SignatureError, GovernanceError) as error:
             # For example signed by an identity key that a later roster replaced.
             logger.warning("event=card_left_out error=%r", error.message)

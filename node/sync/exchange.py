@@ -26,7 +26,7 @@ from node.core.keys import Signer, VerifierKey
 from node.core.merkle import Tree
 from node.core.roster import Head
 from node.core.succession import vouched_size
-from node.core.witness import accept_cosignatures
+from node.core.witness import accept_cosignatures, without_borrowed
 from node.errors import FormatError, NotFoundError, SignatureError, SplitViewError
 from node.evidence import EvidenceKeeper
 from node.membership import Membership
@@ -270,7 +270,8 @@ class CheckpointExchange:
             or self._store.checkpoints.find(log.id, signed.size) is None
         ):
             return 0
-        return self._save(log, signed.size, accept_cosignatures(alliance, author, signed))
+        cosignatures = accept_cosignatures(alliance, author, signed)
+        return self._save(log, signed.size, without_borrowed(alliance, cosignatures))
 
     def _require_same_history(self, log: LogState, signed: SignedCheckpoint, surviving: Head | None) -> bool:
         """Whether our log contains a checkpoint that was told while the roster said `surviving` of that log.

@@ -168,7 +168,7 @@ def one_member_cosigns_twice(bundle, scene):
     return with_line(bundle, scene, YANTAI, NOON_S + 1)
 
 
-@attack(FAMILY, BUNDLE, "cards", "the witness key in the card of (qingdao|yantai) is a key of (yantai|qingdao) already")
+@attack(FAMILY, BUNDLE, "cosignatures", "the cosignature of (qingdao|yantai) cannot count")
 def one_key_under_two_names(bundle, scene):
     """qingdao's next card has yantai's witness key; both names stand under the checkpoint."""
     former = FormerWitnessKey(QINGDAO.witness.key, NOON + timedelta(days=1))
@@ -211,7 +211,7 @@ def a_whole_alliance_of_ones_own(bundle, scene):
     return replace(bundle, rosters=(sign_roster(build_roster([JINAN, YANTAI]), JINAN),))
 
 
-@attack(FAMILY, CARD, "GOVERNANCE", "the log key in the card of yantai is a key of jinan already")
+@attack(FAMILY, CARD, "GOVERNANCE", "the log key in the card of yantai signs for jinan already")
 def another_members_log_key_copied(scene):
     copied = replace(YANTAI.log.key, public_key=JINAN.log.key.public_key)
     former = FormerLogKey(YANTAI.log.key, 0, sha256(b"").digest())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.core.alliance import Alliance
+from node.core.alliance import Alliance, format_card, format_roster, load_alliance
 from node.core.card import Card, FormerLogKey, FormerWitnessKey, parse_card
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, sign_checkpoint, verify_checkpoint
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, VerifierKey
@@ -137,7 +137,7 @@ def test_a_key_of_another_member_is_refused(role: str, owner: str) -> None:
         "log": {"former_log_keys": (FormerLogKey(QINGDAO.log.key, 5, ROOT),)},
         "witness": {"former_witness_keys": (FormerWitnessKey(QINGDAO.witness.key, START),)},
     }
-    with pytest.raises(GovernanceError, match=f"the {role} key in the card of qingdao is a key of|uses a key of the roster"):
+    with pytest.raises(GovernanceError, match=f"the {role} key in the card of qingdao signs for|uses a key of the roster"):
         follow(MEMBERS, **borrowed(role, owner), **formers[role])
 
 
@@ -149,10 +149,41 @@ def test_whoever_copies_a_new_key_keeps_out_one_card_only() -> None:
     stolen = replace(card, seq=2, previous=envelope.hash, log_key=copied, former_log_keys=former)
     held = MEMBERS.accept_card(sign_card(stolen, YANTAI))
     first = (FormerLogKey(QINGDAO.log.key, 5, ROOT),)
-    with pytest.raises(GovernanceError, match="a key of yantai already"):
+    with pytest.raises(GovernanceError, match="signs for yantai already"):
         follow(held, log_key=SECOND.log.key, former_log_keys=first)
     both = (*first, FormerLogKey(SECOND.log.key, 5, ROOT))
     assert follow(held, seq=3, log_key=THIRD.log.key, former_log_keys=both).card("qingdao").log_key == THIRD.log.key
+
+
+def squatting(*keys: bytes) -> bytes:
+    """A card of yantai with a new log key, which says that these keys were its own once."""
+    envelope, card = MEMBERS.cards["yantai"]
+    names = [card.log_key, *(VerifierKey(YANTAI.origin, TYPE_LOG, key) for key in keys)]
+    former = tuple(FormerLogKey(name, 0, ROOT) for name in names)
+    log_key = replace(YANTAI, generation=2).log.key
+    return sign_card(replace(card, seq=2, previous=envelope.hash, log_key=log_key, former_log_keys=former), YANTAI)
+
+
+@pytest.mark.parametrize("key", [QINGDAO.log.key, QINGDAO.witness.key])
+def test_whoever_says_that_a_key_was_its_own_takes_it_from_nobody(key: VerifierKey) -> None:
+    """A former key is not proved: the member whose key it is signs on with it, in this card and the next, in any order."""
+    held = MEMBERS.accept_card(squatting(key.public_key))
+    assert follow(held, name="Moved").card("qingdao").name == "Moved"
+    raws = [format_card(held.cards[name]) for name in ("yantai", "qingdao", "jinan")]
+    for order in (raws, raws[::-1]):
+        assert sorted(load_alliance([format_roster(each) for each in held.rosters], order).cards) == sorted(held.cards)
+
+
+def test_a_removed_member_has_no_rivals() -> None:
+    """Its card is judged alike whether it comes before or after that of whoever has taken its key."""
+    roster = build_roster(LABS)
+    members = {**roster.members, "yantai": replace(roster.members["yantai"], status="removed", left=START)}
+    removed = replace(roster, version=2, previous=MEMBERS.fingerprint, members=members)
+    held = replace(MEMBERS.accept_roster(sign_roster(removed, JINAN)), cards={})
+    key = VerifierKey(QINGDAO.origin, TYPE_LOG, YANTAI.log.key.public_key)
+    cards = [sign_card(build_card(QINGDAO, log_key=key), QINGDAO), sign_card(build_card(YANTAI), YANTAI)]
+    for first, second in (cards, cards[::-1]):
+        assert sorted(held.accept_card(first).accept_card(second).cards) == ["qingdao", "yantai"]
 
 
 def test_keys_of_a_removed_member_keep_nobody_out() -> None:

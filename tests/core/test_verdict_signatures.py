@@ -141,7 +141,8 @@ def shared_witness() -> Bundle:
 
 
 def test_step_2_one_key_for_two_members() -> None:
-    assert "is a key of qingdao already" in assert_fails_at(verdict_on(shared_witness()), "cards")
+    """No card proves a right to a key, so it is the second line by one key that cannot count."""
+    assert "cannot count" in assert_fails_at(verdict_on(shared_witness()), "cosignatures")
 
 
 # Step 3
