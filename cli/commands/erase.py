@@ -56,7 +56,10 @@ def _ask(app: App, node: NodeClient, id: str, reason: str) -> None:
 
 def _print_outcome(app: App, id: str, answer: EraseRecordResponse) -> None:
     if not answer.erased:
-        print_lines(f"Nothing to do: {_names(answer.already)} was erased before.")
+        if answer.readers:
+            print_lines(f"Erased here before; {', '.join(answer.readers)}, who did not hear of it, will delete it, too.")
+        else:
+            print_lines(f"Nothing to do: {_names(answer.already)} was erased before.")
         return
     print_lines(f"Erased here: {_names(answer.erased)}.")
     if answer.readers:
