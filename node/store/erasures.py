@@ -149,23 +149,33 @@ class ErasureStore:
 
     # Acknowledging
 
-    def to_acknowledge(self, log_id: int) -> list[int]:
-        """Entries of a log that are gone here for good, and of which its author does not know that; some at a time."""
+    def to_acknowledge(self, log_id: int, *, start: int = 0, again: bool = False) -> list[int]:
+        """Entries of a log, from index `start` on, that are gone here for good; ascending, some at a time.
+
+        Without `again` only those of which its author does not know that.
+        """
+        wanted = (_ERASURE.c.log_id == log_id) & _ERASURE.c.swept.is_(True)
+        if not again:
+            wanted &= _ERASURE.c.told.is_(False)
         statement = (
             select(_ERASURE.c.position)
-            .where(_ERASURE.c.log_id == log_id, _ERASURE.c.swept.is_(True), _ERASURE.c.told.is_(False))
+            .where(wanted, _ERASURE.c.position >= position_of(log_id, start))
             .order_by(_ERASURE.c.position)
             .limit(ACKNOWLEDGED_AT_ONCE_MAX)
         )
         with self._database.read() as connection:
             return [index_of(position) for position in connection.execute(statement).scalars()]
 
-    def save_told(self, log_id: int, indexes: Iterable[int]) -> None:
-        """The author knows that these are gone here."""
+    def save_told(self, log_id: int, indexes: Iterable[int], *, told: bool = True) -> None:
+        """The author knows that these are gone here, or does not know it any more."""
+        positions = [position_of(log_id, index) for index in indexes]
+        other = _ERASURE.c.position.in_(positions) & _ERASURE.c.told.is_(not told)
+        with self._database.read() as connection:
+            changed = list(connection.execute(select(_ERASURE.c.position).where(other)).scalars())
+        if not changed:  # as at nearly every connection
+            return
         with self._database.write() as connection:
-            for index in indexes:
-                here = _ERASURE.c.position == position_of(log_id, index)
-                connection.execute(update(_ERASURE).where(here).values(told=True))
+            connection.execute(update(_ERASURE).where(_ERASURE.c.position.in_(changed)).values(told=told))
 
     def save_acknowledgements(self, log_id: int, indexes: Collection[int], *, member: str, now_ms: int) -> list[int]:
         """A member says that these entries are gone there; returns those that were erased and that it could read."""

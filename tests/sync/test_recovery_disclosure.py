@@ -222,6 +222,28 @@ def test_an_unpublished_erasure_reaches_a_grantee_that_comes_back_below_it(
     _require_gone_everywhere(alliance, "FOR-Q")
 
 
+def test_acknowledgements_come_again_after_a_rollback(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
+) -> None:
+    """Peers that go on running, and told it all before, tell an author that has forgotten it."""
+    qingdao = alliance["qingdao"]
+    disclosure(jinan).erase(result("OPEN"), "mistake")
+    alliance.catch_up("qingdao", "jinan")
+    qingdao.store.sweeper.sweep()
+    contact(alliance, "qingdao", "jinan")
+    log_id = qingdao.mirror_of("jinan").id
+    assert qingdao.store.erasures.to_acknowledge(log_id) == []
+    jinan.roll_back(snapshot)
+    contact(alliance, "qingdao", "jinan")  # the author does not know of its erasure yet
+    assert qingdao.store.erasures.to_acknowledge(log_id) == [0]
+    alliance.meet("jinan", "qingdao", "yantai")
+    erased = jinan.store.erasures.find(result("OPEN"))
+    assert erased is not None and disclosure(jinan).acknowledgements(erased).acknowledged == ()
+    contact(alliance, "qingdao", "jinan")
+    assert disclosure(jinan).acknowledgements(erased).acknowledged == ("qingdao",)
+    assert qingdao.store.erasures.to_acknowledge(log_id) == []
+
+
 def _require_gone_everywhere(alliance: SimulatedAlliance, key: str) -> None:
     """Every peer reads, deletes, sweeps and acknowledges; nothing is left to be told, now or at the next start."""
     jinan = alliance["jinan"]
