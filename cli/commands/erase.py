@@ -65,7 +65,10 @@ def _print_outcome(app: App, id: str, answer: EraseRecordResponse) -> None:
     if answer.readers:
         shown = app.complete(f"labmesh show {shlex.quote(id)}")
         print_lines(f"{', '.join(answer.readers)} will delete it, too; who has done so says: {shown}")
-    print_lines("Backups made before still hold it.")
+    if answer.readers:
+        print_lines("Backups made before still hold it.")
+    else:
+        print_lines("Backups made before still hold it; nobody else knows, so a node restored from one must erase it again.")
 
 
 def _where(answer: EraseRecordResponse) -> str:

@@ -222,6 +222,26 @@ def test_an_unpublished_erasure_reaches_a_grantee_that_comes_back_below_it(
     _require_gone_everywhere(alliance, "FOR-Q")
 
 
+def test_the_erasure_of_a_record_for_nobody_else_counts_as_lost(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
+) -> None:
+    """Nobody can give it back, so the record is there again: that must not be passed over in silence."""
+    jinan.push(draft("MINE", audience=[]))
+    alliance.catch_up("qingdao", "jinan")
+    snapshot = jinan.snapshot(tmp_path / "snapshot")
+    disclosure(jinan).erase(result("MINE"), "wrong customer")
+    for reader in ("qingdao", "yantai"):
+        alliance.catch_up(reader, "jinan")
+    jinan.roll_back(snapshot)
+    alliance.meet("jinan", "qingdao", "yantai")
+    assert find(jinan, "MINE") is not None
+    assert jinan.store.losses.count(jinan.ledger.log).unseen == 1
+    # The remedy that the alarm names.
+    assert disclosure(jinan).erase(result("MINE"), "once more").erased == ("jinan/result/MINE@1",)
+    assert find(jinan, "MINE") is None
+    require_sound(jinan, gaps=True)
+
+
 def test_acknowledgements_come_again_after_a_rollback(
     alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
 ) -> None:
