@@ -2,6 +2,9 @@
 
 Both go through the ledger: the statement is judged, appended and signed under its lock, and one transaction writes it
 together with what it does. Peers do the same when the statement becomes visible to them (`node.store.effects`).
+
+A home that was rolled back may grant what it does not know to be erased, or erase without knowing of a grant. Once the
+statement that it lacked has come back, the entry is erased again, for those who were granted it as well.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from node.core.record import EVERYONE, Draft, Record, build_record, parse_record
 from node.errors import ConflictError, LimitError, NotFoundError, UserError
 from node.ledger import Ledger
 from node.store import Store
-from node.store.erasures import ErasedRecord
+from node.store.erasures import ErasedRecord, LeftOut
 from node.store.records import StoredRecord
 from node.store.tables import STATUS_QUARANTINED
 
@@ -64,10 +67,12 @@ class Disclosure:
         kinds: Kinds,
         clock: Clock,
         members: Callable[[], Collection[str]],
+        unheard: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """Append through `ledger`; `members` gives the active members."""
+        """Append through `ledger`; `members` gives the active members, `unheard` those not asked since the start."""
         self._store, self._ledger, self._author = store, ledger, author
-        self._kinds, self._clock, self._members = kinds, clock, members
+        self._kinds, self._clock, self._members, self._unheard = kinds, clock, members, unheard
+        self._completed = 0
 
     def grant(self, record_id: RecordId, members: Sequence[str], *, client: str = "") -> GrantOutcome:
         """Open one entry to further members; without a revision the newest. Nothing is appended when all may read it.
@@ -75,7 +80,7 @@ class Disclosure:
         Raises:
             UserError: not a record of this member, or not one that can be granted; or somebody is not an active member.
             NotFoundError: there is no such record.
-            ConflictError: it was erased.
+            ConflictError: it was erased, or nobody can tell yet whether it was.
         """
         self._require_own(record_id, "granted")
         self._require_active(members)
@@ -91,6 +96,7 @@ class Disclosure:
             outcome.append(GrantOutcome(named, stored.index, wanted, readers))
             if not wanted:
                 return []
+            self._require_heard(named)
             body = grant_body(stored.index, _with_revision(stored), [*stored.granted, *wanted])
             return [self._build(GRANT, stored.index, body, readers)]
 
@@ -123,6 +129,9 @@ class Disclosure:
                 readers.update(self._active(audience))
                 body = erasure_body(stored.index, _with_revision(stored), reason)
                 records.append(self._build(ERASURE, stored.index, body, audience))
+            for left in self._left_out(record_id):
+                readers.update(self._active(left.members))
+                records.append(self._erase_again(left))
             erased = tuple(dict.fromkeys(f"{stored.id}@{stored.revision}" for stored in found))
             already = tuple(f"{item.id}@{item.revision}" for item in gone)
             outcome.append(ErasureOutcome(erased, already, tuple(sorted(readers))))
@@ -130,6 +139,31 @@ class Disclosure:
 
         self._ledger.append_statements(decide, client=client)
         return outcome[0]
+
+    def complete_erasures(self) -> list[str]:
+        """Erase again what is erased and was granted to somebody whom no erasure tells; returns their ids.
+
+        To be called at the start and after each recovery, which alone can bring this about. It goes by what is stored, so
+        what a crash cut off is done at the next start.
+
+        Raises:
+            StoreError: the database refused; nothing was appended.
+        """
+        if self._completed == self._ledger.returned:
+            return []
+        found: list[LeftOut] = []
+
+        def decide() -> list[Record]:
+            self._completed = self._ledger.returned
+            found.extend(self._left_out(None))
+            return [self._erase_again(left) for left in found]
+
+        try:
+            self._ledger.append_statements(decide)
+        except BaseException:
+            self._completed = 0
+            raise
+        return [f"{left.erased.id}@{left.erased.revision}" for left in found]
 
     def acknowledgements(self, erased: ErasedRecord) -> Acknowledgements:
         """Who has deleted an erased entry of the own log; empty for another member's, of which only its author knows."""
@@ -176,6 +210,32 @@ class Disclosure:
                     f"{member} is not an active member of the alliance", hint=f"the members are {', '.join(active)}"
                 )
 
+    def _require_heard(self, named: str) -> None:
+        """Refuse to open a record while the erasure of it may still come back from a peer."""
+        unseen, unheard = self._store.losses.count(self._ledger.log).unseen, sorted(self._unheard())
+        if unseen and unheard:
+            raise ConflictError(
+                f"{unseen} entries of this member's log cannot be opened here, and one of them may say that {named} was "
+                f"erased; not asked since the start: {', '.join(unheard)}",
+                hint="try again when labmesh peers says that they were reached; "
+                "if they will not be: labmesh list --lost   and then: labmesh confirm --lost",
+            )
+
+    def _left_out(self, record_id: RecordId | None) -> list[LeftOut]:
+        """Erased entries, of one record or of all, that were granted to somebody whom no erasure tells."""
+        return [
+            left
+            for left in self._store.erasures.left_out(self._ledger.log.id)
+            if record_id is None or _is_of(left.erased, record_id)
+        ]
+
+    def _erase_again(self, left: LeftOut) -> Record:
+        """The same erasure, for everybody."""
+        erased = left.erased
+        record_id = RecordId(erased.author, erased.kind, erased.key, erased.revision)
+        body = erasure_body(erased.index, record_id, erased.reason)
+        return self._build(ERASURE, erased.index, body, sorted({*erased.audience, *left.members}))
+
     def _find(self, record_id: RecordId) -> StoredRecord:
         stored = self._store.records.find(record_id)
         if stored is None or stored.status == STATUS_QUARANTINED:
@@ -214,6 +274,12 @@ class Disclosure:
 
 def _with_revision(stored: StoredRecord) -> RecordId:
     return RecordId(stored.author, stored.kind, stored.key, stored.revision)
+
+
+def _is_of(erased: ErasedRecord, record_id: RecordId) -> bool:
+    """Whether an erased record of the own log is the one of this id, or one of its revisions."""
+    same_key = (erased.kind, erased.key) == (record_id.kind, record_id.key)
+    return same_key and record_id.revision in (None, erased.revision)
 
 
 def _unknown(record_id: RecordId) -> NotFoundError:

@@ -67,6 +67,7 @@ class Ledger:
         self._log = store.logs.open_log(self.origin, author)
         store.rebase.discard_staging(self._log)  # of a recovery that a crash ended
         self._lost: int | None = None
+        self._returned = 1
         self._floor, self._signs = 0, False
         self._subscribers: list[Callable[[LogState], None]] = []
 
@@ -79,6 +80,11 @@ class Ledger:
     def checkpoint(self) -> Checkpoint:
         """Size and root of everything pushed, signed or not; of size 0 before anything was."""
         return _checkpoint(self._log)
+
+    @property
+    def returned(self) -> int:
+        """Counts how often something came back from peers, from 1 on: what it says may have changed what is to be said."""
+        return self._returned
 
     def subscribe(self, notify: Callable[[LogState], None]) -> None:
         """Call `notify` after each append, in the thread that appended."""
@@ -241,6 +247,7 @@ class Ledger:
         """
         with self._lock:
             log, rebase, self._lost = self._log, self._store.rebase, None
+            self._returned += 1
             contained = log.signed_size
             if staging.head_size < contained:
                 contained = rebase.largest_contained(log, staging)
@@ -261,6 +268,7 @@ class Ledger:
         """
         with self._lock:
             log, self._lost = self._log, None
+            self._returned += 1
             with self._store.search.remade() if log.head_size > log.signed_size else nullcontext():
                 self._save(lambda: self._store.rebase.save_openings(log, openings, settle=self._settle))
         self._notify()

@@ -212,6 +212,7 @@ class SimulatedMember:
                 on_progress=lambda: None,
                 stall_s=5.0,
                 fault_pause_s=0.0,
+                complete_erasures=self.disclosure.complete_erasures,
             )
         )
         self.ledger.subscribe(self.announce)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from node.core.disclosure import ERASURE, erasure_body
 from node.core.names import parse_record_id
+from node.core.record import Draft, build_record
+from node.disclosure import Disclosure
 from node.errors import ConflictError, InvalidRecordError, LabmeshError, NotFoundError, UserError
 from node.push import PushOptions
 from tests.alliance import draft, visible
-from tests.disclosing import Author, Reader, content_of, held_openings, result_id
+from tests.disclosing import KINDS, MEMBERS, Author, Reader, content_of, held_openings, result_id
 
 
 @pytest.fixture
@@ -219,3 +222,80 @@ def test_everything_is_there_after_a_restart(author: Author) -> None:
     assert visible(author.store) == before
     assert author.store.records.find(result_id("ONE")).granted == ("yantai",)  # type: ignore[union-attr]
     assert author.store.erasures.find(result_id("ALL")) is not None
+
+
+def erase_for(author: Author, index: int, key: str, audience: list[str]) -> None:
+    """An erasure by a home that does not know of every grant, or of every reader."""
+    body = erasure_body(index, result_id(key, 1), "wrong customer")
+    draft_ = Draft(str(index), body, tuple(audience))
+    record = build_record(draft_, author="jinan", kind=ERASURE, revision=1, published=author.clock(), kinds=KINDS)
+    author.ledger.append_statements(lambda: [record])
+
+
+class TestWhoWasLeftOut:
+    """A home that was rolled back erased without knowing of a grant, or granted what it did not know to be erased."""
+
+    def test_is_told_by_another_erasure(self, author: Author) -> None:
+        author.grant("result/ONE", "yantai")
+        erase_for(author, 1, "ONE", ["qingdao"])
+        [left] = author.store.erasures.left_out(author.log.id)
+        assert (left.erased.audience, left.members) == (("qingdao",), ("yantai",))
+        # As it is done at the start: once, and not again.
+        assert author.disclosure.complete_erasures() == ["jinan/result/ONE@1"]
+        record = last(author)
+        assert (record["kind"], record["key"], record["revision"]) == ("erasure", "1", 2)
+        assert record["audience"] == ["qingdao", "yantai"]
+        assert record["body"] == {"id": "jinan/result/ONE@1", "index": 1, "reason": "wrong customer"}
+        size = author.log.head_size
+        author.reopen()
+        assert (author.disclosure.complete_erasures(), author.log.head_size) == ([], size)
+
+    def test_is_looked_for_once_until_something_comes_back(self, author: Author) -> None:
+        assert author.disclosure.complete_erasures() == []
+        author.grant("result/ONE", "yantai")
+        erase_for(author, 1, "ONE", ["qingdao"])
+        assert author.disclosure.complete_erasures() == []
+        author.ledger.save_openings([])
+        assert author.disclosure.complete_erasures() == ["jinan/result/ONE@1"]
+
+    def test_is_told_when_it_is_erased_again_by_hand(self, author: Author) -> None:
+        author.grant("result/ONE", "yantai")
+        author.grant("result/NONE", "weifang")
+        erase_for(author, 1, "ONE", ["qingdao"])
+        erase_for(author, 2, "NONE", [])
+        outcome = author.disclosure.erase(result_id("ONE"), "again")
+        assert (outcome.erased, outcome.already, outcome.readers) == ((), ("jinan/result/ONE@1",), ("yantai",))
+        assert last(author)["audience"] == ["qingdao", "yantai"]
+        assert [left.members for left in author.store.erasures.left_out(author.log.id)] == [("weifang",)]
+
+    def test_is_nobody_where_all_are_told_or_another_record_was_granted(self, author: Author) -> None:
+        author.grant("result/ONE", "yantai")
+        author.erase("result/ONE")
+        author.grant("result/NONE", "weifang")
+        erase_for(author, 2, "NONE", ["*"])
+        assert author.store.erasures.left_out(author.log.id) == []
+
+
+class TestGrantAfterALoss:
+    def lossy(self, author: Author, unheard: list[str]) -> Disclosure:
+        """An author whose home lacks the opening of its first entry."""
+        with author.store.database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM opening WHERE key='ALL'")
+        return Disclosure(
+            author.store, author.ledger, author="jinan", kinds=KINDS, clock=author.clock, members=lambda: MEMBERS,
+            unheard=lambda: unheard,
+        )  # fmt: skip
+
+    def test_is_refused_while_an_erasure_may_come_back(self, author: Author) -> None:
+        unheard = ["yantai", "qingdao"]
+        disclosure, before = self.lossy(author, unheard), author.log.head_size
+        with pytest.raises(ConflictError, match=r"may say that jinan/result/ONE@1 was erased.*: qingdao, yantai"):
+            disclosure.grant(result_id("ONE"), ["weifang"])
+        assert author.log.head_size == before
+        unheard.clear()
+        assert disclosure.grant(result_id("ONE"), ["weifang"]).granted == ("weifang",)
+
+    def test_is_a_persons_word(self, author: Author) -> None:
+        disclosure = self.lossy(author, ["yantai"])
+        author.store.losses.save_seen(author.log, total=1, now_ms=1)
+        assert disclosure.grant(result_id("ONE"), ["weifang"]).granted == ("weifang",)

@@ -56,13 +56,19 @@ def _ask(app: App, node: NodeClient, id: str, reason: str) -> None:
 
 def _print_outcome(app: App, id: str, answer: EraseRecordResponse) -> None:
     if not answer.erased:
-        print_lines(f"Nothing to do: {_names(answer.already)} was erased before.")
+        if answer.readers:
+            print_lines(f"Erased here before; {', '.join(answer.readers)}, who did not hear of it, will delete it, too.")
+        else:
+            print_lines(f"Nothing to do: {_names(answer.already)} was erased before.")
         return
     print_lines(f"Erased here: {_names(answer.erased)}.")
     if answer.readers:
         shown = app.complete(f"labmesh show {shlex.quote(id)}")
         print_lines(f"{', '.join(answer.readers)} will delete it, too; who has done so says: {shown}")
-    print_lines("Backups made before still hold it.")
+    if answer.readers:
+        print_lines("Backups made before still hold it.")
+    else:
+        print_lines("Backups made before still hold it; nobody else knows, so a node restored from one must erase it again.")
 
 
 def _where(answer: EraseRecordResponse) -> str:

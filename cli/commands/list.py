@@ -74,6 +74,10 @@ def _list_lost(app: App, page: Page) -> None:
         f"{content['total']:,} entries were published before this home was restored, and no peer reached so far has given "
         "back what they say. Push those records again from the lab's own system; the commitments stay in the log."
     )
+    print_note(
+        "One of them may have been the erasure of a record that nobody else could read: it can be read here again. "
+        + app.complete("Erase it again: labmesh erase ID --reason R")
+    )
     if not all(entry["seen"] for entry in content["lost"]):
         print_note(app.complete("Then no alarm is needed any more: labmesh confirm --lost"))
     if content["next"]:

@@ -252,6 +252,7 @@ class Daemon:
             kinds=self.kinds,
             clock=self.clock,
             members=self._audience_members,
+            unheard=self._unheard_peers,
         )
 
     def _build_recovery(self) -> Recovery:
@@ -263,6 +264,7 @@ class Daemon:
             kinds=self.kinds,
             limits=self.settings.staging,
             on_progress=self._nudge_peers,
+            complete_erasures=self.disclosure.complete_erasures,
         )
         return Recovery(parts)
 
@@ -320,6 +322,11 @@ class Daemon:
         alliance = self.membership.alliance
         return alliance.active_members() if alliance else [self.membership.member]
 
+    def _unheard_peers(self) -> list[str]:
+        """The active members that have not told yet what they hold of the own log."""
+        told = self.confirmation.told_sizes()
+        return [name for name in self._audience_members() if name != self.membership.member and name not in told]
+
     def _holds_log_key(self) -> bool:
         """Whether the card still names the log key of this home; peers may hold a newer one than a restored home does."""
         return self.membership.own_card[1].log_key == self.ledger.log_key
@@ -337,6 +344,7 @@ class Daemon:
         """Sign what waits, where nobody has to be asked any more."""
         try:
             self.ledger.sign_head()
+            self.disclosure.complete_erasures()
         except StoreError as error:
             logger.error("event=sign_failed error=%r", error.message)
 

@@ -88,7 +88,8 @@ def _alarms(parts: StatusParts, losses: Losses) -> list[str]:
     if losses.unseen:
         found.append(
             f"{losses.unseen} entries of this member's log were published, but no peer reached so far has given back what "
-            "they say; type: labmesh list --lost   and, once they are pushed again or given up: labmesh confirm --lost"
+            "they say (one may have erased a record that can be read here again); type: labmesh list --lost   and, once "
+            "they are pushed or erased again, or given up: labmesh confirm --lost"
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection, delete, insert, literal_column, select, text, update
 
 from node.clock import milliseconds
-from node.core.disclosure import GRANT, Grant, parse_statement
+from node.core.disclosure import ERASURE, GRANT, Erasure, Grant, parse_statement
 from node.core.evidence import parse_evidence
 from node.core.proof import parse_tlog_proof
 from node.core.times import parse_milliseconds
 from node.store.owed import read_owed
-from node.store.rows import OpeningTuple, widen_audience
+from node.store.rows import OpeningTuple, parse_audience, widen_audience
 from node.store.tables import (
     STATUS_VISIBLE,
     ErasureRow,
@@ -46,6 +47,14 @@ _FAR = text(
     "SELECT position, record FROM opening WHERE log_id = :log_id AND kind IN ('grant', 'erasure')"
     " AND status < 2 AND status = 0 AND +position >= :low AND +position < :high ORDER BY position"
 )
+
+
+class SaidErasure(NamedTuple):
+    """A visible erasure, the entry where it stands, and everybody who reads it beside the author."""
+
+    statement_index: int
+    erasure: Erasure
+    audience: tuple[str, ...]
 
 
 def apply_effects(connection: Connection, log_id: int, low: int, high: int) -> bool:
@@ -111,21 +120,38 @@ def load_grants_from(connection: Connection, log_id: int, start: int) -> list[tu
     return _select_grants(connection, log_id, literal_column("+opening.position") >= position_of(log_id, start))
 
 
+def load_erasures(connection: Connection, log_id: int, indexes: Collection[int]) -> dict[int, list[SaidErasure]]:
+    """The visible erasures of these entries, in the order of the log, by the entry they erase."""
+    found: dict[int, list[SaidErasure]] = defaultdict(list)
+    keys = [str(index) for index in indexes]
+    for i in range(0, len(keys), _INDEXES_PER_QUERY):
+        condition = _OPENING.c.key.in_(keys[i : i + _INDEXES_PER_QUERY])
+        for position, record, audience in _select_statements(connection, log_id, ERASURE, condition):
+            erasure = parse_statement(orjson.loads(record), index=index_of(position))
+            if isinstance(erasure, Erasure):
+                found[erasure.index].append(SaidErasure(index_of(position), erasure, parse_audience(audience)))
+    return found
+
+
 def _select_grants(connection: Connection, log_id: int, condition: object) -> list[tuple[int, Grant]]:
-    head = select(_LOG.c.head_size).where(_LOG.c.id == log_id)
-    end = position_of(log_id, connection.execute(head).scalar_one())
-    statement = (
-        select(_OPENING.c.position, _OPENING.c.record)
-        .where(_OPENING.c.log_id == log_id, _OPENING.c.kind == GRANT, _OPENING.c.status == STATUS_VISIBLE)
-        .where(text("opening.status < 2"), literal_column("+opening.position") < end, condition)  # type: ignore[arg-type]
-        .order_by(_OPENING.c.position)
-    )
     found = []
-    for position, record in connection.execute(statement):
+    for position, record, _ in _select_statements(connection, log_id, GRANT, condition):
         grant = parse_statement(orjson.loads(record), index=index_of(position))
         if isinstance(grant, Grant):
             found.append((index_of(position), grant))
     return found
+
+
+def _select_statements(connection: Connection, log_id: int, kind: str, condition: object) -> list[tuple[int, bytes, str]]:
+    head = select(_LOG.c.head_size).where(_LOG.c.id == log_id)
+    end = position_of(log_id, connection.execute(head).scalar_one())
+    statement = (
+        select(_OPENING.c.position, _OPENING.c.record, _OPENING.c.audience)
+        .where(_OPENING.c.log_id == log_id, _OPENING.c.kind == kind, _OPENING.c.status == STATUS_VISIBLE)
+        .where(text("opening.status < 2"), literal_column("+opening.position") < end, condition)  # type: ignore[arg-type]
+        .order_by(_OPENING.c.position)
+    )
+    return [(position, record, audience) for position, record, audience in connection.execute(statement)]
 
 
 def _has_grants(connection: Connection, log_id: int) -> bool:

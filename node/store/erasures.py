@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, select, update
 
 from node.core.names import RecordId
-from node.core.record import may_read
+from node.core.record import EVERYONE, may_read
 from node.core.times import format_milliseconds
 from node.store.database import Database
+from node.store.effects import SaidErasure, load_erasures, load_grants_from
 from node.store.owed import note_swept, read_owed
-from node.store.rows import parse_audience
 from node.store.tables import (
-    INDEX_BITS,
     AcknowledgementRow,
     ErasureRow,
     LogRow,
-    OpeningRow,
     index_of,
     position_of,
     table_of,
@@ -27,9 +27,7 @@ from node.store.tables import (
 
 ACKNOWLEDGED_AT_ONCE_MAX = 1000
 
-_LOG, _OPENING, _ERASURE, _ACKNOWLEDGEMENT = (
-    table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow), table_of(AcknowledgementRow)
-)  # fmt: skip
+_LOG, _ERASURE, _ACKNOWLEDGEMENT = table_of(LogRow), table_of(ErasureRow), table_of(AcknowledgementRow)
 _KEYS_PER_QUERY = 500
 
 
@@ -37,7 +35,7 @@ _KEYS_PER_QUERY = 500
 class ErasedRecord:
     """An entry without an opening, because its author said so in the entry `statement_index` of its log.
 
-    `audience` is who could read it, and so learns of the erasure: `("*",)`, or member ids.
+    `audience` is whoever learns of the erasure, from this entry or from a later one: `("*",)`, or sorted member ids.
     """
 
     log_id: int
@@ -68,6 +66,13 @@ class ErasedRecord:
         return f"{self.id}@{self.revision} was erased by its author at {self.erased_at}: {self.reason}"
 
 
+class LeftOut(NamedTuple):
+    """An erased entry, and those who were granted it and whom no erasure tells."""
+
+    erased: ErasedRecord
+    members: tuple[str, ...]
+
+
 class ErasureStore:
     """Reads erasures; writes acknowledgements and what is done."""
 
@@ -86,8 +91,8 @@ class ErasureStore:
             conditions.append(_ERASURE.c.revision == record_id.revision)
         statement = _select().where(*conditions).order_by(_ERASURE.c.revision.desc()).limit(1)
         with self._database.read() as connection:
-            row = connection.execute(statement).one_or_none()
-        return None if row is None else _erased(row)
+            found = _read(connection, connection.execute(statement).all())
+        return found[0] if found else None
 
     def newest(self, log_id: int, kind: str, keys: Iterable[str]) -> dict[str, ErasedRecord]:
         """The newest erased revision of those keys that have one, in one log."""
@@ -101,9 +106,26 @@ class ErasureStore:
             for i in range(0, len(wanted), _KEYS_PER_QUERY):
                 keys_here = _ERASURE.c.key.in_(wanted[i : i + _KEYS_PER_QUERY])
                 statement = _select().where(_ERASURE.c.log_id == log_id, _ERASURE.c.kind == kind, keys_here)
-                for row in connection.execute(statement.order_by(_ERASURE.c.revision)):
-                    found[row.key] = _erased(row)
+                rows = connection.execute(statement.order_by(_ERASURE.c.revision)).all()
+                found.update({item.key: item for item in _read(connection, rows)})
         return found
+
+    def left_out(self, log_id: int) -> list[LeftOut]:
+        """The erased entries of a log that were granted to somebody whom no erasure tells, by index."""
+        granted: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        with self._database.read() as connection:
+            for _, grant in load_grants_from(connection, log_id, 0):
+                granted[position_of(log_id, grant.index)][str(grant.id)].update(grant.members)
+            positions, found = sorted(granted), []
+            for i in range(0, len(positions), _KEYS_PER_QUERY):
+                wanted = _ERASURE.c.position.in_(positions[i : i + _KEYS_PER_QUERY])
+                found += _read(connection, connection.execute(_select().where(wanted).order_by(_ERASURE.c.position)).all())
+        left = []
+        for item in found:
+            readers = granted[position_of(log_id, item.index)].get(f"{item.id}@{item.revision}", set())
+            members = () if item.audience == EVERYONE else tuple(sorted(readers - {*item.audience, item.author}))
+            left += [LeftOut(item, members)] if members else []
+        return left
 
     # Sweeping
 
@@ -127,29 +149,39 @@ class ErasureStore:
 
     # Acknowledging
 
-    def to_acknowledge(self, log_id: int) -> list[int]:
-        """Entries of a log that are gone here for good, and of which its author does not know that; some at a time."""
+    def to_acknowledge(self, log_id: int, *, start: int = 0, again: bool = False) -> list[int]:
+        """Entries of a log, from index `start` on, that are gone here for good; ascending, some at a time.
+
+        Without `again` only those of which its author does not know that.
+        """
+        wanted = (_ERASURE.c.log_id == log_id) & _ERASURE.c.swept.is_(True)
+        if not again:
+            wanted &= _ERASURE.c.told.is_(False)
         statement = (
             select(_ERASURE.c.position)
-            .where(_ERASURE.c.log_id == log_id, _ERASURE.c.swept.is_(True), _ERASURE.c.told.is_(False))
+            .where(wanted, _ERASURE.c.position >= position_of(log_id, start))
             .order_by(_ERASURE.c.position)
             .limit(ACKNOWLEDGED_AT_ONCE_MAX)
         )
         with self._database.read() as connection:
             return [index_of(position) for position in connection.execute(statement).scalars()]
 
-    def save_told(self, log_id: int, indexes: Iterable[int]) -> None:
-        """The author knows that these are gone here."""
+    def save_told(self, log_id: int, indexes: Iterable[int], *, told: bool = True) -> None:
+        """The author knows that these are gone here, or does not know it any more."""
+        positions = [position_of(log_id, index) for index in indexes]
+        other = _ERASURE.c.position.in_(positions) & _ERASURE.c.told.is_(not told)
+        with self._database.read() as connection:
+            changed = list(connection.execute(select(_ERASURE.c.position).where(other)).scalars())
+        if not changed:  # as at nearly every connection
+            return
         with self._database.write() as connection:
-            for index in indexes:
-                here = _ERASURE.c.position == position_of(log_id, index)
-                connection.execute(update(_ERASURE).where(here).values(told=True))
+            connection.execute(update(_ERASURE).where(_ERASURE.c.position.in_(changed)).values(told=told))
 
     def save_acknowledgements(self, log_id: int, indexes: Collection[int], *, member: str, now_ms: int) -> list[int]:
         """A member says that these entries are gone there; returns those that were erased and that it could read."""
         positions = [position_of(log_id, index) for index in indexes]
         with self._database.write() as connection:
-            found = [_erased(row) for row in connection.execute(_select().where(_ERASURE.c.position.in_(positions)))]
+            found = _read(connection, connection.execute(_select().where(_ERASURE.c.position.in_(positions))).all())
             taken = [item.index for item in found if may_read(item.audience, author=item.author, reader=member)]
             rows = [(position_of(log_id, index), member, now_ms) for index in taken]
             columns = ("position", "member", "time_ms")
@@ -164,7 +196,7 @@ class ErasureStore:
 
 
 def _select() -> Select[tuple[object, ...]]:
-    statement_at = _ERASURE.c.log_id.op("<<")(INDEX_BITS) + _ERASURE.c.statement_index
+    columns = (_LOG.c.id.label("log_id"), _LOG.c.origin, _LOG.c.member, _LOG.c.head_ms)
     return select(
         _ERASURE.c.position,
         _ERASURE.c.kind,
@@ -173,17 +205,25 @@ def _select() -> Select[tuple[object, ...]]:
         _ERASURE.c.reason,
         _ERASURE.c.erased_ms,
         _ERASURE.c.statement_index,
-        _OPENING.c.audience,
-        _LOG.c.id.label("log_id"),
-        _LOG.c.origin,
-        _LOG.c.member,
-        _LOG.c.head_ms,
-    ).select_from(
-        _ERASURE.join(_LOG, _LOG.c.id == _ERASURE.c.log_id).outerjoin(_OPENING, _OPENING.c.position == statement_at)
-    )
+        *columns,
+    ).select_from(_ERASURE.join(_LOG, _LOG.c.id == _ERASURE.c.log_id))
 
 
-def _erased(row: Row[tuple[object, ...]]) -> ErasedRecord:
+def _read(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> list[ErasedRecord]:
+    """The rows, with everybody who is told of each."""
+    indexes = defaultdict(list)
+    for row in rows:
+        indexes[row.log_id].append(index_of(row.position))
+    said = {log_id: load_erasures(connection, log_id, wanted) for log_id, wanted in indexes.items()}
+    return [_erased(row, said[row.log_id].get(index_of(row.position), ())) for row in rows]
+
+
+def _erased(row: Row[tuple[object, ...]], said: Iterable[SaidErasure]) -> ErasedRecord:
+    named = (row.kind, row.key, row.revision)
+    told: set[str] = set()
+    for item in said:
+        if (item.erasure.id.kind, item.erasure.id.key, item.erasure.id.revision) == named:
+            told.update(item.audience)
     return ErasedRecord(
         log_id=row.log_id,
         origin=row.origin,
@@ -195,6 +235,6 @@ def _erased(row: Row[tuple[object, ...]]) -> ErasedRecord:
         reason=row.reason,
         erased_ms=row.erased_ms,
         statement_index=row.statement_index,
-        audience=parse_audience(row.audience or ""),
+        audience=EVERYONE if EVERYONE[0] in told else tuple(sorted(told)),
         head_ms=row.head_ms,
     )

@@ -14,6 +14,7 @@ from node.core.disclosure import STATEMENT_KINDS, relocate_statement
 from node.core.mirror import AcceptedOpening
 from node.store.effects import apply_effects
 from node.store.logs import LogState, load_state
+from node.store.owed import owe_sweep
 from node.store.tables import (
     INDEX_BITS,
     STATUS_NOT_UNDERSTOOD,
@@ -201,6 +202,8 @@ def forget_erasures(connection: Connection, log_id: int, base: int) -> list[int]
     here = (_ERASURE.c.log_id == log_id) & (_ERASURE.c.statement_index >= base)
     unswept = select(_ERASURE.c.position).where(here, ~_ERASURE.c.swept)
     positions = list(connection.execute(unswept).scalars())
+    if positions:
+        owe_sweep(connection)  # an entry that was erased before anybody saw it does not come again, nor does its erasure
     connection.execute(delete(_ERASURE).where(here))
     return positions
 

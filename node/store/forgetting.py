@@ -17,7 +17,7 @@ from node.core.merkle import TILE_WIDTH
 from node.errors import StoreError
 from node.store.effects import apply_effects
 from node.store.logs import LogState, load_state, save_state
-from node.store.owed import owe_sweep
+from node.store.owed import delete_openings, owe_sweep
 from node.store.tables import (
     CheckpointRow,
     CosignatureRow,
@@ -43,7 +43,6 @@ def forget_mirror(store: Store, log_id: int) -> None:
     """Delete everything of a log but its row, which begins again under a new number, in one transaction."""
     with store.search.remade(), store.database.write() as connection:
         _delete_entries(connection, log_id, 0)
-        owe_sweep(connection)
         # Beyond the greatest number ever used for a log: numbers only grow, because only here one is given up.
         number = connection.execute(select(func.max(_LOG.c.id))).scalar_one() + 1
         empty = LogRow(origin="", member="").model_dump(exclude={"id", "origin", "member"})
@@ -69,7 +68,6 @@ def cut_mirror(store: Store, log: LogState, size: int) -> None:
         if (current.head_size, current.head_note) != (log.head_size, log.head_note) or bool(note) != bool(kept):
             raise StoreError(f"{log.origin} changed while it was cut to size {kept}")
         _delete_entries(connection, log.id, kept)
-        owe_sweep(connection)
         state = replace(current, head_size=kept, head_note=note, head_frontier=frontier, staged=frontier, staged_bytes=0)
         save_state(connection, state)
         _narrow_audiences(connection, log.id)
@@ -79,8 +77,9 @@ def cut_mirror(store: Store, log: LogState, size: int) -> None:
 def _delete_entries(connection: Connection, log_id: int, size: int) -> None:
     """Delete entries from index `size` on, and all that follows from them."""
     low, end = position_of(log_id, size), position_of(log_id + 1, 0)
-    for table in (_ENTRY, _OPENING):
-        connection.execute(delete(table).where(table.c.position >= low, table.c.position < end))
+    connection.execute(delete(_ENTRY).where(_ENTRY.c.position >= low, _ENTRY.c.position < end))
+    if not delete_openings(connection, _OPENING.c.position >= low, _OPENING.c.position < end):
+        owe_sweep(connection)  # for erasures that are not swept yet, and are given up here
     tiles = position_of(log_id, size // TILE_WIDTH)
     connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < end))
     beyond = or_(_ERASURE.c.position >= low, _ERASURE.c.statement_index >= size)

@@ -30,6 +30,7 @@ from node.store.clients import note_push
 from node.store.database import Database
 from node.store.effects import admit_openings, apply_effects
 from node.store.late import readable_at_once
+from node.store.owed import delete_openings
 from node.store.rows import OPENING_COLUMNS, OpeningTuple, accepted_tuple, opening_tuple
 from node.store.tables import (
     STATUS_QUARANTINED,
@@ -206,8 +207,8 @@ class LogStore:
         with self._database.write() as connection:
             current = load_state(connection, _LOG.c.id == log.id)
             low, high = position_of(log.id, current.head_size), position_of(log.id + 1, 0)
-            for table in (_ENTRY, _OPENING):
-                connection.execute(delete(table).where(table.c.position >= low, table.c.position < high))
+            connection.execute(delete(_ENTRY).where(_ENTRY.c.position >= low, _ENTRY.c.position < high))
+            delete_openings(connection, _OPENING.c.position >= low, _OPENING.c.position < high)
             tiles = position_of(log.id, current.head_size // TILE_WIDTH)
             connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < high))
             return save_state(connection, replace(current, staged=current.head_frontier, staged_bytes=0))

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, literal, select, update
 
 from node.core.merkle import TILE_WIDTH
 from node.store.logs import LogState, load_state
+from node.store.owed import delete_openings
 from node.store.tables import (
     INDEX_BITS,
     STATUS_QUARANTINED,
@@ -43,9 +44,10 @@ def discard_place(connection: Connection, origin: str) -> None:
     place = connection.execute(select(_LOG.c.id).where(_LOG.c.origin == origin)).scalar()
     if place is None:
         return
-    for table in (_ENTRY, _OPENING, _TILE):
-        between = (table.c.position >= position_of(place, 0)) & (table.c.position < position_of(place + 1, 0))
-        connection.execute(delete(table).where(between))
+    low, high = position_of(place, 0), position_of(place + 1, 0)
+    for table in (_ENTRY, _TILE):
+        connection.execute(delete(table).where(table.c.position >= low, table.c.position < high))
+    delete_openings(connection, _OPENING.c.position >= low, _OPENING.c.position < high)
     connection.execute(delete(_CURSOR).where(_CURSOR.c.log_id == place))
     connection.execute(delete(_LOG).where(_LOG.c.id == place))
 
@@ -96,5 +98,5 @@ def reopen_entry(connection: Connection, state: LogState, was: int, now: int) ->
 
 def forget_entries(connection: Connection, positions: Sequence[int]) -> None:
     """Delete entries and their openings."""
-    for table in (_ENTRY, _OPENING):
-        connection.execute(delete(table).where(table.c.position.in_(positions)))
+    connection.execute(delete(_ENTRY).where(_ENTRY.c.position.in_(positions)))
+    delete_openings(connection, _OPENING.c.position.in_(positions))

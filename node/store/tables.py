@@ -180,7 +180,7 @@ class ErasureRow(SQLModel, table=True):
     """An entry whose opening was deleted for good because its author says so in the entry `statement_index` of the log.
 
     `swept` is false until the search index and the write-ahead log hold nothing of it either; `told` is true once the author
-    knows that it is gone here.
+    knows that it is gone here, which it may forget.
     """
 
     __tablename__: ClassVar[Any] = "erasure"

@@ -88,7 +88,7 @@ class Follower:
         self._parts = parts
         self._wake, self._nudge, self._evidence_came = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._entries_max = parts.limits.entries
-        self._was_connected = self._asked_again = False
+        self._was_connected = self._asked_again = self._erasures_told = False
         self._other_roster = b""
         self._evidence = EvidenceTalk(parts.exchange.evidence, member, parts.on_alarm)
 
@@ -147,7 +147,7 @@ class Follower:
         # Before any contact, which may fail for long: a new card or roster may have ended what is held.
         await finish(asyncio.to_thread(forget_uncounted, parts.store, parts.exchange, card))
         client = parts.make_client(card)
-        self._was_connected = False
+        self._was_connected = self._erasures_told = False
         self._show_accusation()
         try:
             await self._contact(client)
@@ -213,7 +213,9 @@ class Follower:
             told = notes if differs else []
             second = await self._exchange(client, digest, told, version=version, rosters=rosters, card=card)
             await self._evidence.take(second.evidence)
-        await acknowledge_erasures(parts.store, client, parts.membership.joined.card(self.member).origin)
+        origin = parts.membership.joined.card(self.member).origin
+        await acknowledge_erasures(parts.store, client, origin, again=not self._erasures_told)
+        self._erasures_told = True
         await self._evidence.tell(client)
         if await parts.recovery.meet(client, self.member, answer.caller_note):
             logger.info("event=confirmation member=%s ceiling=%d", self.member, parts.confirmation.ceiling)

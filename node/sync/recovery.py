@@ -58,6 +58,8 @@ class RecoveryParts:
     turn_s: float = TURN_S
     fault_pause_s: float = FAULT_PAUSE_S
     now_s: Callable[[], float] = time.monotonic
+    complete_erasures: Callable[[], object] = list
+    """Called when something may have come back: an erasure may have to be told to more members than it was."""
 
 
 @dataclass(slots=True)
@@ -118,7 +120,9 @@ class Recovery:
         if told is not None:
             await finish(asyncio.to_thread(parts.ledger.adopt_head, told))
             await finish(asyncio.to_thread(parts.ledger.renew_head, told, parts.membership.own_card[1]))
-        return await finish(asyncio.to_thread(parts.ledger.sign_head)) or changed
+        signed = await finish(asyncio.to_thread(parts.ledger.sign_head))
+        await finish(asyncio.to_thread(parts.complete_erasures))
+        return signed or changed
 
     async def _take_turn(self, client: PeerClient, member: str) -> bool:
         """Let this peer give back one stretch, if no other does; returns whether it did."""

@@ -94,6 +94,17 @@ class TestErase:
         ended = run("erase", ID, "--reason", "x", home=node_home)
         assert (ended.exit_code, ended.out) == (0, f"Nothing to do: {ID}@1 was erased before.\n")
 
+    def test_of_a_record_for_nobody_else(self, node: FakeNode, node_home: Path) -> None:
+        node.answers["EraseRecord"] = node_pb2.EraseRecordResponse(erased=[f"{ID}@1"])
+        ended = run("erase", ID, "--reason", "x", "--yes", home=node_home)
+        assert "nobody else knows, so a node restored from one must erase it again" in ended.out
+
+    def test_again_for_whom_no_erasure_told(self, node: FakeNode, node_home: Path) -> None:
+        node.answers["EraseRecord"] = node_pb2.EraseRecordResponse(already=[f"{ID}@1"], readers=["yantai"])
+        ended = run("erase", ID, "--reason", "x", home=node_home)
+        told = "Erased here before; yantai, who did not hear of it, will delete it, too.\n"
+        assert (ended.exit_code, ended.out) == (0, told)
+
     @pytest.mark.parametrize(("typed", "done"), [("n\n", False), ("\n", False), ("", False), ("y\n", True)])
     def test_a_person_is_asked(
         self, node: FakeNode, node_home: Path, monkeypatch: pytest.MonkeyPatch, typed: str, done: bool

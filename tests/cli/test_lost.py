@@ -26,6 +26,7 @@ def test_lost_entries_for_people(node_home: Path, node: FakeNode) -> None:
     ended = run("list", "--lost", home=node_home)
     assert ended.out.splitlines()[1].split() == ["5", "A" * 43 + "=", "8", "yes"]
     assert "2 entries were published before this home was restored" in ended.err
+    assert "One of them may have been the erasure of a record that nobody else could read" in ended.err
     assert "--after i6" in ended.err and "confirm --lost" not in ended.err
     unseen = node_pb2.LostEntry(index=5, commitment=bytes(32), checkpoint_size=8)
     node.answers["ListLost"] = node_pb2.ListLostResponse(entries=[unseen], total=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,40 @@ class TestErase:
         assert qingdao.store.erasures.to_acknowledge(log_id) == [1]
         alliance.follow("qingdao", "jinan", lambda _: qingdao.store.erasures.to_acknowledge(log_id) == [])
         assert jinan.store.erasures.acknowledged_by(jinan.ledger.log.id, 1) == ["qingdao"]
+
+    def test_all_of_it_is_told_once_on_each_connection(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        jinan, qingdao = alliance["jinan"], alliance["qingdao"]
+        jinan.push(draft("THIRD"))
+        jinan.disclosure.erase(SECRET, "wrong customer")
+        jinan.disclosure.erase(parse_record_id("jinan/result/THIRD"), "wrong customer")
+        alliance.catch_up("qingdao", "jinan")
+        qingdao.store.sweeper.sweep()
+        told: list[list[int]] = []
+        exchanges: list[str] = []
+        take, note_for = jinan.disclosure.accept_acknowledgement, jinan.exchange.note_for
+
+        def note(origin: str, indexes: list[int], **options: Any) -> list[int]:
+            told.append(list(indexes))
+            return take(origin, indexes, **options)
+
+        def count(caller: str) -> bytes:
+            exchanges.append(caller)
+            return note_for(caller)
+
+        monkeypatch.setattr(jinan.disclosure, "accept_acknowledgement", note)
+        monkeypatch.setattr(jinan.exchange, "note_for", count)
+        monkeypatch.setattr("node.store.erasures.ACKNOWLEDGED_AT_ONCE_MAX", 1)
+
+        def connect() -> None:
+            before = len(exchanges)  # a contact has one or two
+            alliance.follow("qingdao", "jinan", lambda _: len(exchanges) >= before + 6, contact_interval_s=0.01)
+
+        connect()
+        assert told == [[1], [2]]
+        connect()
+        assert told == [[1], [2]] * 2
 
     def test_who_was_away_deletes_it_later(self, alliance: SimulatedAlliance) -> None:
         jinan, qingdao = alliance["jinan"], alliance["qingdao"]

@@ -15,7 +15,7 @@ from tests.alliance import SimulatedAlliance, SimulatedMember, draft, list_all
 from tests.builders import MemoryLog, record_bytes
 from tests.disclosing import KINDS
 from tests.soundness import require_sound
-from tests.sync.equivocation import show
+from tests.sync.equivocation import contact, show
 
 
 @pytest.fixture
@@ -166,4 +166,115 @@ def test_an_own_entry_that_says_an_id_again_is_erased_with_it(alliance: Simulate
         assert value not in jinan.stored_bytes()
     alliance.catch_up("qingdao", "jinan")
     assert list_all(alliance["qingdao"].store, Filter(kind="result")) == []
+    require_sound(jinan)
+
+
+def test_a_grant_of_what_was_erased_before_the_restore_is_mended(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
+) -> None:
+    """Who is outside the erasure's audience gives the log back, is granted the record, and must delete it all the same."""
+    disclosure(jinan).erase(result("FOR-Q"), "wrong customer")
+    for reader in ("qingdao", "yantai"):
+        alliance.catch_up(reader, "jinan")
+    jinan.roll_back(snapshot)
+    alliance.meet("jinan", "yantai")
+    assert jinan.confirmation.confirmed and jinan.store.rebase.count_unopened(jinan.ledger.log) == 1
+    disclosure(jinan).grant(result("FOR-Q"), ["yantai"])
+    alliance.catch_up("yantai", "jinan")
+    assert find(alliance["yantai"], "FOR-Q") is not None
+    alliance.meet("jinan", "qingdao")
+    erased = jinan.store.erasures.find(result("FOR-Q"))
+    assert erased is not None and erased.audience == ("qingdao", "yantai")
+    assert disclosure(jinan).acknowledgements(erased).missing == ("qingdao", "yantai")
+    _require_gone_everywhere(alliance, "FOR-Q")
+
+
+def test_an_erasure_without_knowledge_of_a_grant_is_mended(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
+) -> None:
+    """Only the grantee has the grant's opening, and brings it back after the erasure was published."""
+    jinan.push(draft("MINE", audience=[]))
+    alliance.catch_up("qingdao", "jinan")
+    snapshot = jinan.snapshot(tmp_path / "snapshot")
+    disclosure(jinan).grant(result("MINE"), ["yantai"])
+    for reader in ("qingdao", "yantai"):
+        alliance.catch_up(reader, "jinan")
+    jinan.roll_back(snapshot)
+    alliance.meet("jinan", "qingdao")
+    assert disclosure(jinan).erase(result("MINE"), "wrong customer").readers == ()
+    alliance.catch_up("yantai", "jinan")
+    assert find(alliance["yantai"], "MINE") is not None
+    alliance.meet("jinan", "yantai")
+    erased = jinan.store.erasures.find(result("MINE"))
+    assert erased is not None and disclosure(jinan).acknowledgements(erased).missing == ("yantai",)
+    _require_gone_everywhere(alliance, "MINE")
+
+
+def test_an_unpublished_erasure_reaches_a_grantee_that_comes_back_below_it(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
+) -> None:
+    disclosure(jinan).grant(result("FOR-Q"), ["yantai"])
+    for reader in ("qingdao", "yantai"):
+        alliance.catch_up(reader, "jinan")
+    jinan.roll_back(snapshot)
+    assert disclosure(jinan).erase(result("FOR-Q"), "meanwhile").readers == ("qingdao",)
+    alliance.meet("jinan", "qingdao")
+    _require_gone_everywhere(alliance, "FOR-Q")
+
+
+def test_the_erasure_of_a_record_for_nobody_else_counts_as_lost(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
+) -> None:
+    """Nobody can give it back, so the record is there again: that must not be passed over in silence."""
+    jinan.push(draft("MINE", audience=[]))
+    alliance.catch_up("qingdao", "jinan")
+    snapshot = jinan.snapshot(tmp_path / "snapshot")
+    disclosure(jinan).erase(result("MINE"), "wrong customer")
+    for reader in ("qingdao", "yantai"):
+        alliance.catch_up(reader, "jinan")
+    jinan.roll_back(snapshot)
+    alliance.meet("jinan", "qingdao", "yantai")
+    assert find(jinan, "MINE") is not None
+    assert jinan.store.losses.count(jinan.ledger.log).unseen == 1
+    # The remedy that the alarm names.
+    assert disclosure(jinan).erase(result("MINE"), "once more").erased == ("jinan/result/MINE@1",)
+    assert find(jinan, "MINE") is None
+    require_sound(jinan, gaps=True)
+
+
+def test_acknowledgements_come_again_after_a_rollback(
+    alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
+) -> None:
+    """Peers that go on running, and told it all before, tell an author that has forgotten it."""
+    qingdao = alliance["qingdao"]
+    disclosure(jinan).erase(result("OPEN"), "mistake")
+    alliance.catch_up("qingdao", "jinan")
+    qingdao.store.sweeper.sweep()
+    contact(alliance, "qingdao", "jinan")
+    log_id = qingdao.mirror_of("jinan").id
+    assert qingdao.store.erasures.to_acknowledge(log_id) == []
+    jinan.roll_back(snapshot)
+    contact(alliance, "qingdao", "jinan")  # the author does not know of its erasure yet
+    assert qingdao.store.erasures.to_acknowledge(log_id) == [0]
+    alliance.meet("jinan", "qingdao", "yantai")
+    erased = jinan.store.erasures.find(result("OPEN"))
+    assert erased is not None and disclosure(jinan).acknowledgements(erased).acknowledged == ()
+    contact(alliance, "qingdao", "jinan")
+    assert disclosure(jinan).acknowledgements(erased).acknowledged == ("qingdao",)
+    assert qingdao.store.erasures.to_acknowledge(log_id) == []
+
+
+def _require_gone_everywhere(alliance: SimulatedAlliance, key: str) -> None:
+    """Every peer reads, deletes, sweeps and acknowledges; nothing is left to be told, now or at the next start."""
+    jinan = alliance["jinan"]
+    for reader in ("qingdao", "yantai"):
+        alliance.catch_up(reader, "jinan")
+        alliance[reader].store.sweeper.sweep()
+        contact(alliance, reader, "jinan")
+        assert find(alliance[reader], key) is None
+    erased = jinan.store.erasures.find(result(key))
+    assert erased is not None
+    told = disclosure(jinan).acknowledgements(erased)
+    assert "yantai" in told.acknowledged and told.missing == ()
+    assert disclosure(jinan).complete_erasures() == []
     require_sound(jinan)
