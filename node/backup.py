@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from node.clock import Clock, milliseconds, utc_now
 from node.config import CONFIG_NAME
 from node.core.canonical import dumps_canonical
 from node.core.card import Card, parse_card
@@ -38,7 +39,7 @@ from node.errors import HomeError
 from node.home import Home, move_in
 from node.placement import put_in_place, sync_folder
 from node.store import DATABASE_NAME
-from node.store.snapshot import copy_database, read_facts, require_intact
+from node.store.snapshot import RevokedClient, copy_database, read_facts, require_intact, revoke_clients
 
 FORMAT = "labmesh-backup/1"
 MANIFEST_NAME = "manifest.json"
@@ -133,6 +134,10 @@ def _ignore_lost(_role: str) -> None:
     """Whoever starts the home is told by its node."""
 
 
+def _ignore_revoked(_client: RevokedClient) -> None:
+    """Whoever starts the home reads it in `labmesh client list`."""
+
+
 def restore_backup(
     path: Path,
     target: Path,
@@ -140,8 +145,12 @@ def restore_backup(
     keys_from: Path | None,
     ask_passphrase: AskPassphrase,
     on_lost: Callable[[str], None] = _ignore_lost,
+    on_revoked: Callable[[RevokedClient], None] = _ignore_revoked,
+    clock: Clock = utc_now,
 ) -> Manifest:
     """Make a home from a backup. It appears whole, or not at all; nothing may be there.
+
+    Every client in it is revoked: one may have been revoked since the backup, and nobody can tell the home.
 
     The log, witness or TLS key may be older or newer than the card in the database: a newer card may come from the peers,
     and a lost key can be rotated. The identity key must be the card's, so that these are the keys of this home.
@@ -152,6 +161,8 @@ def restore_backup(
         keys_from: a folder with the private keys; None to take them from the backup.
         ask_passphrase: called once where the keys are protected.
         on_lost: called with each role whose key is not the one in the card.
+        on_revoked: called with each client that was not revoked yet when the backup was made.
+        clock: gives the time of the revocation.
 
     Raises:
         HomeError: something is there already; the backup is damaged, or not of this software; a key is missing, or the
@@ -161,8 +172,11 @@ def restore_backup(
     with _drafted(target) as draft:
         manifest = _extract_home(path, draft, keys_needed=keys_from is None)
         lost = _restore_keys(draft, manifest, keys_from, ask_passphrase)
+        revoked = revoke_clients(draft / DATABASE_NAME, now_ms=milliseconds(clock()))
     for role in lost:
         on_lost(role)
+    for client in revoked:
+        on_revoked(client)
     return manifest
 
 

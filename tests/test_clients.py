@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.backup import create_backup, restore_backup
 from node.clients import SOCKET, Caller, Clients, Role
 from node.core.kinds import Kinds
 from node.core.token import format_token, hash_token, parse_token
@@ -23,10 +24,12 @@ from node.errors import (
     UnauthenticatedError,
     UserError,
 )
+from node.home import Home, create_home
 from node.push import PushOptions
 from node.schemas import load_schemas
-from node.store import Store
-from tests.alliance import SimulatedMember, TurnedClock, draft, examples, new_store
+from node.store import Store, open_store
+from node.store.snapshot import RevokedClient
+from tests.alliance import NOON, SimulatedMember, TurnedClock, draft, examples, new_store
 from tests.builders import build_labs, kinds
 
 
@@ -328,3 +331,43 @@ def test_kinds(allowed: tuple[str, ...], kind: str, fine: bool) -> None:
     else:
         with pytest.raises(DeniedError, match="the client lims is for the kinds"):
             caller.require_kind(kind)
+
+
+def test_a_revoked_token_stays_so_after_a_restore(tmp_path: Path) -> None:
+    """The backup was made while the stolen token was good, and nobody can tell the new home that it is not any more."""
+    create_home(tmp_path / "old", member="jinan", alliance="a.example", name="N", region="R", address="h:1", listen="h:1")
+    clock, revoked = TurnedClock(), list[RevokedClient]()
+
+    def open_clients(store: Store) -> Clients:
+        return Clients(store.clients, kinds=Kinds(load_schemas()), clock=clock)
+
+    old = open_store(tmp_path / "old")
+    stolen, good = open_clients(old).add("boss", "admin", ()), open_clients(old).add("lims", "push", ("result",))
+    open_clients(old).add("gone", "read", ())
+    open_clients(old).revoke("gone")
+    create_backup(Home(tmp_path / "old"), tmp_path / "backup", keys=True, passphrase=b"correct horse", made=NOON)
+    open_clients(old).revoke("boss")
+    assert open_clients(old).authenticate(good).name == "lims"
+    old.close()
+    clock.turn(60)
+    restore_backup(
+        tmp_path / "backup",
+        tmp_path / "new",
+        keys_from=None,
+        ask_passphrase=lambda: b"correct horse",
+        on_revoked=revoked.append,
+        clock=clock,
+    )
+    assert revoked == [RevokedClient("boss", "admin", ()), RevokedClient("lims", "push", ("result",))]
+    new = open_store(tmp_path / "new")
+    restored = open_clients(new)
+    for token in (stolen, good):
+        with pytest.raises(UnauthenticatedError, match="was revoked"):
+            restored.authenticate(token)
+    began_ms = restored.list()[1].revoked_ms
+    assert [client.revoked_ms for client in restored.list()] == [began_ms + 60_000, began_ms, began_ms + 60_000]  # type: ignore[operator]
+    # The names stay clear, and new tokens are good.
+    with pytest.raises(ConflictError):
+        restored.add("lims", "push", ())
+    assert restored.authenticate(restored.add("lims-2", "push", ())).name == "lims-2"
+    new.close()

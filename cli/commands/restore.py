@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.app import App, node_command, pass_app
 from cli.output import print_document, print_lines, print_note
+
+if TYPE_CHECKING:
+    from node.store.snapshot import RevokedClient
 
 
 @node_command()
@@ -28,6 +32,9 @@ def command(app: App, file: str, keys: str | None, passphrase_file: str | None) 
 
     The home must not exist, or be empty: move a damaged one away first, and never let both run. After the start the node
     asks its peers what it had published since the backup, and takes that back before it publishes anything.
+
+    Lab systems on other machines need new tokens: the backup does not know which of the old ones were revoked since, so all
+    of them are.
     """
     from cli.commands.backup import PASSPHRASE_VARIABLE
     from cli.passphrase import read_passphrase
@@ -41,13 +48,21 @@ def command(app: App, file: str, keys: str | None, passphrase_file: str | None) 
 
     home = app.home_path
     lost: list[str] = []
+    revoked: list[RevokedClient] = []
     manifest = restore_backup(
-        Path(file), home, keys_from=Path(keys) if keys else None, ask_passphrase=ask_passphrase, on_lost=lost.append
+        Path(file),
+        home,
+        keys_from=Path(keys) if keys else None,
+        ask_passphrase=ask_passphrase,
+        on_lost=lost.append,
+        on_revoked=revoked.append,
     )
     older = manifest.schema != SCHEMA_REVISION
     if app.json:
         content = {name: getattr(manifest, name) for name in ("member", "alliance", "schema", "size", "root", "made")}
-        print_document({"home": str(home), **content, "upgrade_needed": older, "lost_keys": lost})
+        clients = [{"name": item.name, "role": item.role, "kinds": list(item.kinds) or None} for item in revoked]
+        outcome = {"upgrade_needed": older, "lost_keys": lost, "revoked_clients": clients}
+        print_document({"home": str(home), **content, **outcome})
         return
     print_lines(f"{home} is {manifest.member} as of {manifest.made}, with {manifest.size:,} entries of its log.")
     print_note("Do not start the home that the backup was made of any more: two homes of one member would write two logs.")
@@ -57,6 +72,18 @@ def command(app: App, file: str, keys: str | None, passphrase_file: str | None) 
             "labmesh status says what to type."
         )
     typed = f"labmesh --home {shlex.quote(str(home))}"
+    if revoked:
+        _print_revoked(typed, revoked)
     if older:
         print_note(f"The backup was made by an older version: type {typed} upgrade")
     print_note(f"Start it with {typed} run; what was published since then comes back from the peers.")
+
+
+def _print_revoked(typed: str, revoked: list[RevokedClient]) -> None:
+    print_note(
+        "Every client in the backup is revoked, because one of them may have been revoked since. Once the node runs, give "
+        "each a new token, under a new name:"
+    )
+    for client in revoked:
+        kinds = f" --kinds {','.join(client.kinds)}" if client.kinds else ""
+        print_note(f"  instead of {client.name}: {typed} client add NAME --role {client.role}{kinds}")

@@ -61,6 +61,29 @@ def read_facts(path: Path) -> DatabaseFacts:
         return DatabaseFacts(revision, member, alliance, card, size, parse_frontier(size, frontier).root())
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedClient:
+    """A lab system whose token is not taken any more; `kinds` is empty for all."""
+
+    name: str
+    role: str
+    kinds: tuple[str, ...]
+
+
+def revoke_clients(path: Path, *, now_ms: int) -> list[RevokedClient]:
+    """Revoke every client in a copy of a database that was not revoked yet; returns these, by name.
+
+    Raises:
+        StoreError: the copy cannot be changed.
+    """
+    with store_errors(), closing(sqlite3.connect(path, timeout=10)) as database, database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='client'").fetchone():
+            return []
+        active = database.execute("SELECT name, role, kinds FROM client WHERE revoked_ms IS NULL ORDER BY name").fetchall()
+        database.execute("UPDATE client SET revoked_ms=? WHERE revoked_ms IS NULL", (now_ms,))
+    return [RevokedClient(name, role, tuple(filter(None, kinds.split(",")))) for name, role, kinds in active]
+
+
 def require_intact(path: Path) -> None:
     """Refuse a damaged database; reads all of it.
 

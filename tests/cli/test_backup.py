@@ -14,9 +14,13 @@ from zipfile import ZipFile
 import pytest
 
 from node.backup import create_backup, read_manifest
+from node.clients import Clients
 from node.clock import utc_now
+from node.core.kinds import Kinds
 from node.errors import HomeError
 from node.home import Home
+from node.schemas import load_schemas
+from node.store import open_store
 from node.store.database import SCHEMA_REVISION
 from tests.cli.conftest import ALLIANCE, Ended, init, run
 
@@ -136,6 +140,23 @@ class TestRestore:
         assert f"{home} is jinan as of 20" in ended.out
         assert "two homes of one member would write two logs" in ended.err
         assert f"labmesh --home '{home}' run" in ended.err
+        assert "client" not in ended.err
+
+    def test_clients_need_new_tokens(self, founded: Path, tmp_path: Path) -> None:
+        with closing(open_store(founded)) as store:
+            clients = Clients(store.clients, kinds=Kinds(load_schemas()), clock=utc_now)
+            clients.add("lims", "push", ("capability", "result"))
+            clients.add("boss", "admin", ())
+        file, home = backup(founded, tmp_path / "b", "--keys"), tmp_path / "new"
+        ended = run("restore", file, home=home, env=PASSPHRASE)
+        assert "Every client in the backup is revoked" in ended.err
+        assert f"instead of boss: labmesh --home {home} client add NAME --role admin\n" in ended.err
+        assert f"instead of lims: labmesh --home {home} client add NAME --role push --kinds capability,result\n" in ended.err
+        document = restore(file, tmp_path / "newer").document
+        assert document["revoked_clients"] == [
+            {"name": "boss", "role": "admin", "kinds": None},
+            {"name": "lims", "role": "push", "kinds": ["capability", "result"]},
+        ]
 
     def test_an_empty_folder_is_filled(self, founded: Path, tmp_path: Path) -> None:
         (tmp_path / "new").mkdir()

@@ -11,8 +11,9 @@ import pytest
 from node.core.card import CARD_TYPE
 from node.errors import HomeError, StoreError
 from node.store import DATABASE_NAME, Store
+from node.store.clients import StoredClient
 from node.store.database import SCHEMA_REVISION
-from node.store.snapshot import copy_database, read_facts, require_intact, require_readable
+from node.store.snapshot import RevokedClient, copy_database, read_facts, require_intact, require_readable, revoke_clients
 from tests.builders import build_card, sign_card
 from tests.store.conftest import OpenStore
 from tests.store.filling import JINAN, OwnLog
@@ -78,3 +79,23 @@ def test_an_empty_file(tmp_path: Path) -> None:
     with pytest.raises(HomeError, match="is empty") as caught:
         require_readable(tmp_path / "empty")
     assert "restore FILE" in caught.value.hint
+
+
+def test_every_client_of_a_copy_is_revoked_once(opened: OpenStore, filled: OwnLog, tmp_path: Path) -> None:
+    filled.store.clients.save_new(StoredClient("lims", "push", ("capability", "result"), bytes(32), 1))
+    filled.store.clients.save_new(StoredClient("gone", "read", (), bytes([1]) * 32, 1, revoked_ms=2))
+    target = tmp_path / "copy"
+    copy_database(opened.path / DATABASE_NAME, target)
+    assert revoke_clients(target, now_ms=3) == [RevokedClient("lims", "push", ("capability", "result"))]
+    assert revoke_clients(target, now_ms=4) == []
+    with closing(sqlite3.connect(target)) as connection:
+        found = connection.execute("SELECT name, revoked_ms FROM client ORDER BY name").fetchall()
+    assert found == [("gone", 2), ("lims", 3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "home"]
+    assert [client.revoked_ms for client in filled.store.clients.load_all()] == [2, None]
+
+
+def test_before_there_were_clients_none_is_revoked(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old")) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    assert revoke_clients(tmp_path / "old", now_ms=1) == []
