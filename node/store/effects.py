@@ -8,13 +8,14 @@ does not matter: a statement works on what is held (`apply_effects`), and what c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection, delete, insert, literal_column, select, text, update
 
 from node.clock import milliseconds
+from node.core.canonical import Json
 from node.core.disclosure import ERASURE, GRANT, Erasure, Grant, parse_statement
 from node.core.evidence import parse_evidence
 from node.core.proof import parse_tlog_proof
@@ -49,11 +50,16 @@ _FAR = text(
 )
 
 
+ErasedId = tuple[str, str, int]
+"""Kind, key and revision of the record that an erasure names."""
+
+
 class SaidErasure(NamedTuple):
-    """A visible erasure, the entry where it stands, and everybody who reads it beside the author."""
+    """A visible erasure, the entry where it stands, its time, and everybody who reads it beside the author."""
 
     statement_index: int
     erasure: Erasure
+    published_ms: int
     audience: tuple[str, ...]
 
 
@@ -79,9 +85,7 @@ def apply_effects(connection: Connection, log_id: int, low: int, high: int) -> b
             sequence += widened
             changed |= widened
         elif statement is not None:
-            target = (position_of(log_id, statement.index), statement.id.kind, statement.id.key, statement.id.revision)
-            said = (statement.reason, milliseconds(parse_milliseconds(content["published"])), index_of(position))
-            changed |= _erase(connection, log_id, target, said)
+            changed |= _erase(connection, log_id, statement, _published_ms(content), index_of(position))
     if sequence != last:
         connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(last_sequence=sequence))
     return changed
@@ -92,12 +96,8 @@ def admit_openings(connection: Connection, log_id: int, rows: Sequence[OpeningTu
     erased = _load_erased(connection, [row[0] for row in rows])
     kept = []
     for row in rows:
-        if row[0] in erased:
-            if erased[row[0]] == row[4:7]:
-                continue
-            # The erasure named another record than the one that is there: it has no effect.
-            connection.execute(delete(_ERASURE).where(_ERASURE.c.position == row[0]))
-        kept.append(row)
+        if row[0] not in erased or not _stays_erased(connection, log_id, row, erased[row[0]]):
+            kept.append(row)
     grants = load_grants(connection, log_id, [index_of(row[0]) for row in kept])
     return [_widened(row, grants.get(index_of(row[0]), ())) for row in kept]
 
@@ -127,9 +127,11 @@ def load_erasures(connection: Connection, log_id: int, indexes: Collection[int])
     for i in range(0, len(keys), _INDEXES_PER_QUERY):
         condition = _OPENING.c.key.in_(keys[i : i + _INDEXES_PER_QUERY])
         for position, record, audience in _select_statements(connection, log_id, ERASURE, condition):
-            erasure = parse_statement(orjson.loads(record), index=index_of(position))
+            content = orjson.loads(record)
+            erasure = parse_statement(content, index=index_of(position))
             if isinstance(erasure, Erasure):
-                found[erasure.index].append(SaidErasure(index_of(position), erasure, parse_audience(audience)))
+                said = SaidErasure(index_of(position), erasure, _published_ms(content), parse_audience(audience))
+                found[erasure.index].append(said)
     return found
 
 
@@ -187,26 +189,51 @@ def _widened(row: OpeningTuple, grants: Iterable[tuple[int, Grant]]) -> OpeningT
     return (*row[:7], widen_audience(row[7], members), *row[8:]) if members else row
 
 
-def _erase(
-    connection: Connection, log_id: int, target: tuple[int, str, str, int | None], said: tuple[str, int, int]
-) -> bool:
-    """Delete the target's opening and remember that it is gone. The first erasure of an entry counts."""
-    position, *record_id = target
+def _stays_erased(connection: Connection, log_id: int, row: OpeningTuple, noted: ErasedId) -> bool:
+    """Whether an opening is of the record that an erasure names: the one that is noted, or any other of this entry."""
+    if noted == row[4:7]:
+        return True
+    # The one that is noted names another record than the one that is there: it has no effect.
+    connection.execute(delete(_ERASURE).where(_ERASURE.c.position == row[0]))
+    for said in load_erasures(connection, log_id, [index_of(row[0])]).get(index_of(row[0]), ()):
+        if _named(said.erasure) == row[4:7]:
+            return _erase(connection, log_id, said.erasure, said.published_ms, said.statement_index)
+    return False
+
+
+def _erase(connection: Connection, log_id: int, erasure: Erasure, published_ms: int, statement_index: int) -> bool:
+    """Delete the target's opening and remember that it is gone.
+
+    The first erasure of a record counts. Where nothing is held, nobody can tell which of two ids is right: the later
+    statement is noted, and both are looked at when the opening comes.
+    """
+    position, record_id = position_of(log_id, erasure.index), _named(erasure)
     here = _OPENING.c.position == position
     columns = (_OPENING.c.kind, _OPENING.c.key, _OPENING.c.revision)
     held = connection.execute(select(*columns).where(here)).one_or_none()
-    if (held is not None and list(held) != record_id) or _load_erased(connection, [position]):
+    if held is not None and tuple(held) != record_id:
         return False
+    noted = connection.execute(select(_ERASURE).where(_ERASURE.c.position == position)).one_or_none()
+    if noted is not None:
+        if (noted.kind, noted.key, noted.revision) == record_id or noted.statement_index > statement_index:
+            return False
+        connection.execute(delete(_ERASURE).where(_ERASURE.c.position == position))
     connection.execute(delete(_OPENING).where(here))
-    dropped = _drop_contradictions(connection, log_id, position, record_id)
-    values = dict(
-        zip(("kind", "key", "revision", "reason", "erased_ms", "statement_index"), (*record_id, *said), strict=True)
-    )
+    dropped = _drop_contradictions(connection, log_id, position, list(record_id))
     # What was never held here has left nothing to sweep; what was forgotten may have been this.
-    swept = held is None and not dropped and not read_owed(connection)
-    row = {"position": position, "log_id": log_id, **values, "swept": swept, "told": False}
-    connection.execute(insert(_ERASURE), row)
+    swept = held is None and not dropped and not read_owed(connection) and (noted is None or noted.swept)
+    row = {"position": position, "log_id": log_id, "kind": record_id[0], "key": record_id[1], "revision": record_id[2]}
+    said = {"reason": erasure.reason, "erased_ms": published_ms, "statement_index": statement_index}
+    connection.execute(insert(_ERASURE), row | said | {"swept": swept, "told": False})
     return True
+
+
+def _named(erasure: Erasure) -> tuple[str, str, int | None]:
+    return erasure.id.kind, erasure.id.key, erasure.id.revision
+
+
+def _published_ms(content: Mapping[str, Json]) -> int:
+    return milliseconds(parse_milliseconds(content["published"]))
 
 
 def _drop_contradictions(connection: Connection, log_id: int, position: int, record_id: list[str | int | None]) -> bool:
@@ -235,7 +262,7 @@ def _shown(file: bytes) -> Iterator[tuple[int, list[str | int | None]]]:
         yield proof.index, [content["kind"], content["key"], content["revision"]]
 
 
-def _load_erased(connection: Connection, positions: Sequence[int]) -> dict[int, tuple[str, str, int]]:
+def _load_erased(connection: Connection, positions: Sequence[int]) -> dict[int, ErasedId]:
     columns = (_ERASURE.c.position, _ERASURE.c.kind, _ERASURE.c.key, _ERASURE.c.revision)
     found = {}
     for i in range(0, len(positions), _INDEXES_PER_QUERY):

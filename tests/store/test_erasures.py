@@ -39,11 +39,11 @@ def hits(store: Store, word: str) -> list[str]:
     return [item.key for item in store.records.search(f'words : "{word}"', Filter(), limit=1000).records]
 
 
-def statement_bytes(kind: str, index: int, record_id: str, **members: object) -> bytes:
+def statement_bytes(kind: str, index: int, record_id: str, revision: int = 1, **members: object) -> bytes:
     """A grant or erasure by jinan."""
     extra: dict[str, object] = {"to": ["weifang"]} if kind == "grant" else {"reason": "wrong customer"}
     body = {"index": index, "id": record_id, **extra, **members}
-    return record_bytes("jinan", str(index), kind=kind, schema=f"{kind}/1", body=body)
+    return record_bytes("jinan", str(index), kind=kind, schema=f"{kind}/1", revision=revision, body=body)
 
 
 class TestAudienceColumn:
@@ -129,6 +129,34 @@ class TestOrder:
         mirrored.stage(2, 2, [0])
         assert (set(held_openings(reader.store)), erased_indexes(reader.store)) == ({0, 1}, set())
         reader.store.close()
+
+    @pytest.mark.parametrize("named", [("A@9", "A@1"), ("A@1", "A@9"), ("B@1", "A@1", "A@9"), ("A@9", "B@1", "A@1")])
+    @pytest.mark.parametrize("together", [True, False])
+    def test_an_erasure_with_a_wrong_id_hides_none_with_the_right_one(
+        self, tmp_path: Path, named: tuple[str, ...], together: bool
+    ) -> None:
+        """A node without the opening cannot tell which is right; it keeps the opening out all the same."""
+        log = MemoryLog(JINAN)
+        log.append(record_bytes(key="A", body={"value": "unsagbar"}))
+        for revision, record_id in enumerate(named, 1):
+            log.append(statement_bytes("erasure", 0, f"jinan/result/{record_id}", revision))
+            if not together:
+                log.append(record_bytes(key=f"FILL-{revision}"))
+        reader = Reader(tmp_path / "qingdao", "qingdao")
+        mirrored = Mirrored(reader.store, log, schemas=KINDS)
+        statements = list(range(1, log.size))
+        mirrored.accept(openings=statements)
+        assert erased_indexes(reader.store) == {0}
+        # The newest is what is noted, until the opening shows which is right.
+        last = reader.store.erasures.find(result_id(named[-1][0], int(named[-1][2:])))
+        assert last is not None and last.audience == ("*",)
+        mirrored.stage(log.size, log.size, [0])
+        assert set(held_openings(reader.store)) == set(statements)
+        right = reader.store.erasures.find(result_id("A", 1))
+        assert right is not None and (right.index, right.reason) == (0, "wrong customer")
+        assert reader.store.erasures.unswept() == []
+        reader.store.close()
+        assert b"unsagbar" not in b"".join(path.read_bytes() for path in (tmp_path / "qingdao").iterdir())
 
     def test_the_statement_itself_may_come_late(self, tmp_path: Path) -> None:
         log = MemoryLog(JINAN)
