@@ -213,6 +213,12 @@ class Disclosure:
     def _require_heard(self, named: str) -> None:
         """Refuse to open a record while the erasure of it may still come back from a peer."""
         unseen, unheard = self._store.losses.count(self._ledger.log).unseen, sorted(self._unheard())
+        if unheard and not self._ledger.publishes:
+            raise ConflictError(
+                f"nothing is published yet, because this home may be older than its log, which may say that {named} was "
+                f"erased; not asked since the start: {', '.join(unheard)}",
+                hint="try again when labmesh status says ready",
+            )
         if unseen and unheard:
             raise ConflictError(
                 f"{unseen} entries of this member's log cannot be opened here, and one of them may say that {named} was "

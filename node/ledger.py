@@ -82,6 +82,11 @@ class Ledger:
         return _checkpoint(self._log)
 
     @property
+    def publishes(self) -> bool:
+        """Whether what is appended now is signed at once: it is sure that no peer holds more of this log."""
+        return self._may_sign()
+
+    @property
     def returned(self) -> int:
         """Counts how often something came back from peers, from 1 on: what it says may have changed what is to be said."""
         return self._returned

@@ -12,6 +12,7 @@ from node.core.names import parse_record_id
 from node.core.record import Draft, build_record
 from node.disclosure import Disclosure
 from node.errors import ConflictError, InvalidRecordError, LabmeshError, NotFoundError, UserError
+from node.ledger import Ledger
 from node.push import PushOptions
 from tests.alliance import draft, visible
 from tests.disclosing import KINDS, MEMBERS, Author, Reader, content_of, held_openings, result_id
@@ -293,6 +294,25 @@ class TestGrantAfterALoss:
             disclosure.grant(result_id("ONE"), ["weifang"])
         assert author.log.head_size == before
         unheard.clear()
+        assert disclosure.grant(result_id("ONE"), ["weifang"]).granted == ("weifang",)
+
+    def test_is_refused_while_nothing_is_published(self, author: Author) -> None:
+        """After a start this home may have been rolled back, and does not even know yet what it lacks."""
+        unheard, sure = ["yantai"], list[bool]()
+        ledger = Ledger(
+            author.store, author=author.lab.member, signer=author.lab.log, kinds=KINDS, clock=author.clock,
+            members=lambda: MEMBERS, may_sign=lambda: bool(sure),
+        )  # fmt: skip
+        disclosure = Disclosure(
+            author.store, ledger, author="jinan", kinds=KINDS, clock=author.clock, members=lambda: MEMBERS,
+            unheard=lambda: unheard,
+        )  # fmt: skip
+        before = ledger.log.head_size
+        with pytest.raises(ConflictError, match=r"may say that jinan/result/ONE@1 was erased; .*: yantai") as caught:
+            disclosure.grant(result_id("ONE"), ["weifang"])
+        assert caught.value.hint == "try again when labmesh status says ready"
+        assert ledger.log.head_size == before
+        sure.append(True)
         assert disclosure.grant(result_id("ONE"), ["weifang"]).granted == ("weifang",)
 
     def test_is_a_persons_word(self, author: Author) -> None:
