@@ -46,6 +46,15 @@ def find_card_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
     return (format_card(held), raw) if other.signers([key]) else None
 
 
+def conflict_subject(conflict: Conflict) -> tuple[str, str]:
+    """What both of the pair speak about, as a judgement of evidence names it; and whose card it is, empty for rosters."""
+    try:
+        return f"roster {parse_roster(conflict[0])[1].version}", ""
+    except FormatError:
+        card = parse_card(conflict[0])[1]
+        return f"card {card.seq}", card.member
+
+
 def _councils(alliance: Alliance, held: SignedRoster) -> set[bytes]:
     """The keys whose signatures the held version needed: its own council's, and that of the version before."""
     before = alliance.rosters[max(0, held[1].version - 2)][1]
