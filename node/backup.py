@@ -36,6 +36,7 @@ from node.core.keys import format_base64
 from node.core.times import format_milliseconds
 from node.errors import HomeError
 from node.home import Home, move_in
+from node.keyfiles import read_private_file
 from node.placement import put_in_place, sync_folder
 from node.store import DATABASE_NAME
 from node.store.snapshot import copy_database, read_facts, require_intact
@@ -394,9 +395,16 @@ def _public(key: object) -> bytes:
 
 
 def _read_keys(folder: Path) -> dict[str, bytes]:
+    """The private keys in a folder, by file name.
+
+    Raises:
+        HomeError: there are none, or one can be read by others; the hint mends it.
+    """
     try:
         found = {
-            path.name: path.read_bytes() for path in sorted(folder.iterdir()) if _KEY_MEMBER.fullmatch(f"keys/{path.name}")
+            path.name: read_private_file(path)
+            for path in sorted(folder.iterdir())
+            if _KEY_MEMBER.fullmatch(f"keys/{path.name}")
         }
     except OSError as error:
         raise HomeError(f"{error.filename} cannot be read: {error.strerror}", hint="name the folder of the keys") from error
