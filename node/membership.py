@@ -37,7 +37,7 @@ class Update:
     """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken.
 
     `conflicts` are pairs of envelopes, the held one first: rosters of one version that one council key has signed, or
-    cards of one `seq` that one identity key has signed.
+    cards of one `seq` that one identity key has signed. They are among no `faults`: whoever passes one on reports the truth.
     """
 
     changed: bool
@@ -107,9 +107,10 @@ class Membership(Governing):
                     try:
                         alliance = accept(alliance, raw)
                     except (PeerFaultError, GovernanceError, FormatError) as error:
-                        faults.append(error.message)
                         if conflict := find_conflict(alliance, raw):
                             conflicts.append(conflict)
+                        else:
+                            faults.append(error.message)
             if alliance is not before:
                 self._adopt(alliance)
             return Update(alliance is not before, tuple(faults), tuple(conflicts))
