@@ -36,7 +36,7 @@ from node.core.keys import format_base64
 from node.core.times import format_milliseconds
 from node.errors import HomeError
 from node.home import Home, move_in
-from node.keyfiles import read_private_file
+from node.keyfiles import NO_KEY, read_private_file
 from node.placement import put_in_place, sync_folder
 from node.store import DATABASE_NAME
 from node.store.snapshot import copy_database, read_facts, require_intact
@@ -417,7 +417,7 @@ def _parse_key(name: str, raw: bytes, passphrase: bytes | None) -> PrivateKey:
     protected = b"ENCRYPTED" in raw
     try:
         key = serialization.load_pem_private_key(raw, password=passphrase if protected else None)
-    except (ValueError, TypeError) as error:
+    except NO_KEY as error:
         if protected:
             raise HomeError(f"the passphrase does not open {name}", hint="type it again") from error
         raise HomeError(f"{name} is not a private key in PEM", hint="use another backup") from error
