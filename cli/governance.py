@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from labmesh.v1 import node_pb2
     from node.core.alliance import Alliance
     from node.core.amendment import Amendment
+    from node.evidence import EvidenceKeeper
     from node.home import Home
     from node.membership import Ballot, Membership
     from node.rpc.node_client import NodeClient
-    from node.store.logs import LogStore
+    from node.store import Store
     from node.store.membership import MembershipStore, NodeIdentity
 
 LOCK_WAIT_S = 5.0
@@ -88,13 +89,13 @@ class Governance(Protocol):
 class OfflineGovernance:
     """Changes the store of a home whose lock this process holds."""
 
-    def __init__(self, membership: Membership, logs: LogStore, consent: Callable[[], None]) -> None:
-        """Use the membership of an open store, and what is held of logs.
+    def __init__(self, membership: Membership, store: Store, consent: Callable[[], None]) -> None:
+        """Use the membership of an open store.
 
         `consent` is called before a roster is signed of which others may hold another one; it raises where nobody
         takes the risk.
         """
-        self._membership, self._logs, self._consent = membership, logs, consent
+        self._membership, self._store, self._consent = membership, store, consent
 
     def found(self, title: str, threshold: int) -> RosterState:
         """Sign roster version 1."""
@@ -110,7 +111,7 @@ class OfflineGovernance:
         """Sign the next roster, with one member removed; its log ends at `head_size`, or where it is verified here."""
         from node.core.amendment import RemoveMember
 
-        return self.amend(RemoveMember(member, self._logs.head_of(member, head_size)))
+        return self.amend(RemoveMember(member, self._store.logs.head_of(member, head_size)))
 
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""
@@ -119,8 +120,11 @@ class OfflineGovernance:
 
     def sign(self, proposal: bytes) -> RosterState:
         """Sign what another council member proposed (a proposal's file)."""
+        from node.accusation import accusing_proposal
+
         self._require_consent()
-        return _outcome_of(self._membership.sign_proposal(proposal))
+        with accusing_proposal(self._membership, self._open_keeper, proposal):
+            return _outcome_of(self._membership.sign_proposal(proposal))
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
@@ -129,8 +133,18 @@ class OfflineGovernance:
 
     def import_alliance(self, content: AllianceFile, fingerprint: str | None) -> RosterState:
         """Join, or take what is newer."""
-        alliance = self._membership.import_alliance(content.rosters, content.cards, fingerprint=fingerprint)
-        return _state_of(alliance)
+        from node.accusation import import_accusing
+
+        rosters, cards = content.rosters, content.cards
+        return _state_of(import_accusing(self._membership, self._open_keeper, rosters, cards, fingerprint=fingerprint))
+
+    def _open_keeper(self) -> EvidenceKeeper:
+        """What this home can prove; read only where a file proves something."""
+        from node.clock import utc_now
+        from node.evidence import EvidenceKeeper
+
+        membership = self._membership
+        return EvidenceKeeper(self._store, member=membership.member, alliance=lambda: membership.alliance, clock=utc_now)
 
     def _require_consent(self) -> None:
         """Where others are active, this home may be older than what it has signed, and nobody was asked."""
@@ -272,7 +286,7 @@ def _open_offline(app: App, stack: ExitStack) -> OfflineGovernance:
     membership: Membership
     objector = Objector(store, lambda: membership.alliance)
     membership = Membership(store.membership, identity=keys.identity, clock=utc_now, objector=objector)
-    return OfflineGovernance(membership, store.logs, lambda: require_offline_consent(app))
+    return OfflineGovernance(membership, store, lambda: require_offline_consent(app))
 
 
 def require_offline_consent(app: App) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cli.alliance_file import AllianceFile
 from cli.app import App
 from cli.files import display_name, require_place, write_output
-from cli.governance import RosterState, open_membership, read_held_alliance
+from cli.governance import RosterState, open_governance, open_membership, read_held_alliance
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.texts import format_fingerprint
@@ -145,6 +146,21 @@ def require_signable(app: App, proposal: bytes) -> Review:
         require_free(review_file(alliance, signed.proposal) if signed else None, review)
         store.require_unsigned(version, roster_hash)
     return review
+
+
+def accuse_signers(app: App, proposal: bytes) -> None:
+    """Let the node keep the proof where a council member signed this roster and another one of its version that is in force.
+
+    Raises:
+        UserError: there is proof; what it proves.
+    """
+    from node.core.conflict import find_roster_conflict
+    from node.core.proposal import parse_proposal
+
+    roster = parse_proposal(proposal).roster
+    if find_roster_conflict(require_alliance(app), roster) is not None:
+        with open_governance(app) as governance:
+            governance.import_alliance(AllianceFile([roster], [], is_proposal=True), None)
 
 
 def report_withdrawn(app: App, review: Review) -> None:

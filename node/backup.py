@@ -37,6 +37,7 @@ from node.core.keys import format_base64
 from node.core.times import format_milliseconds
 from node.errors import HomeError
 from node.home import Home, move_in
+from node.keyfiles import NO_KEY, read_private_file
 from node.placement import put_in_place, sync_folder
 from node.store import DATABASE_NAME
 from node.store.snapshot import RevokedClient, copy_database, read_facts, require_intact, revoke_clients
@@ -408,9 +409,16 @@ def _public(key: object) -> bytes:
 
 
 def _read_keys(folder: Path) -> dict[str, bytes]:
+    """The private keys in a folder, by file name.
+
+    Raises:
+        HomeError: there are none, or one can be read by others; the hint mends it.
+    """
     try:
         found = {
-            path.name: path.read_bytes() for path in sorted(folder.iterdir()) if _KEY_MEMBER.fullmatch(f"keys/{path.name}")
+            path.name: read_private_file(path)
+            for path in sorted(folder.iterdir())
+            if _KEY_MEMBER.fullmatch(f"keys/{path.name}")
         }
     except OSError as error:
         raise HomeError(f"{error.filename} cannot be read: {error.strerror}", hint="name the folder of the keys") from error
@@ -423,7 +431,7 @@ def _parse_key(name: str, raw: bytes, passphrase: bytes | None) -> PrivateKey:
     protected = b"ENCRYPTED" in raw
     try:
         key = serialization.load_pem_private_key(raw, password=passphrase if protected else None)
-    except (ValueError, TypeError) as error:
+    except NO_KEY as error:
         if protected:
             raise HomeError(f"the passphrase does not open {name}", hint="type it again") from error
         raise HomeError(f"{name} is not a private key in PEM", hint="use another backup") from error

@@ -17,6 +17,7 @@ from hashlib import sha256
 from node.clock import Clock, milliseconds
 from node.core.alliance import Alliance
 from node.core.checkpoint import SignedCheckpoint
+from node.core.conflict import conflict_subject, find_parting
 from node.core.evidence import (
     EVIDENCE_SIZE_MAX,
     Evidence,
@@ -171,10 +172,24 @@ class EvidenceKeeper:
             self._keep_found(partial(build_split_view, author=author, one=one, other=other, tree=tree))
         return self.split_view_of(author) is not None
 
-    def accept_conflicts(self, conflicts: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed."""
+    def accept_conflicts(self, conflicts: Iterable[tuple[bytes, bytes]]) -> list[HeldEvidence]:
+        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed; returns what stands of it."""
+        subjects = set()
         for pair in conflicts:
             self._keep_found(partial(build_conflict, envelopes=pair))
+            subjects.add(conflict_subject(pair))
+        standing = [piece for piece in self._pieces if piece.stands]
+        return [piece for piece in standing if {(piece.judgement.subject, name) for name in (piece.member, "")} & subjects]
+
+    def explains_refusal(self, raw: bytes, refusal: VerificationError) -> bool:
+        """Whether a file was refused only for being made under a roster that is itself part of evidence held here.
+
+        Who took the other roster first tells the truth as it sees it.
+        """
+        if refusal.step != "roster":
+            return False
+        version = find_parting(self._require_alliance(), parse_evidence(raw).rosters)
+        return any(piece.kind == "roster" and piece.judgement.subject == f"roster {version}" for piece in self._pieces)
 
     def search_contradictions(self, log: LogState) -> bool:
         """Keep what the verified entries of a log say twice; cheap where nothing was quarantined since the last call.

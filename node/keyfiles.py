@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,6 +29,9 @@ KEY_NAMES = ("identity", "log", "witness", "tls")
 CERTIFICATE_LIFETIME = timedelta(days=3650)
 CERTIFICATE_GRACE = timedelta(days=1)
 PASSPHRASE_HINT = "set LABMESH_PASSPHRASE, or name a file with --passphrase-file FILE"
+
+NO_KEY = (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
+"""What the library makes of a file that is no private key, or one of a kind or on a curve that it does not know."""
 
 _ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
@@ -144,7 +148,7 @@ class KeyFiles:
             raise HomeError(f"{path} is protected by a passphrase", hint=PASSPHRASE_HINT)
         try:
             return serialization.load_pem_private_key(raw, self.passphrase if is_protected(raw) else None)
-        except (ValueError, TypeError) as error:
+        except NO_KEY as error:
             if is_protected(raw):
                 raise HomeError(f"the passphrase does not open {path}", hint="try again; capitals matter") from error
             raise HomeError(f"{path} is not a private key in PEM", hint=_move_away(path)) from error
@@ -158,7 +162,7 @@ def _move_away(path: Path) -> str:
 def _opens(raw: bytes, passphrase: bytes) -> bool:
     try:
         serialization.load_pem_private_key(raw, passphrase)
-    except ValueError:
+    except NO_KEY:
         return False
     return True
 

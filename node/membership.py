@@ -37,7 +37,7 @@ class Update:
     """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken.
 
     `conflicts` are pairs of envelopes, the held one first: rosters of one version that one council key has signed, or
-    cards of one `seq` that one identity key has signed.
+    cards of one `seq` that one identity key has signed. They are among no `faults`: whoever passes one on reports the truth.
     """
 
     changed: bool
@@ -107,9 +107,10 @@ class Membership(Governing):
                     try:
                         alliance = accept(alliance, raw)
                     except (PeerFaultError, GovernanceError, FormatError) as error:
-                        faults.append(error.message)
                         if conflict := find_conflict(alliance, raw):
                             conflicts.append(conflict)
+                        else:
+                            faults.append(error.message)
             if alliance is not before:
                 self._adopt(alliance)
             return Update(alliance is not before, tuple(faults), tuple(conflicts))
@@ -215,7 +216,10 @@ class Membership(Governing):
         for raw in rosters:
             alliance = alliance.accept_roster(raw)
         if fingerprint is not None and not alliance.knows_fingerprint(fingerprint):
-            raise GovernanceError(f"no roster of {alliance.name} has the fingerprint {fingerprint}")
+            raise GovernanceError(
+                f"no roster of {alliance.name}, held here or in the file, has the fingerprint {fingerprint}",
+                hint="it is mistyped, of a newer roster than in the file, or of another alliance; see: labmesh roster show",
+            )
         for raw in cards:
             alliance = self._accept_card(alliance, raw, by_hand=True)
         return self._adopt(alliance) if alliance is not held else held

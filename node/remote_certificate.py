@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from node.config import RemoteSettings
 from node.errors import ConfigError
+from node.keyfiles import NO_KEY
 
 CERTIFICATE_NAME = "remote.crt"
 KEY_NAME = "remote.pem"
@@ -163,7 +163,7 @@ def _parse_key(raw: bytes, path: Path) -> ec.EllipticCurvePrivateKey | rsa.RSAPr
         key = serialization.load_pem_private_key(raw, password=None)
     except TypeError as error:
         raise ConfigError(f"{path} has a passphrase", hint="the key of the remote port must be without one") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except NO_KEY as error:
         raise ConfigError(
             f"{path} is not a private key in PEM", hint="see remote.key, or restore it from a backup"
         ) from error

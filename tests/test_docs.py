@@ -80,3 +80,12 @@ def test_modules_stay_readable() -> None:
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > 450
     }
     assert long == {}
+
+
+def test_the_house_names_every_module_and_package() -> None:
+    """Whoever looks for a thing begins there."""
+    house = DESIGN.partition("\n## The house\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"^    (node/[\w.]+(?:\.py|/))", house, re.MULTILINE))
+    modules = {f"node/{path.name}" for path in (ROOT / "node").glob("*.py") if path.name != "__init__.py"}
+    packages = {f"node/{path.parent.name}/" for path in (ROOT / "node").glob("*/__init__.py")}
+    assert named == modules | packages

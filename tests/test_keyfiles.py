@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,15 @@ def test_modes(tmp_path: Path, mode: int, most: int, refused: bool) -> None:
     with pytest.raises(HomeError) as refusal:
         require_private(path, most)
     assert refusal.value.hint.startswith(f"type: chmod {most & 0o700:o} ")
+
+
+@pytest.mark.parametrize("other", ["2b6575", "2b6571"], ids=["a kind that nobody knows", "another kind of that length"])
+def test_a_key_that_the_library_cannot_make_is_refused_in_words(tmp_path: Path, other: str) -> None:
+    """Whatever the library raises: such a file is no key of a home."""
+    first, *lines, last = format_key(Ed25519PrivateKey.generate()).splitlines()
+    der = base64.b64decode(b"".join(lines)).replace(bytes.fromhex("2b6570"), bytes.fromhex(other), 1)
+    files = KeyFiles(tmp_path)
+    files.path("log").touch(mode=0o600)
+    files.path("log").write_bytes(b"\n".join((first, base64.b64encode(der), last, b"")))
+    with pytest.raises(HomeError, match="is not a private key in PEM"):
+        files.load_ed25519(files.path("log"))

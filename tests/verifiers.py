@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import random
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,3 +104,34 @@ def pack(members: Mapping[str, bytes]) -> bytes:
         for name in sorted(members):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), members[name])
     return buffer.getvalue()
+
+
+Change = tuple[str, int, int]
+"""One byte of one member of a bundle: the member, where, and the bits that are turned."""
+
+
+def places(members: Mapping[str, bytes]) -> list[tuple[str, int]]:
+    """Every byte of a bundle that says something: the words of the README are free."""
+    return [(name, at) for name, raw in members.items() if name != "README.txt" for at in range(len(raw))]
+
+
+def changed(members: Mapping[str, bytes], change: Change) -> dict[str, bytes]:
+    """The members with one byte changed."""
+    name, at, mask = change
+    raw = members[name]
+    return {**members, name: raw[:at] + bytes([raw[at] ^ mask]) + raw[at + 1 :]}
+
+
+def surviving_changes(raw: bytes, fingerprint: str, kinds: Kinds, *, count: int, seed: int) -> list[Change]:
+    """Of `count` random changes of a byte those that either verifier accepts; both must accept the bundle itself."""
+    members, rng = members_of(raw), random.Random(seed)
+    assert both_accept(members, fingerprint, kinds) == (True, True)
+    changes = [(name, at, rng.randint(1, 255)) for name, at in rng.sample(places(members), count)]
+    return [one for one in changes if both_accept(changed(members, one), fingerprint, kinds) != (False, False)]
+
+
+def both_accept(members: Mapping[str, bytes], fingerprint: str, kinds: Kinds) -> tuple[bool, bool]:
+    """Whether the node's verifier and the script accept a bundle with these members."""
+    raw = pack(members)
+    first = first_verdict_on(raw, fingerprint, kinds)
+    return first is not None and first.verified, second_verdict_on(raw, fingerprint).result is not None

@@ -70,8 +70,17 @@ def list_evidence(app: App) -> None:
             for piece in pieces
         ),
     )
-    print_lines("", app.complete("Give it to the council: labmesh evidence export ID -o FILE"))
-    print_lines("It settles the case: labmesh roster settle FILE, or labmesh roster remove MEMBER")
+    print_lines(*map(app.complete, _next_steps({piece["kind"] for piece in pieces if piece["settled"] is None})))
+
+
+def _next_steps(open_kinds: set[str]) -> list[str]:
+    """What to do about the cases that nobody has settled, by their kinds."""
+    if not open_kinds:
+        return []
+    lines = ["", "Give it to the council: labmesh evidence export ID -o FILE"]
+    if "split-view" in open_kinds:
+        lines.append("It lets one of two histories survive (split-view): labmesh roster settle FILE --keep first|second")
+    return [*lines, "It removes a member that cannot stay: labmesh roster remove MEMBER"]
 
 
 @command.command()

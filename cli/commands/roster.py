@@ -24,6 +24,7 @@ from cli.files import (
 from cli.governance import open_governance
 from cli.output import print_document, print_lines
 from cli.proposal import (
+    accuse_signers,
     choose_file,
     load_open_proposal,
     print_review,
@@ -38,6 +39,7 @@ from cli.proposal import (
 from cli.roster_view import print_roster, roster_document
 from cli.seat import note_missing_cards, require_seat
 from cli.texts import MEMBER, QUORUM, TEXT, format_fingerprint
+from node.errors import GovernanceError
 
 if TYPE_CHECKING:
     from node.core.amendment import Amendment
@@ -267,7 +269,11 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
     proposal = parse_proposal_file(read_input(file, size_max=PROPOSAL_FILE_SIZE_MAX), display_name(file))
     target = choose_file(app, output) if output is not None or file == STDIN else file
     require_place(target, replace=app.force or target == file)
-    review = require_signable(app, proposal)
+    try:
+        review = require_signable(app, proposal)
+    except GovernanceError:
+        accuse_signers(app, proposal)
+        raise
     if not app.json:
         print_review(review)
         require_consent(app, "Sign it? A signature cannot be taken back.", yes=yes)

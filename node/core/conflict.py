@@ -6,6 +6,8 @@ envelopes prove it; `node.core.evidence` makes a file of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from node.core.alliance import Alliance, SignedRoster, format_card, format_roster
 from node.core.card import parse_card
 from node.core.roster import parse_roster
@@ -44,6 +46,27 @@ def find_card_conflict(alliance: Alliance, raw: bytes) -> Conflict | None:
         return None
     key = held[1].identity_key
     return (format_card(held), raw) if other.signers([key]) else None
+
+
+def find_parting(alliance: Alliance, rosters: Iterable[bytes]) -> int:
+    """The first version of which this chain has another roster than the one held; 0 where one chain begins with the other.
+
+    Raises:
+        FormatError: one of them is no roster.
+    """
+    for raw, (held, roster) in zip(rosters, alliance.rosters, strict=False):
+        if parse_roster(raw)[0].hash != held.hash:
+            return roster.version
+    return 0
+
+
+def conflict_subject(conflict: Conflict) -> tuple[str, str]:
+    """What both of the pair speak about, as a judgement of evidence names it; and whose card it is, empty for rosters."""
+    try:
+        return f"roster {parse_roster(conflict[0])[1].version}", ""
+    except FormatError:
+        card = parse_card(conflict[0])[1]
+        return f"card {card.seq}", card.member
 
 
 def _councils(alliance: Alliance, held: SignedRoster) -> set[bytes]:

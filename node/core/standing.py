@@ -49,11 +49,14 @@ def build_notices(
 
 
 def build_push_warnings(alliance: Alliance | None, member: str, identity_key: bytes) -> list[str]:
-    """What must be told with every push: that its records go nowhere. They are taken all the same.
+    """What must be told with every push of a removed member: that its records go nowhere. They are taken all the same.
 
-    Data of a laboratory is never refused because of what an alliance decides about its member.
+    Data of a laboratory is never refused because of what an alliance decides about its member. Where the roster only names
+    another identity key there is nothing to tell: the log key signs as before, and peers take the records; status tells it.
     """
-    notice = None if alliance is None else _membership_notice(alliance, member, identity_key)
+    if alliance is None or member in alliance.active_members():
+        return []
+    notice = _membership_notice(alliance, member, identity_key)
     return [] if notice is None else [str(notice)]
 
 
@@ -78,7 +81,8 @@ def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> 
             "error",
             f"the roster names another identity key for {member} than this home has",
             "restart the node if its people made a new key (labmesh keys identity), restore keys/identity.pem if it is an "
-            f"old one; if neither, telephone the council ({council}) at once, which can replace it: labmesh roster rekey",
+            f"old one; if neither, telephone the council ({council}) at once, which can replace it by a key of yours: "
+            f"labmesh roster rekey {member} CARD",
         )
     return None
 

@@ -32,6 +32,9 @@ class EvidenceTalk:
             try:
                 await asyncio.to_thread(self._keeper.accept, raw, peer=self._member)
             except (FormatError, VerificationError) as error:
+                if isinstance(error, VerificationError) and self._keeper.explains_refusal(raw, error):
+                    logger.info("event=evidence_of_other_chain member=%s error=%r", self._member, error.message)
+                    continue
                 self._on_alarm(f"{self._member} told evidence that cannot be taken: {error.message}")
 
     async def tell(self, client: PeerClient) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 
+from node.core.alliance import Alliance
 from node.core.card import Card
 from node.core.names import log_origin
 from node.errors import LabmeshError
@@ -73,7 +74,9 @@ class Peers:
 
     async def _reconcile(self) -> None:
         alliance = self._parts.membership.alliance
-        wanted = alliance.other_members(self._parts.membership.member) if alliance else []
+        if alliance is None:
+            return
+        wanted = alliance.other_members(self._parts.membership.member)
         for member in set(self.states) - set(wanted):
             await self._stop([member])
             del self.states[member]
@@ -81,8 +84,10 @@ class Peers:
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
         for member in wanted:
-            state = self.states.setdefault(member, PeerState(member))
-            signed = alliance.cards.get(member) if alliance else None
+            if member not in self.states:
+                self.states[member] = await self._held_state(alliance, member)
+            state = self.states[member]
+            signed = alliance.cards.get(member)
             if signed is None or not signed[1].endpoints:
                 state.state = "offline"
                 state.error = "its card names no address" if signed else "its card is not known yet"
@@ -90,6 +95,12 @@ class Peers:
                 await self._stop([member])
                 continue
             await self._start(member, state, signed[1])
+
+    async def _held_state(self, alliance: Alliance, member: str) -> PeerState:
+        """What is known of a peer before any contact since the start: the mirror that is held of its log."""
+        log = await asyncio.to_thread(self._parts.store.logs.find_log, log_origin(alliance.name, member))
+        held = 0 if log is None else log.head_size
+        return PeerState(member, size=held, verified=held)
 
     async def _start(self, member: str, state: PeerState, card: Card) -> None:
         # The own certificates, too: after a rotation a connection with the old one would be refused. And a history that the

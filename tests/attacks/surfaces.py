@@ -161,14 +161,18 @@ def _differing(answer: Exchange) -> Exchange:
 
 
 def _tell_and_import(scene: Scene, rosters: Sequence[bytes] = (), cards: Sequence[bytes] = ()) -> Refusal:
-    """A peer's word raises an alarm; the same in a person's file is an error. Both say why."""
+    """A peer's word raises an alarm, of who passed it on or of who signed two; in a person's file it is an error."""
     reader = scene.reader
-    scene.alliance.follow("qingdao", "yantai", lambda state: reader.alarms)
-    assert reader.alarms[0].startswith("yantai passed on a roster or card that cannot be taken: ")
+    scene.alliance.follow("qingdao", "yantai", lambda state: reader.alarms or reader.evidence.alarms())
+    proved = [sentence for sentence in reader.evidence.alarms() if " signed two " in sentence]
+    assert proved or reader.alarms[0].startswith("yantai passed on a roster or card that cannot be taken: ")
     scene.alliance.tampering = Tampering()
     try:
         reader.membership.import_alliance(list(rosters), cards, fingerprint=None)
     except LabmeshError as error:
+        if proved:
+            assert not reader.alarms
+            return Refusal(error.reason, f"{error.message}; {proved[0]}")
         assert reader.alarms[0].endswith(error.message)
         return Refusal(error.reason, reader.alarms[0])
     raise AssertionError("the file was taken")

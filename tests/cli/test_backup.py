@@ -257,3 +257,30 @@ class TestDamagedHomes:
         ended = run("run", "--json", home=founded)
         assert "damaged" in ended.error["message"] or "not a readable database" in ended.error["message"]
         assert "restore" in ended.error["hint"]
+
+
+def open_to_others(key: Path) -> Path:
+    key.chmod(0o644)
+    return key
+
+
+class TestKeysThatOthersCanRead:
+    def test_they_do_not_go_into_a_backup(self, founded: Path, tmp_path: Path) -> None:
+        key = open_to_others(founded / "keys" / "identity.pem")
+        ended = run("backup", tmp_path / "b", "--keys", "--json", home=founded, env=PASSPHRASE)
+        assert f"{key} can be read by others" in refused(ended)
+        assert ended.error["hint"] == f"type: chmod 600 {key}"
+        assert not (tmp_path / "b").exists()
+        key.chmod(0o600)
+        backup(founded, tmp_path / "b", "--keys")
+
+    @pytest.mark.parametrize("name", KEY_NAMES)
+    def test_they_do_not_come_into_a_home(self, founded: Path, tmp_path: Path, name: str) -> None:
+        file, folder = backup(founded, tmp_path / "b"), tmp_path / "k2"
+        shutil.copytree(founded / "keys", folder)
+        key = open_to_others(folder / name)
+        ended = restore(file, tmp_path / "new", "--keys", folder)
+        assert f"{key} can be read by others" in refused(ended) and "chmod 600" in ended.error["hint"]
+        assert not (tmp_path / "new").exists()
+        key.chmod(0o600)
+        assert restore(file, tmp_path / "new", "--keys", folder).exit_code == 0

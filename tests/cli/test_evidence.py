@@ -61,7 +61,24 @@ class TestList:
         node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse(evidence=[PIECE])
         shown = run("evidence", "list", home=node_home).out
         assert ID[:16] in shown and "jinan signed two histories" in shown
-        assert "evidence export ID -o FILE" in shown and "labmesh roster settle FILE" in shown
+        typed = f"labmesh --home '{node_home}'"
+        assert f"Give it to the council: {typed} evidence export ID -o FILE" in shown
+        assert f"{typed} roster settle FILE --keep first|second" in shown
+        assert f"{typed} roster remove MEMBER" in shown
+
+    @pytest.mark.parametrize("kind", ["contradiction", "roster", "card"])
+    def test_only_of_two_histories_one_can_survive(self, node: FakeNode, node_home: Path, kind: str) -> None:
+        other = node_pb2.EvidenceView(id=ID, kind=kind, member="jinan", summary="jinan signed two")
+        settled = node_pb2.EvidenceView(id="cd" * 32, kind="split-view", member="yantai", settled="yantai was removed")
+        node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse(evidence=[other, settled])
+        shown = run("evidence", "list", home=node_home).out
+        assert "evidence export ID" in shown and "roster remove MEMBER" in shown and "roster settle" not in shown
+
+    def test_what_is_settled_needs_nothing_more(self, node: FakeNode, node_home: Path) -> None:
+        settled = node_pb2.EvidenceView(id=ID, kind="split-view", member="yantai", settled="yantai was removed")
+        node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse(evidence=[settled])
+        shown = run("evidence", "list", home=node_home).out
+        assert "yantai was removed" in shown and "labmesh" not in shown.replace(str(node_home), "")
 
     def test_none(self, node: FakeNode, node_home: Path) -> None:
         node.answers["ListEvidence"] = node_pb2.ListEvidenceResponse()

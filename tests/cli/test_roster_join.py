@@ -280,6 +280,9 @@ def test_with_a_daemon_the_daemon_is_asked(short_home, qingdao):
         joined = run("join", "-", "--json", home=short_home, stdin=exported)
         assert joined.document["version"] == 9
         assert len(fake.calls[-1].rosters) == 1 and fake.calls[-1].fingerprint == ""
+        fake.answers["ImportAlliance"] = GovernanceError("another roster of version 1 is already held")
+        refused = run("join", "-", "--json", home=short_home, stdin=exported)
+        assert refused.error["reason"] == "GOVERNANCE" and "ask another member" in refused.error["hint"]
 
 
 def test_a_single_card_of_a_member(founded, exported, qingdao, tmp_path):
@@ -355,3 +358,62 @@ def test_reading_needs_no_lock(short_home):
         assert run("roster", "show", home=short_home).exit_code == 0
         assert run("roster", "export", home=short_home).exit_code == 0
         assert run("card", home=short_home).exit_code == 0
+
+
+@pytest.fixture
+def forked(founded, exported, qingdao, tmp_path):
+    """Two files of jinan's home and of a copy of it, each with a roster version 3 of its own; qingdao holds the first."""
+    assert run("join", exported, "--fingerprint", _fingerprint(founded), home=qingdao).exit_code == 0
+    shutil.copytree(founded, tmp_path / "copy")
+    files = {}
+    for home, change in ((founded, ("renew",)), (tmp_path / "copy", ("remove", "qingdao"))):
+        assert run("roster", *change, home=home).exit_code == 0
+        files[home] = tmp_path / f"{home.name}.json"
+        assert run("roster", "export", "-o", files[home], home=home).exit_code == 0
+    assert run("join", files[founded], home=qingdao).exit_code == 0
+    return files[tmp_path / "copy"]
+
+
+def _evidence(path):
+    store = Home(path).open_store()
+    try:
+        return [(piece.kind, piece.member, piece.id) for piece in store.evidence.load()]
+    finally:
+        store.close()
+
+
+def test_join_keeps_what_another_roster_of_a_held_version_proves(forked, qingdao):
+    ended = run("join", forked, "--json", home=qingdao)
+    assert ended.exit_code == 1 and ended.error["reason"] == "GOVERNANCE"
+    ((kind, member, evidence_id),) = _evidence(qingdao)
+    assert (kind, member) == ("roster", "jinan")
+    assert "jinan signed two rosters of version 3" in ended.error["message"]
+    assert f"evidence export {evidence_id} -o FILE" in ended.error["hint"]
+    shown = run("join", forked, home=qingdao).err
+    assert f"labmesh --home {qingdao} evidence export {evidence_id}" in shown and len(_evidence(qingdao)) == 1
+
+
+def test_sign_keeps_what_a_stale_proposal_proves(forked, qingdao, tmp_path):
+    stale = tmp_path / "stale.proposal.json"
+    stale.write_text(json.dumps({"cards": [], "roster": json.loads(forked.read_bytes())["rosters"][-1]}))
+    ended = run("roster", "sign", stale, "--yes", "--json", home=qingdao)
+    assert ended.exit_code == 1 and "jinan signed two rosters of version 3" in ended.error["message"], ended
+    assert [piece[:2] for piece in _evidence(qingdao)] == [("roster", "jinan")]
+
+
+def test_join_keeps_what_a_second_card_of_one_seq_proves(founded, exported, qingdao, tmp_path):
+    shutil.copytree(qingdao, tmp_path / "copy")
+    one, other = tmp_path / "one.card", tmp_path / "other.card"
+    one.write_bytes(_reissue(qingdao, "One name"))
+    other.write_bytes(_reissue(tmp_path / "copy", "Another name"))
+    assert run("join", one, home=founded).exit_code == 0
+    ended = run("join", other, home=founded)
+    assert ended.exit_code == 1 and "qingdao signed two cards with seq 2" in ended.err
+    assert f"labmesh --home {founded} evidence export" in ended.err
+    assert [piece[:2] for piece in _evidence(founded)] == [("card", "qingdao")]
+
+
+def test_join_refuses_a_fingerprint_that_is_not_in_the_chain_and_says_what_to_do(founded, exported):
+    ended = run("join", exported, "--fingerprint", WRONG, "--json", home=founded)
+    assert ended.exit_code == 1 and WRONG in ended.error["message"]
+    assert "roster show" in ended.error["hint"]

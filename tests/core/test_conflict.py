@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from node.core.alliance import Alliance, format_card, format_roster, load_alliance
-from node.core.conflict import find_card_conflict, find_roster_conflict
+from node.core.conflict import conflict_subject, find_card_conflict, find_parting, find_roster_conflict
+from node.errors import FormatError
 from tests.builders import (
     Lab,
     build_alliance,
@@ -77,3 +78,26 @@ def test_two_cards_of_one_seq() -> None:
 )
 def test_what_is_no_conflict_of_cards(raw: bytes) -> None:
     assert find_card_conflict(CARDS, raw) is None
+
+
+class TestParting:
+    """From which version on two chains are of two councils."""
+
+    def test_a_chain_that_begins_with_the_other_does_not_part(self) -> None:
+        chain = [format_roster(signed) for signed in ALLIANCE.rosters]
+        assert [find_parting(ALLIANCE, chain[:count]) for count in range(len(chain) + 1)] == [0] * (len(chain) + 1)
+        assert find_parting(ALLIANCE, [*chain, other_roster(JINAN)]) == 0
+
+    def test_the_first_other_version(self) -> None:
+        chain = [format_roster(signed) for signed in ALLIANCE.rosters]
+        assert find_parting(ALLIANCE, [chain[0], other_roster(JINAN), other_roster(JINAN)]) == 2
+
+    def test_what_is_no_roster(self) -> None:
+        with pytest.raises(FormatError):
+            find_parting(ALLIANCE, [b"{}"])
+
+
+def test_what_a_pair_is_about() -> None:
+    roster, card = other_roster(JINAN), sign_card(build_card(YANTAI, name="Another"), YANTAI)
+    assert conflict_subject((format_roster(ALLIANCE.rosters[1]), roster)) == ("roster 2", "")
+    assert conflict_subject((format_card(CARDS.cards["yantai"]), card)) == ("card 1", "yantai")

@@ -34,7 +34,7 @@ from node.membership import Membership
 from node.rpc.tls import channel_credentials, expected_name
 from node.schemas import load_schemas
 from tests.end_to_end.nursery import Child
-from tests.verifiers import agreed_verdict
+from tests.verifiers import agreed_verdict, surviving_changes
 
 T = TypeVar("T")
 
@@ -314,6 +314,11 @@ class Mesh:
     def verify(self, bundle: bytes) -> Verdict:
         """Verify a bundle as an auditor does, from the fingerprint alone, with both verifiers."""
         return agreed_verdict(parse_bundle(bundle), fingerprint=self.fingerprint, kinds=Kinds(load_schemas()))
+
+    def verify_changes(self, bundle: bytes, *, count: int) -> None:
+        """Change a byte of a bundle, so many times at random: both verifiers refuse each."""
+        kinds = Kinds(load_schemas())
+        assert surviving_changes(bundle, self.fingerprint, kinds, count=count, seed=500) == []
 
     @contextmanager
     def call_as(self, caller: str, target: str) -> Iterator[peer_pb2_grpc.PeerServiceStub]:

@@ -39,6 +39,7 @@ from tests.attacks.calling import admit, caller, node_servicer, peer_servicer
 from tests.attacks.scene import HELD, JINAN, PROVED, QINGDAO, SIZE, YANTAI
 from tests.fuzz.files import evidence_seeds, proposal_seeds
 from tests.fuzz.formats import card_seeds, draft_seeds, note_seeds, roster_seeds, texts
+from tests.fuzz.statements import statement_page, statement_seeds
 from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, sent_text, shipped_kinds, text
 
@@ -166,7 +167,8 @@ def stream_seeds() -> list[Message]:
     page = page_to_wire(scene().jinan.store.logs.read_page(log, start=HELD, stop=SIZE, reader="qingdao"))
     late = map(page_to_wire, scene().jinan.store.late.late_pages(log.id, before=HELD, after=0, upto=99, reader="qingdao"))
     announced = peer_pb2.ReadLogResponse(checkpoint=bytes(scene().checkpoint()))
-    return [page, *late, announced]
+    statements = page_to_wire(statement_page(*statement_seeds()))
+    return [page, *late, announced, statements]
 
 
 def stream_message(received: peer_pb2.ReadLogResponse) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cli.outcome import UsageFault
 from cli.remote import parse_address
@@ -15,6 +20,7 @@ from node.core.proposal import Proposal, format_proposal, parse_proposal, review
 from node.core.token import format_token, parse_client_name, parse_token
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, PeerFaultError
 from node.home import Home, create_home
+from node.keyfiles import KeyFiles, format_key
 from tests.alliance import NOON
 from tests.attacks import accusations
 from tests.attacks.scene import COUNCIL
@@ -22,6 +28,8 @@ from tests.builders import sign_roster
 from tests.fuzz.formats import card_seeds, texts, written
 from tests.fuzz.target import Finding, target
 from tests.fuzz.world import scene, text
+
+PASSPHRASE = b"correct horse"
 
 
 def proposal_seeds() -> list[bytes]:
@@ -63,12 +71,17 @@ def consistency(raw: bytes) -> Consistency:
 
 
 @lru_cache(maxsize=1)
-def backup_file() -> bytes:
-    """A backup of a new home."""
+def new_home() -> Path:
+    """The folder of a new home, beside a backup of it."""
     folder = Path(tempfile.mkdtemp(prefix="home-", dir=scene().folder))
     create_home(folder / "home", member="jinan", alliance="a.example", name="N", region="R", address="h:1", listen="h:1")
-    create_backup(Home(folder / "home"), folder / "backup", keys=True, passphrase=b"correct horse", made=NOON)
-    return (folder / "backup").read_bytes()
+    create_backup(Home(folder / "home"), folder / "backup", keys=True, passphrase=PASSPHRASE, made=NOON)
+    return folder / "home"
+
+
+def backup_file() -> bytes:
+    """The backup."""
+    return (new_home().parent / "backup").read_bytes()
 
 
 def backup_seeds() -> list[bytes]:
@@ -83,11 +96,54 @@ def backup(raw: bytes) -> None:
         file = Path(folder, "backup")
         file.write_bytes(raw)
         read_manifest(file)
-        restore_backup(file, Path(folder, "home"), keys_from=None, ask_passphrase=lambda: b"correct horse")
+        restore_backup(file, Path(folder, "home"), keys_from=None, ask_passphrase=lambda: PASSPHRASE)
 
 
 def token_seeds() -> list[bytes]:
     return [format_token(bytes(32)).encode()]
+
+
+def key_seeds() -> list[bytes]:
+    """Keys, plain and under the passphrase; one of a kind that nobody knows, and one on a curve that is not used."""
+    ed25519, ecdsa = Ed25519PrivateKey.from_private_bytes(bytes(range(32))), ec.derive_private_key(7, ec.SECP256R1())
+    plain = [format_key(ed25519), format_key(ecdsa)]
+    unknown = _with_other_bytes(plain[0], "2b6570", "2b6575")
+    unused = _with_other_bytes(plain[1], "2a8648ce3d030107", "2a8648ce3d030103")
+    mixed = _with_other_bytes(plain[0], "2b6570", "2b6571")
+    return [*plain, format_key(ed25519, PASSPHRASE), format_key(ecdsa, PASSPHRASE), unknown, unused, mixed]
+
+
+def _with_other_bytes(pem: bytes, old: str, new: str) -> bytes:
+    """A key in PEM with an identifier replaced by another one of the same length."""
+    first, *lines, last = pem.splitlines()
+    der = base64.b64decode(b"".join(lines)).replace(bytes.fromhex(old), bytes.fromhex(new))
+    return b"\n".join((first, base64.b64encode(der), last, b""))
+
+
+@target("private key", HomeError, seeds=key_seeds)
+def private_key(raw: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=scene().folder) as folder:
+        files = KeyFiles(Path(folder), PASSPHRASE)
+        files.path("log").touch(mode=0o600)
+        files.path("log").write_bytes(raw)
+        try:
+            files.load_ed25519(files.path("log"))
+        except HomeError:
+            files.load_tls(files.path("log"))
+
+
+def home_key_seeds() -> list[bytes]:
+    return [(new_home() / "keys" / "identity.pem").read_bytes(), *key_seeds()]
+
+
+@target("keys for a restored home", HomeError, seeds=home_key_seeds)
+def keys_for_a_restored_home(raw: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=scene().folder) as folder:
+        file, keys = Path(folder, "backup"), Path(folder, "keys")
+        file.write_bytes(backup_file())
+        shutil.copytree(new_home() / "keys", keys)
+        (keys / "identity.pem").write_bytes(raw)
+        restore_backup(file, Path(folder, "home"), keys_from=keys, ask_passphrase=lambda: PASSPHRASE)
 
 
 @target("token", FormatError, seeds=token_seeds, write=written)

@@ -67,11 +67,8 @@ class TestForks:
             updates.append(accept(*args))
             return updates[-1]
 
-        def is_alarmed() -> bool:
-            return any("another roster of version 3 is already held" in alarm for alarm in alliance["qingdao"].alarms)
-
         monkeypatch.setattr(membership, "accept_update", noted)
-        alliance.follow("qingdao", "yantai", lambda state: is_alarmed())
+        alliance.follow("qingdao", "yantai", lambda state: alliance["qingdao"].evidence.pieces())
         assert [update.conflicts for update in updates if update.conflicts] == [((one, other),)]
         assert membership.joined.roster.title == "One", "the one held first stays"
         alliance.close()
@@ -100,6 +97,22 @@ class TestForks:
         assert asked == [2]
         assert alliance["yantai"].alarms == []
         alliance.close()
+
+
+def test_who_tells_the_other_side_of_a_fork_is_blamed_for_nothing(tmp_path: Path) -> None:
+    """Neither for the roster that it holds, nor for the evidence that it made under it."""
+    alliance = SimulatedAlliance(tmp_path, 3)
+    _, other = fork(alliance)
+    reader = alliance["qingdao"]
+    alliance["yantai"].evidence.accept_conflicts(
+        alliance["yantai"].membership.accept_update(alliance.exported("qingdao")[0], []).conflicts
+    )
+    assert [piece.member for piece in alliance["yantai"].evidence.pieces()] == ["jinan"]
+    alliance.follow("qingdao", "yantai", lambda state: state.state == "connected" and alliance.reads)
+    assert [(piece.kind, piece.member) for piece in reader.evidence.pieces()] == [("roster", "jinan")]
+    assert format_roster(reader.membership.joined.rosters[2]) != other
+    assert reader.alarms == []
+    alliance.close()
 
 
 class TestFarewell:

@@ -132,6 +132,19 @@ class TestReconciling:
 
         with_peers(alliance, "jinan", work)
 
+    def test_what_is_held_of_a_peer_is_known_before_it_answers(self, alliance: SimulatedAlliance) -> None:
+        """After a restart of this node, of a peer that is away: its mirror is not nothing."""
+        alliance["qingdao"].push(*drafts(3))
+        alliance.catch_up("jinan", "qingdao")
+        alliance.unreachable.add("qingdao")
+
+        async def work(peers: Peers) -> None:
+            await wait_until(lambda: peers.states and peers.states["qingdao"].error)
+            state = peers.states["qingdao"]
+            assert (state.state, state.verified, state.size) == ("retrying", 3, 3)
+
+        with_peers(alliance, "jinan", work)
+
     def test_a_card_that_is_not_known(self, alliance: SimulatedAlliance) -> None:
         jinan = alliance["jinan"]
         alone = jinan.membership.joined

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labmesh.v1 import node_pb2
+from node.accusation import accusing_proposal, import_accusing
 from node.core.alliance import Alliance, format_card, format_roster
 from node.core.amendment import (
     AddMembers,
@@ -47,9 +48,10 @@ class AllianceCalls(Calls):
         self, request: node_pb2.ImportAllianceRequest, context: Context
     ) -> node_pb2.ImportAllianceResponse:
         """Newer rosters and cards that a person brought."""
+        membership, keeper = self._parts.membership, self._parts.evidence
         rosters, cards, fingerprint = list(request.rosters), list(request.cards), request.fingerprint or None
         alliance = await self._changed(
-            context, self._parts.membership.import_alliance, rosters, cards, fingerprint=fingerprint
+            context, import_accusing, membership, lambda: keeper, rosters, cards, fingerprint=fingerprint
         )
         return node_pb2.ImportAllianceResponse(version=alliance.roster.version, fingerprint=alliance.fingerprint)
 
@@ -78,7 +80,7 @@ class AllianceCalls(Calls):
 
     async def SignRoster(self, request: node_pb2.SignRosterRequest, context: Context) -> node_pb2.SignRosterResponse:
         """A proposal, with this member's signature."""
-        ballot = await self._voted(context, self._parts.membership.sign_proposal, request.file)
+        ballot = await self._voted(context, self._sign, request.file)
         return node_pb2.SignRosterResponse(**_outcome(ballot))
 
     async def WithdrawRoster(
@@ -92,6 +94,10 @@ class AllianceCalls(Calls):
             return node_pb2.WithdrawRosterResponse(version=version)
 
         return await answered(answer(), context)
+
+    def _sign(self, proposal: bytes) -> Ballot:
+        with accusing_proposal(self._parts.membership, lambda: self._parts.evidence, proposal):
+            return self._parts.membership.sign_proposal(proposal)
 
     def _remove(self, member: str, size: int | None) -> Ballot:
         head = self._parts.store.logs.head_of(member, size)
