@@ -1,4 +1,4 @@
-"""Evidence as this node lives it: judged before it is kept, whoever found it; kept for good; told to every peer once.
+"""Evidence as this node lives it: judged before it is kept, whoever found it; told to every peer that lacks it.
 
 One standing piece for each thing said in two ways is enough, so whoever signs two histories cannot fill a disk with them.
 A piece *stands* until the council settles it (`core.misconduct.find_settlement`), or until the member's newest card no
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -225,12 +225,8 @@ class EvidenceKeeper:
             while log.member != self._member and self.search_contradictions(log):
                 pass
 
-    def untold(self, peer: str, known: Iterable[str] = ()) -> list[tuple[str, bytes]]:
-        """Ids and files of standing pieces that a peer should get now, a bounded number; `known` are ids that it has."""
-        if not self._pieces:
-            return []
-        for evidence_id in known:
-            self.note_told(evidence_id, peer)
+    def untold(self, peer: str) -> list[tuple[str, bytes]]:
+        """Ids and files of standing pieces that a peer should get now, a bounded number."""
         chosen: list[tuple[str, bytes]] = []
         room = TOLD_BYTES_MAX
         for piece in self._pieces:
@@ -259,6 +255,24 @@ class EvidenceKeeper:
             if held and peer and evidence_id not in self._told_to(peer):
                 self._store.evidence.save_told(evidence_id, peer)
                 self._told[peer].add(evidence_id)
+
+    def note_held(self, peer: str, ids: Collection[str]) -> None:
+        """A peer says what it needs not be told, and that is the truth: what it had, a restored home may have lost.
+
+        What it may be told and does not name, it is told again. A list that may be cut short says nothing of the rest.
+        """
+        for evidence_id in ids:
+            self.note_told(evidence_id, peer)
+        if len(ids) >= IDS_MAX:
+            return
+        named = frozenset(ids)
+        with self._lock:
+            told = self._told_to(peer)
+            standing = (piece for piece in self._pieces if piece.stands and piece.id in told - named)
+            lost = [piece.id for piece in standing if self._may_be_told(piece, peer)]
+            if lost:
+                self._store.evidence.forget_told(lost, peer)
+                told.difference_update(lost)
 
     def _pass_over(self, evidence_id: str, peer: str) -> None:
         """Judge this file no second time before the rosters or cards change; the newest few are remembered."""

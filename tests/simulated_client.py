@@ -85,6 +85,7 @@ class SimulatedPeerClient:
         own = server.exchange.digest(held)
         if notes:
             server.splits += server.exchange.accept_notes(notes, peer=self._caller, version=roster_version)[1]
+        server.evidence.note_held(self._caller, evidence_ids)
         answer = Exchange(
             digest=own,
             notes=held if own != digest and not notes else [],
@@ -93,7 +94,8 @@ class SimulatedPeerClient:
             caller_note=server.exchange.note_for(self._caller),
             time_ms=milliseconds(server.clock()),
             roster_hash=bytes.fromhex(server.membership.joined.fingerprint),
-            evidence=[raw for _, raw in server.evidence.untold(self._caller, evidence_ids)],
+            evidence=[raw for _, raw in server.evidence.untold(self._caller)],
+            evidence_ids=server.evidence.known_ids(self._caller),
         )
         return self._tampering.exchange(answer)
 

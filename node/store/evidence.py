@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, delete, select
 
 from node.core.evidence import Exhibit
 from node.store.database import Database
@@ -110,6 +110,12 @@ class EvidenceStore:
             self._database.insert_rows(
                 connection, _TOLD, ("evidence_id", "member"), [(evidence_id, member)], prefix="OR IGNORE"
             )
+
+    def forget_told(self, evidence_ids: Collection[str], member: str) -> None:
+        """A member does not have these pieces any more."""
+        here = (_TOLD.c.member == member) & _TOLD.c.evidence_id.in_(list(evidence_ids))
+        with self._database.write() as connection:
+            connection.execute(delete(_TOLD).where(here))
 
     def load_told(self, member: str) -> set[str]:
         """Ids of the pieces that a member has, as far as is known here."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 from node.core.card import Card
 from node.errors import FormatError, PeerFaultError, SignatureError, VerificationError
-from node.evidence import TOLD_AT_ONCE_MAX, EvidenceKeeper
+from node.evidence import IDS_MAX, TOLD_AT_ONCE_MAX, EvidenceKeeper
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
-from node.sync.peer import PeerClient
+from node.sync.peer import Exchange, PeerClient
 from node.sync.revoked import find_unvouched, forget_uncounted
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,11 @@ class EvidenceTalk:
         """Talk with `member`; what it tells in vain raises an alarm."""
         self._keeper, self._member, self._on_alarm = keeper, member, on_alarm
         self._refused: set[str] = set()
+
+    async def hear(self, answer: Exchange) -> None:
+        """Note what the peer has, and what it has no more."""
+        if answer.evidence_ids is not None:
+            await asyncio.to_thread(self._keeper.note_held, self._member, answer.evidence_ids[:IDS_MAX])
 
     async def take(self, told: Sequence[bytes]) -> None:
         """Take what the peer can prove. What proves nothing is the peer's fault, and no reason to end the contact."""

@@ -54,6 +54,8 @@ class TestFiles:
         assert store.evidence.load_told("jinan") == {"a", "b"}
         assert store.evidence.load_told("yantai") == {"a"}
         assert store.evidence.load_told("zibo") == set()
+        store.evidence.forget_told(["a", "c"], "jinan")
+        assert (store.evidence.load_told("jinan"), store.evidence.load_told("yantai")) == ({"b"}, {"a"})
 
 
 class TestContradictions:
