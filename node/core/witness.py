@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from node.core.alliance import Alliance
 from node.core.checkpoint import Cosignature, SignedCheckpoint, verify_cosignature
+from node.core.keys import VerifierKey, format_base64
 from node.core.note import SignatureLine
 from node.errors import SignatureError
 
@@ -36,6 +37,11 @@ def verify_witness_line(alliance: Alliance, signed: SignedCheckpoint, line: Sign
                 raise SignatureError(f"{member} cosigned with a witness key that it had retired before")
             return member, cosignature
     raise SignatureError(f"no active member has the witness key of the signature line {line.name[:120]!r}")
+
+
+def line_start(key: VerifierKey) -> str:
+    """How every cosignature line by this key begins: its name, its key id, and two bytes of the time, which are zero."""
+    return f"\u2014 {key.name} {format_base64(key.key_id + bytes(2))}"
 
 
 def accept_cosignatures(alliance: Alliance, author: str, signed: SignedCheckpoint) -> dict[str, Cosignature]:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
+from node.core.keys import VerifierKey
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
 from node.core.thinning import Held, superfluous
+from node.core.witness import line_start
 from node.store.database import Database
 from node.store.logs import LogState
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
@@ -83,6 +85,13 @@ class CheckpointStore:
             if _body(head or b"") != _body(log.head_note) or last > log.signed_size:
                 return False
             return self._database.insert_rows(connection, _COSIGNATURE, columns, [row], prefix="OR IGNORE") > 0
+
+    def newest_cosigned_time(self, witness: str, key: VerifierKey) -> int:
+        """The latest time, in seconds, that this witness key is known to have signed; 0 when it signed nothing."""
+        start = line_start(key)
+        by_key = (_COSIGNATURE.c.witness == witness) & (func.substr(_COSIGNATURE.c.line, 1, len(start)) == start)
+        with self._database.read() as connection:
+            return connection.execute(select(func.max(_COSIGNATURE.c.time)).where(by_key)).scalar() or 0
 
     def cosigned_since(self, witness: str, time_s: int) -> list[tuple[int, int]]:
         """Log number and size of what a witness cosigned after this time."""

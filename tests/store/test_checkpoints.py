@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,18 @@ def test_no_smaller_size_after_a_larger_one(store: Store) -> None:
     with store.database.write() as connection:  # as a database that somebody has set back would say
         connection.exec_driver_sql("UPDATE log SET head_note = ? WHERE id = ?", (first.head_note, first.id))
     assert not store.checkpoints.save_own_cosignature(first, "qingdao", later)
+
+
+def test_the_newest_time_of_each_witness_key(store: Store) -> None:
+    """A member's next key has the same name; another member's key is another's."""
+    log, newer = OwnLog(store), replace(QINGDAO, generation=2)
+    for size, (lab, time) in enumerate(((QINGDAO, 50), (QINGDAO, 20), (newer, 30)), 1):
+        state = log.append_numbered(1)
+        signed = cosign_checkpoint(log.memory.checkpoint(size).checkpoint, lab.witness, time)
+        store.checkpoints.save_cosignatures(state.id, size, {"qingdao": signed})
+    newest = store.checkpoints.newest_cosigned_time
+    assert [newest("qingdao", lab.witness.key) for lab in (QINGDAO, newer)] == [50, 30]
+    assert newest("yantai", YANTAI.witness.key) == newest("yantai", QINGDAO.witness.key) == 0
 
 
 def test_a_cosignature_on_what_was_thinned_is_not_kept(store: Store) -> None:
