@@ -44,6 +44,18 @@ def line_start(key: VerifierKey) -> str:
     return f"\u2014 {key.name} {format_base64(key.key_id + bytes(2))}"
 
 
+def retirements(alliance: Alliance) -> dict[str, int]:
+    """Until when each retired witness key counts, in seconds since 1970, by `line_start`."""
+    former = (item for _, card in alliance.cards.values() for item in card.former_witness_keys)
+    return {line_start(item.key): int(item.until.timestamp()) for item in former}
+
+
+def outlives(line: str, time_s: int, retired: Mapping[str, int]) -> bool:
+    """Whether a cosignature line is by a key that was retired before the line's time, and so counts no more."""
+    name, _, signature = line.rpartition(" ")
+    return time_s > retired.get(f"{name} {signature[:8]}", time_s)
+
+
 def accept_cosignatures(alliance: Alliance, author: str, signed: SignedCheckpoint) -> dict[str, Cosignature]:
     """The valid cosignatures on a checkpoint by active members other than its author; other lines are left out."""
     accepted: dict[str, Cosignature] = {}

@@ -13,6 +13,7 @@ from node.core.alliance import load_alliance
 from node.core.checkpoint import cosign_checkpoint
 from node.core.names import parse_record_id
 from node.core.thinning import HOUR_S
+from node.core.witness import line_start
 from node.daemon.thinning import Thinning, named_sizes
 from node.inspection import Inspector, Report
 from node.store import Store
@@ -179,6 +180,19 @@ def test_one_an_hour_stays_of_what_is_old(busy: BusyLog, thinned: Store) -> None
     assert lonely_cosignatures(thinned) == 0
     assert thinned.checkpoints.thin(log_id, rule(end_ms - DAY_MS)) == 0
     assert thinned.checkpoints.count(log_id) == 25 + 144
+
+
+def test_what_outlives_a_witness_key_lets_nothing_go(busy: BusyLog, thinned: Store) -> None:
+    """At the end of each hour a quorum in name only: it must not push out the one before it, which counts."""
+    log_id, end_ms = busy.log.state.id, (busy.first_s + 48 * HOUR_S) * 1000
+    start = line_start(replace(QINGDAO, generation=2).witness.key)
+    with thinned.database.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE cosignature SET line = ? || substr(line, ?) WHERE witness = 'qingdao' AND size % 6 = 0",
+            (start, len(start) + 1),
+        )
+    thinned.checkpoints.thin(log_id, rule(end_ms - DAY_MS, retired={start: 0}))
+    assert {6 * hour + 4 for hour in range(24)} <= set(sizes(thinned, log_id))
 
 
 def test_every_entry_is_seen_less_than_an_hour_later(busy: BusyLog, thinned: Store) -> None:
