@@ -151,11 +151,10 @@ class TestContradictions:
         log.append(record_bytes("jinan", "WJ-000001", body={"value": "9"}))
         show(alliance, "qingdao", log)
         judged: list[str] = []
-        judge = evidence_module.judge_evidence
 
         def count(evidence: Evidence, **options: Any) -> Judgement:
             judged.append(evidence.kind)
-            return judge(evidence, **options)
+            return judge_evidence(evidence, **options)
 
         monkeypatch.setattr(evidence_module, "judge_evidence", count)
         for author, expected in (("yantai", []), ("jinan", ["contradiction"])):
