@@ -17,6 +17,8 @@ from node.sync.revoked import find_unvouched, forget_uncounted
 
 logger = logging.getLogger(__name__)
 
+JUDGED = frozenset({FormatError.reason, VerificationError.reason})
+
 
 class EvidenceTalk:
     """What goes to and fro with one peer."""
@@ -40,15 +42,16 @@ class EvidenceTalk:
                 self._on_alarm(f"{self._member} told evidence that cannot be taken: {error.message}")
 
     async def tell(self, client: PeerClient) -> None:
-        """Tell what the peer lacks; what it refuses is not told again before the next start."""
+        """Tell what the peer lacks; what it has judged and refused is not told again before the next start."""
         for evidence_id, raw in await asyncio.to_thread(self._keeper.untold, self._member):
             if evidence_id in self._refused:
                 continue
             try:
                 if await client.report_evidence(raw):
                     await asyncio.to_thread(self._keeper.note_told, evidence_id, self._member)
-            except PeerFaultError as error:
-                self._refused.add(evidence_id)
+            except PeerFaultError as error:  # a peer that is busy, say, has judged nothing
+                if error.reason in JUDGED:
+                    self._refused.add(evidence_id)
                 logger.warning("event=evidence_refused member=%s id=%s error=%r", self._member, evidence_id, error.message)
 
 

@@ -14,9 +14,18 @@ from node.core.card import FormerLogKey
 from node.core.checkpoint import Checkpoint, sign_checkpoint
 from node.core.evidence import format_evidence, parse_evidence
 from node.core.misconduct import judge_evidence
-from node.errors import RollbackError, SplitViewError
+from node.errors import (
+    FormatError,
+    LabmeshError,
+    LimitError,
+    RollbackError,
+    SplitViewError,
+    StoreError,
+    VerificationError,
+)
 from node.evidence import IDS_MAX, TOLD_AT_ONCE_MAX
 from node.sync import follower as follower_module
+from node.sync.evidence import EvidenceTalk
 from tests.alliance import SimulatedAlliance, drafts, examples, list_all, visible, wait_until
 from tests.builders import build_log, sign_card
 from tests.evidence_cases import build_fork
@@ -243,6 +252,30 @@ class TestTelling:
         alliance.run(work)
         assert alliance.reported == [("qingdao", "yantai")]
 
+    @pytest.mark.parametrize(
+        ("refusal", "told"),
+        [
+            (VerificationError("first", "the key was retired"), 1),
+            (FormatError("not evidence"), 1),
+            (LimitError("qingdao is reporting evidence already; one call at a time"), 2),
+            (StoreError("the disk is full"), 2),
+        ],
+    )
+    def test_a_peer_that_could_not_judge_it_is_told_again(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch, refusal: LabmeshError, told: int
+    ) -> None:
+        """Only what was judged and refused is left alone."""
+        self._accuse(alliance)
+        keeper, talk = alliance["yantai"].evidence, EvidenceTalk(alliance["qingdao"].evidence, "yantai", print)
+
+        def refuse(raw: bytes, *, peer: str) -> bool:
+            raise refusal
+
+        for accept in (refuse, keeper.accept):
+            monkeypatch.setattr(keeper, "accept", accept)
+            alliance.run(lambda: talk.tell(alliance.client("qingdao", "yantai")))
+        assert (len(alliance.reported), len(keeper.pieces())) == (told, told - 1)
+
     def _accuse(self, alliance: SimulatedAlliance) -> bytes:
         """Let qingdao find a split view; returns the file."""
         qingdao = alliance["qingdao"]
@@ -254,8 +287,6 @@ class TestTelling:
 
 
 def _refuse(raw: bytes, *, peer: str) -> bool:
-    from node.errors import VerificationError
-
     raise VerificationError("first", "the key was retired")
 
 
