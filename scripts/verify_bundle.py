@@ -66,7 +66,7 @@ def canonical(raw: bytes, where: str) -> dict:
         return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**53)
 
     again = json.dumps(value := json.loads(raw.decode()), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-    need(again == raw and isinstance(value, dict) and plain(value, 0), f"{where} is not a canonical JSON object")
+    need(again == raw and len(raw) <= 2**20 and isinstance(value, dict) and plain(value, 0), f"{where}: not canonical JSON")
     return dict(value)
 
 
@@ -112,7 +112,7 @@ def read_proof(raw: bytes, where: str) -> Bundle:
 
 def roster(b: Bundle) -> None:
     """Step 1: version N+1 names N's hash and carries both councils' thresholds, over distinct keys; one is pinned."""
-    names = sorted((name for name in b.files if name.startswith("roster/")), key=lambda name: int(name[7:-5]))
+    names = sorted((name for name in b.files if name[:7] == "roster/"), key=lambda name: int(name[7:-5]))
     chain = [envelope(b.files[where], "roster", ROSTER, where) for where in names]
     hashes = [None, *(digest for _, digest, _, _ in chain)]
     for i, (where, (new, _, message, signatures)) in enumerate(zip(names, chain, strict=True)):
@@ -215,7 +215,7 @@ def schema(b: Bundle) -> None:
     need(re.fullmatch(TIME + r"\.\d{3}Z", published, re.ASCII) and datetime.fromisoformat(published), "published")
     people = audience == sorted({*audience} - {b.author}) and all(re.fullmatch(MEMBER, member) for member in audience)
     need(people or audience == ["*"], "the audience is not a sorted list of others")
-    need(type(record["revision"]) is int and record["revision"] > 0 and len(b.files["record.json"]) <= 2**20, "revision")
+    need(type(record["revision"]) is int and 0 < record["revision"] <= b.proofs[0].index + 1, "no revision of this entry")
     need(all(c != "@" and unicodedata.category(c)[0] != "C" for c in key), "the key has @ or control characters")
     need(key == key.strip() == unicodedata.normalize("NFC", key) and 0 < len(key) <= 200, "the key is not in its one form")
 

@@ -305,6 +305,18 @@ def test_records_are_judged_alike(raw: bytes) -> None:
     agreed_verdict(other.bundle(), fingerprint=case.fingerprint, kinds=kinds())
 
 
+@pytest.mark.parametrize(("revision", "holds"), [(6, True), (7, False), (2**53 - 1, False)])
+def test_a_revision_that_its_place_in_the_log_has_no_room_for_is_refused_by_both(revision: int, holds: bool) -> None:
+    case = build_bundle_case()
+    case.log.append(record_bytes(revision=revision))
+    assert case.log.size == 6
+    newest = cosign(case.log.checkpoint(), {QINGDAO: NOW_S})
+    other = replace(case, index=5, newest=newest, first=newest, blobs={})
+    verdict = agreed_verdict(other.bundle(), fingerprint=case.fingerprint, kinds=kinds())
+    assert verdict.verified == holds
+    assert holds or f"revision {revision} cannot be entry 5" in verdict.steps[6].detail
+
+
 # Every byte
 
 

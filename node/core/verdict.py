@@ -244,6 +244,9 @@ def _verify_schema(evidence: _Evidence) -> str:
     except InvalidRecordError as error:
         raise VerificationError("schema", f"record.json: {error.message}") from error
     evidence.record = record
+    index = evidence.proofs[0][0].index
+    if record.revision > index + 1:
+        raise VerificationError("schema", f"revision {record.revision} cannot be entry {index} of a log")
     if not record.understood:
         return f"{record.content['schema']} is not known here: the body was not checked"
     return f"{record.content['schema']}"
