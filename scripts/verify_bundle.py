@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Check one Labmesh bundle without trusting Labmesh: a second verifier that shares no code with the node.
-Usage: python3 verify_bundle.py FILE --fingerprint HEX. Needs Python 3.11 and `cryptography`; follows node/DESIGN.md: Bytes.
-The fingerprint must come from a person, not from the file. NOT checked: the JSON Schema of the record's body; certificates
-in cards. Exit code: 0 verified, 1 refused, 2 usage."""
+Usage: python3 verify_bundle.py FILE --fingerprint HEX, which must come from a person, not from the file. Needs Python 3.11
+and `cryptography`; follows node/DESIGN.md: Bytes. NOT checked: the body by its JSON Schema, the form of what decides nothing
+(names, addresses, certificates, references, dates), the greatest numbers. Exit code: 0 verified, 1 refused, 2 usage."""
 
 import base64
 import io
@@ -49,7 +49,6 @@ def read_zip(raw: bytes) -> dict[str, bytes]:
 
 
 def unbase64(text: str, size: int | None = None) -> bytes:
-    """One spelling only: decode, encode again, compare."""
     raw = base64.b64decode(text, validate=True)
     need(base64.b64encode(raw).decode() == text and size in (None, len(raw)), f"{text[:50]!r}: not base64 of {size} bytes")
     return raw
@@ -93,7 +92,8 @@ def envelope(raw: bytes, kind: str, names: str, where: str) -> tuple[dict, str, 
     need(sorted(outer) == ["payload", "payloadType", "signatures"] and outer["payloadType"] == kind, f"{where}: envelope")
     need(all(list(item) == ["sig"] for item in outer["signatures"]), f"{where}: signatures")
     content = canonical(payload := unbase64(outer["payload"]), where)
-    need(sorted(content) == names.split(), f"{where} has not exactly the members {names}")
+    whole = all(type(content[n]) is int and 0 < content[n] <= 2**31 for n in {"quorum", "seq", "version"} & {*content})
+    need(sorted(content) == names.split() and whole, f"{where} has not exactly the members {names}, or no number there")
     message = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
     return content, sha256(payload).hexdigest(), message, [unbase64(item["sig"], 64) for item in outer["signatures"]]
 
