@@ -9,7 +9,7 @@ from node.core.dsse import format_envelope
 from node.core.names import RecordId
 from node.core.proof import TlogProof, format_tlog_proof
 from node.core.succession import SignedCard, vouched_size
-from node.core.witness import accept_cosignatures
+from node.core.witness import accept_cosignatures, retirements
 from node.errors import NotFoundError, UnconfirmedError
 from node.store import Store
 from node.store.logs import LogState
@@ -81,6 +81,7 @@ def _find_first_seen(
         index=stored.index,
         quorum=alliance.roster.quorum,
         witnesses=alliance.other_members(stored.author),
+        retired=retirements(alliance),
     )
     first = store.checkpoints.find(stored.log_id, size) if size and size <= newest.size else None
     return None if first is None or vouched_size(alliance.card(stored.author), first) is not None else first

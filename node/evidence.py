@@ -1,6 +1,7 @@
-"""Evidence as this node lives it: judged before it is kept, whoever found it; kept for good; told to every peer once.
+"""Evidence as this node lives it: judged before it is kept, whoever found it; told to every peer that lacks it.
 
-One standing piece for each thing said in two ways is enough, so whoever signs two histories cannot fill a disk with them.
+One standing piece for each thing said in two ways is enough, and few are held of one kind and member, so whoever signs two
+histories cannot fill a disk with them: a new one takes the place of the oldest that stands no more.
 A piece *stands* until the council settles it (`core.misconduct.find_settlement`), or until the member's newest card no
 longer covers one of its two statements, as after the revocation of a stolen key. It is listed even then.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -33,7 +34,7 @@ from node.core.misconduct import Judgement, find_settlement, judge_evidence
 from node.core.names import log_origin
 from node.errors import FormatError, GovernanceError, NotFoundError, SignatureError, UserError, VerificationError
 from node.store import Store
-from node.store.evidence import Contradiction, StoredEvidence
+from node.store.evidence import Contradiction, EvidenceEntry
 from node.store.logs import LogState
 from node.store.tables import position_of
 
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 TOLD_AT_ONCE_MAX = 8
 TOLD_BYTES_MAX = 6 * 1024 * 1024
-STANDING_MAX = 16
+HELD_MAX = 16
 FAILURES_MAX = 10
 PASSED_OVER_MAX = 200
 IDS_MAX = 1000
@@ -79,6 +80,8 @@ class EvidenceKeeper:
         self._subscribers: list[Callable[[], None]] = []
         # Replaced as a whole, so that readers, the event loop among them, need no lock.
         self._pieces: tuple[HeldEvidence, ...] = ()
+        # Under which roster and card of its member each piece was judged.
+        self._judged_under: dict[str, tuple[str, str]] = {}
         self._told: dict[str, set[str]] = {}
         self._failures: set[str] = set()
         self._passed_over: dict[str, set[str]] = {}
@@ -92,17 +95,25 @@ class EvidenceKeeper:
         self._subscribers.append(notify)
 
     def refresh(self) -> None:
-        """Judge everything again under the newest rosters and cards."""
+        """Judge again what the newest rosters and cards concern: all after a new roster, else a new card's member's."""
         alliance = self._alliance()
         if alliance is None:
             return
         with self._lock:
             before = self._standing()
             self._passed_over.clear()
-            self._pieces = tuple(_judge_stored(row, alliance) for row in self._store.evidence.load())
+            self._pieces = tuple(self._rejudge(entry, alliance) for entry in self._store.evidence.load_entries())
+            self._judged_under = {piece.id: _basis(alliance, piece.member) for piece in self._pieces}
             changed = before != self._standing()
         if changed:
             self._notify()
+
+    def _rejudge(self, entry: EvidenceEntry, alliance: Alliance) -> HeldEvidence:
+        if self._judged_under.get(entry.id) == _basis(alliance, entry.member):
+            known = next((piece for piece in self._pieces if piece.id == entry.id), None)
+            if known is not None:
+                return known
+        return _judge_stored(entry, self._store.evidence.find(entry.id) or b"", alliance)
 
     def pieces(self) -> tuple[HeldEvidence, ...]:
         """Every piece, the oldest first."""
@@ -240,12 +251,8 @@ class EvidenceKeeper:
             while log.member != self._member and self.search_contradictions(log):
                 pass
 
-    def untold(self, peer: str, known: Iterable[str] = ()) -> list[tuple[str, bytes]]:
-        """Ids and files of standing pieces that a peer should get now, a bounded number; `known` are ids that it has."""
-        if not self._pieces:
-            return []
-        for evidence_id in known:
-            self.note_told(evidence_id, peer)
+    def untold(self, peer: str) -> list[tuple[str, bytes]]:
+        """Ids and files of standing pieces that a peer should get now, a bounded number."""
         chosen: list[tuple[str, bytes]] = []
         room = TOLD_BYTES_MAX
         for piece in self._pieces:
@@ -274,6 +281,24 @@ class EvidenceKeeper:
             if held and peer and evidence_id not in self._told_to(peer):
                 self._store.evidence.save_told(evidence_id, peer)
                 self._told[peer].add(evidence_id)
+
+    def note_held(self, peer: str, ids: Collection[str]) -> None:
+        """A peer says what it needs not be told, and that is the truth: what it had, a restored home may have lost.
+
+        What it may be told and does not name, it is told again. A list that may be cut short says nothing of the rest.
+        """
+        for evidence_id in ids:
+            self.note_told(evidence_id, peer)
+        if len(ids) >= IDS_MAX:
+            return
+        named = frozenset(ids)
+        with self._lock:
+            told = self._told_to(peer)
+            standing = (piece for piece in self._pieces if piece.stands and piece.id in told - named)
+            lost = [piece.id for piece in standing if self._may_be_told(piece, peer)]
+            if lost:
+                self._store.evidence.forget_told(lost, peer)
+                told.difference_update(lost)
 
     def _pass_over(self, evidence_id: str, peer: str) -> None:
         """Judge this file no second time before the rosters or cards change; the newest few are remembered."""
@@ -329,9 +354,11 @@ class EvidenceKeeper:
                 found_ms=found_ms,
                 file=raw,
                 shows=self._positions(judgement),
+                instead_of=(gone := self._choose_dropped(piece)),
             ):
                 return
-            self._pieces = (*(held for held in self._pieces if held.id != piece.id), piece)
+            self._pieces = (*(held for held in self._pieces if held.id not in {piece.id, *gone}), piece)
+            self._judged_under[piece.id] = _basis(alliance, piece.member)
             self.note_told(piece.id, peer)
         logger.error("event=evidence id=%s kind=%s member=%s told_by=%s", piece.id, piece.kind, piece.member, peer or "-")
         self._notify()
@@ -345,7 +372,15 @@ class EvidenceKeeper:
         return None
 
     def _has_room(self, kind: str, member: str) -> bool:
-        return sum(item.stands and (item.kind, item.member) == (kind, member) for item in self._pieces) < STANDING_MAX
+        return sum(item.stands and (item.kind, item.member) == (kind, member) for item in self._pieces) < HELD_MAX
+
+    def _choose_dropped(self, piece: HeldEvidence) -> list[str]:
+        """What a new piece takes the place of: the oldest of its kind and member that stand no more."""
+        beside = [
+            held for held in self._pieces if (held.kind, held.member) == (piece.kind, piece.member) and held.id != piece.id
+        ]
+        over = max(0, len(beside) + 1 - HELD_MAX)
+        return [held.id for held in beside if not held.stands][:over]
 
     def _may_be_told(self, piece: HeldEvidence, peer: str) -> bool:
         """Records go only to those who may read both, by their own audience or by a grant."""
@@ -389,9 +424,14 @@ class EvidenceKeeper:
             notify()
 
 
-def _judge_stored(row: StoredEvidence, alliance: Alliance) -> HeldEvidence:
+def _basis(alliance: Alliance, member: str) -> tuple[str, str]:
+    """What a judgement rests on: the hash of the newest roster, and of the member's newest card."""
+    return alliance.fingerprint, alliance.cards[member][0].hash if member in alliance.cards else ""
+
+
+def _judge_stored(row: EvidenceEntry, file: bytes, alliance: Alliance) -> HeldEvidence:
     try:
-        evidence = parse_evidence(row.file)
+        evidence = parse_evidence(file)
     except FormatError as error:
         return HeldEvidence(row.id, row.found_ms, row.kind, row.member, Judgement((), row.kind), error.message)
     judgement = judge_evidence(evidence, held=alliance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -195,7 +196,7 @@ class KeyRotation(TlsRotation):
         self._prepare("witness", key)
 
         def retire() -> Signer:
-            until = self._parts.clock().replace(microsecond=0)
+            until = self._end_of_witness(self._parts.membership.own_card[1])
 
             def change(card: Card) -> Card:
                 former = (*card.former_witness_keys, FormerWitnessKey(card.witness_key, until))
@@ -207,3 +208,11 @@ class KeyRotation(TlsRotation):
         self._parts.exchange.change_witness(retire)
         logger.warning("event=witness_key_changed seq=%d", cards[0].seq)
         return cards[0]
+
+    def _end_of_witness(self, card: Card) -> datetime:
+        """The second up to which the witness key counts: now, or where the clock was ahead, the last one that it signed.
+
+        Otherwise the rotation would take back what this node has cosigned meanwhile.
+        """
+        signed_s = self._parts.store.checkpoints.newest_cosigned_time(card.member, card.witness_key)
+        return max(self._parts.clock().replace(microsecond=0), datetime.fromtimestamp(signed_s, UTC))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Check one Labmesh bundle without trusting Labmesh: a second verifier that shares no code with the node.
-Usage: python3 verify_bundle.py FILE --fingerprint HEX. Needs Python 3.11 and `cryptography`; follows node/DESIGN.md: Bytes.
-The fingerprint must come from a person, not from the file. NOT checked: the JSON Schema of the record's body; certificates
-in cards. Exit code: 0 verified, 1 refused, 2 usage."""
+Usage: python3 verify_bundle.py FILE --fingerprint HEX, which must come from a person, not from the file. Needs Python 3.11
+and `cryptography`; follows node/DESIGN.md: Bytes. NOT checked: the body by its JSON Schema, the form of what decides nothing
+(names, addresses, certificates, references, dates), the greatest numbers. Exit code: 0 verified, 1 refused, 2 usage."""
 
 import base64
 import io
@@ -49,7 +49,6 @@ def read_zip(raw: bytes) -> dict[str, bytes]:
 
 
 def unbase64(text: str, size: int | None = None) -> bytes:
-    """One spelling only: decode, encode again, compare."""
     raw = base64.b64decode(text, validate=True)
     need(base64.b64encode(raw).decode() == text and size in (None, len(raw)), f"{text[:50]!r}: not base64 of {size} bytes")
     return raw
@@ -66,7 +65,7 @@ def canonical(raw: bytes, where: str) -> dict:
         return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**53)
 
     again = json.dumps(value := json.loads(raw.decode()), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-    need(again == raw and isinstance(value, dict) and plain(value, 0), f"{where} is not a canonical JSON object")
+    need(again == raw and len(raw) <= 2**20 and isinstance(value, dict) and plain(value, 0), f"{where}: not canonical JSON")
     return dict(value)
 
 
@@ -93,7 +92,8 @@ def envelope(raw: bytes, kind: str, names: str, where: str) -> tuple[dict, str, 
     need(sorted(outer) == ["payload", "payloadType", "signatures"] and outer["payloadType"] == kind, f"{where}: envelope")
     need(all(list(item) == ["sig"] for item in outer["signatures"]), f"{where}: signatures")
     content = canonical(payload := unbase64(outer["payload"]), where)
-    need(sorted(content) == names.split(), f"{where} has not exactly the members {names}")
+    whole = all(type(content[n]) is int and 0 < content[n] <= 2**31 for n in {"quorum", "seq", "version"} & {*content})
+    need(sorted(content) == names.split() and whole, f"{where} has not exactly the members {names}, or no number there")
     message = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
     return content, sha256(payload).hexdigest(), message, [unbase64(item["sig"], 64) for item in outer["signatures"]]
 
@@ -112,7 +112,7 @@ def read_proof(raw: bytes, where: str) -> Bundle:
 
 def roster(b: Bundle) -> None:
     """Step 1: version N+1 names N's hash and carries both councils' thresholds, over distinct keys; one is pinned."""
-    names = sorted((name for name in b.files if name.startswith("roster/")), key=lambda name: int(name[7:-5]))
+    names = sorted((name for name in b.files if name[:7] == "roster/"), key=lambda name: int(name[7:-5]))
     chain = [envelope(b.files[where], "roster", ROSTER, where) for where in names]
     hashes = [None, *(digest for _, digest, _, _ in chain)]
     for i, (where, (new, _, message, signatures)) in enumerate(zip(names, chain, strict=True)):
@@ -215,7 +215,7 @@ def schema(b: Bundle) -> None:
     need(re.fullmatch(TIME + r"\.\d{3}Z", published, re.ASCII) and datetime.fromisoformat(published), "published")
     people = audience == sorted({*audience} - {b.author}) and all(re.fullmatch(MEMBER, member) for member in audience)
     need(people or audience == ["*"], "the audience is not a sorted list of others")
-    need(type(record["revision"]) is int and record["revision"] > 0 and len(b.files["record.json"]) <= 2**20, "revision")
+    need(type(record["revision"]) is int and 0 < record["revision"] <= b.proofs[0].index + 1, "no revision of this entry")
     need(all(c != "@" and unicodedata.category(c)[0] != "C" for c in key), "the key has @ or control characters")
     need(key == key.strip() == unicodedata.normalize("NFC", key) and 0 < len(key) <= 200, "the key is not in its one form")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from labmesh.v1 import peer_pb2
 from node.clock import milliseconds
 from node.core.entry import LogPage
-from node.errors import FormatError, PeerFaultError, PeerUnreachableError, VerificationError
+from node.errors import LabmeshError, PeerFaultError, PeerUnreachableError
 from node.rpc.convert import message_from_wire
 from node.rpc.log_stream import LogStream
 from node.sync.peer import Exchange
@@ -85,6 +85,7 @@ class SimulatedPeerClient:
         own = server.exchange.digest(held)
         if notes:
             server.splits += server.exchange.accept_notes(notes, peer=self._caller, version=roster_version)[1]
+        server.evidence.note_held(self._caller, evidence_ids)
         answer = Exchange(
             digest=own,
             notes=held if own != digest and not notes else [],
@@ -93,7 +94,8 @@ class SimulatedPeerClient:
             caller_note=server.exchange.note_for(self._caller),
             time_ms=milliseconds(server.clock()),
             roster_hash=bytes.fromhex(server.membership.joined.fingerprint),
-            evidence=[raw for _, raw in server.evidence.untold(self._caller, evidence_ids)],
+            evidence=[raw for _, raw in server.evidence.untold(self._caller)],
+            evidence_ids=server.evidence.known_ids(self._caller),
         )
         return self._tampering.exchange(answer)
 
@@ -103,8 +105,10 @@ class SimulatedPeerClient:
         self._alliance.reported.append((self._caller, self._server.name))
         try:
             return self._server.evidence.accept(evidence, peer=self._caller)
-        except (FormatError, VerificationError) as error:
-            raise PeerFaultError(error.message) from error
+        except LabmeshError as error:
+            fault = PeerFaultError(error.message)
+            fault.reason = error.reason  # as `node.rpc.faults.error_of_peer` takes it from the answer
+            raise fault from error
 
     async def read_log(
         self, origin: str, *, start: int, after: int, follow: bool, entries_max: int

@@ -20,6 +20,7 @@ from node.keyfiles import is_certificate_of
 from node.rotation import TLS_PATIENCE
 from node.store.membership import MembershipStore
 from tests.rotating import NAMES, Rotating, RotatingAlliance, cosigned, push
+from tests.sync.equivocation import contact
 
 
 class TestLog:
@@ -115,6 +116,27 @@ class TestWitness:
         counted = accept_cosignatures(alliance, "qingdao", newer)
         assert counted["jinan"].key == card.witness_key
         jinan.require_sound()
+
+    @pytest.mark.parametrize("ahead_s", [0, 3600])
+    def test_a_clock_that_was_ahead_takes_nothing_back(self, trio: RotatingAlliance, ahead_s: int) -> None:
+        jinan, qingdao, clock = trio["jinan"], trio["qingdao"], trio.simulated.clock
+        push(qingdao, 2, "Q")
+        trio.simulated.catch_up("jinan", "qingdao")
+        clock.turn(ahead_s)
+        assert jinan.member.exchange.cosign_head(qingdao.member.lab.origin)
+        signed_at = clock()
+        clock.turn(-ahead_s)
+        clock.turn(60)
+        ended = jinan.rotation.rotate("witness").former_witness_keys[0].until
+        assert ended == max(signed_at, clock()).replace(microsecond=0)
+        contact(trio.simulated, "qingdao", "jinan")
+        assert trio.tell_card("jinan", "qingdao", "yantai") == []
+        note = qingdao.member.store.checkpoints.find(qingdao.member.ledger.log.id, 2)
+        assert note is not None
+        assert list(accept_cosignatures(qingdao.member.membership.joined, "qingdao", note)) == ["jinan"]
+        # The next key is judged by its own times: it ends when it is retired, not when the one before was.
+        clock.turn(60)
+        assert jinan.rotation.rotate("witness").former_witness_keys[1].until == clock().replace(microsecond=0)
 
 
 class TestTls:

@@ -38,6 +38,7 @@ from tests.builders import (
     kinds,
     record_bytes,
     sign_card,
+    sign_content,
     sign_roster,
 )
 from tests.verifiers import (
@@ -316,6 +317,55 @@ def test_records_are_judged_alike(raw: bytes) -> None:
     newest = cosign(case.log.checkpoint(), {QINGDAO: NOW_S})
     other = replace(case, index=index, newest=newest, first=newest, blobs={})
     agreed_verdict(other.bundle(), fingerprint=case.fingerprint, kinds=kinds())
+
+
+@pytest.mark.parametrize(("revision", "holds"), [(6, True), (7, False), (2**53 - 1, False)])
+def test_a_revision_that_its_place_in_the_log_has_no_room_for_is_refused_by_both(revision: int, holds: bool) -> None:
+    case = build_bundle_case()
+    case.log.append(record_bytes(revision=revision))
+    assert case.log.size == 6
+    newest = cosign(case.log.checkpoint(), {QINGDAO: NOW_S})
+    other = replace(case, index=5, newest=newest, first=newest, blobs={})
+    verdict = agreed_verdict(other.bundle(), fingerprint=case.fingerprint, kinds=kinds())
+    assert verdict.verified == holds
+    assert holds or f"revision {revision} cannot be entry 5" in verdict.steps[6].detail
+
+
+def resealed(raw: bytes, payload_type: str, *labs: Lab, **changes: object) -> bytes:
+    """A card or roster with other members, signed again."""
+    content = {**parse_envelope(raw, payload_type)[1], **changes}
+    return sign_content(content, payload_type, *(lab.sign for lab in labs))
+
+
+@pytest.mark.parametrize("value", [True, False, 0, -4, "1", None, 2**31 + 1])
+@pytest.mark.parametrize("name", ["version", "quorum", "seq"])
+def test_what_is_no_number_there_is_refused_by_both(name: str, value: object) -> None:
+    """Signed by whoever must sign it; in a chain of one roster, where `true` would pass for version 1."""
+    case = build_bundle_case()
+    roster = resealed(case.rosters[0], ROSTER_TYPE, JINAN, members=roster_content(case.alliance.roster)["members"])
+    good = replace(case, rosters=[roster]).bundle()
+    assert agreed_verdict(good, fingerprint=parse_envelope(roster, ROSTER_TYPE)[0].hash, kinds=kinds()).verified
+    cards = dict(case.cards)
+    if name == "seq":
+        cards["qingdao"] = resealed(cards["qingdao"], CARD_TYPE, QINGDAO, seq=value)
+    else:
+        roster = resealed(roster, ROSTER_TYPE, JINAN, **{name: value})
+    fingerprint = parse_envelope(roster, ROSTER_TYPE)[0].hash
+    other = replace(case, rosters=[roster], cards=cards)
+    raw = format_bundle(other.bundle())
+    first, second = first_verdict_on(raw, fingerprint, known_kinds()), second_verdict_on(raw, fingerprint)
+    assert (first is not None and first.verified, second.result) == (False, None)
+    assert "number" in second.refusal
+
+
+@pytest.mark.parametrize("thief", [JINAN, YANTAI], ids=["before it", "behind it"])
+def test_whoever_lists_another_s_keys_as_former_ones_makes_no_bundle_fail(thief: Lab) -> None:
+    """Nodes take such a card, because only current keys are compared; qingdao's card stands in the bundle beside it."""
+    case = build_bundle_case()
+    stolen = (FormerLogKey(replace(QINGDAO.log.key, name=thief.origin), 0, case.log.tree.root(0)),)
+    cards = {**case.cards, thief.member: sign_card(build_card(thief, former_log_keys=stolen), thief)}
+    verdict = agreed_verdict(replace(case, cards=cards).bundle(), fingerprint=case.fingerprint, kinds=kinds())
+    assert verdict.verified and "qingdao" in verdict.cosigners
 
 
 # Every byte

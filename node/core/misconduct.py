@@ -59,7 +59,8 @@ class Judgement:
     """What a file proves. `member` and `summary` are empty unless it proves misconduct.
 
     `subject` names what was said in two ways. `covered` is the size that a surviving history must have to settle the matter
-    (0: no history can). `alliance` is what the keys were taken from: the rosters, and the newest card of the member.
+    (0: no history can). `alliance` is what the keys were taken from: the rosters, and the newest card of the member. `key`
+    is the council or identity key that signed two rosters or cards; empty for other kinds.
     """
 
     steps: tuple[Step, ...]
@@ -70,6 +71,7 @@ class Judgement:
     covered: int = 0
     statements: tuple[Statement, ...] = ()
     alliance: Alliance | None = None
+    key: bytes = b""
 
     @property
     def verified(self) -> bool:
@@ -123,14 +125,22 @@ def judge_evidence(evidence: Evidence, *, fingerprint: str | None = None, held: 
     if not all(step.ok for step in steps):
         return Judgement(steps, evidence.kind)
     subject, statements = trial.statements[0].subject, tuple(trial.statements)
-    return Judgement(steps, evidence.kind, trial.member, trial.summary, subject, trial.covered, statements, trial.trusted)
+    return Judgement(
+        steps, evidence.kind, trial.member, trial.summary, subject, trial.covered, statements, trial.trusted, trial.key
+    )
 
 
 def find_settlement(judgement: Judgement, alliance: Alliance) -> str:
-    """Why proven misconduct needs nobody any more: what the council decided; empty while it has not."""
+    """Why proven misconduct needs nobody any more: what the council decided; empty while it has not.
+
+    A council key that was replaced may have been stolen before, and nobody can tell when it signed: so the decision that
+    replaced it settles what it signed twice, as it does for cards, of which only the newest identity key's count.
+    """
     line = alliance.roster.members[judgement.member]
     if line.status == "removed":
         return f"{judgement.member} was removed"
+    if judgement.key and judgement.key != line.identity_key:
+        return f"the council has replaced the identity key of {judgement.member} that signed both"
     if line.head is not None and 0 < judgement.covered <= line.head.size:
         return f"the roster names the history that survives, up to size {line.head.size}"
     return ""

@@ -147,7 +147,6 @@ def _verify_cards(evidence: _Evidence) -> str:
     for member, (envelope, card) in alliance.cards.items():
         _require_known_signatures(f"cards/{member}.json", envelope, {card.identity_key})
     evidence.packed = alliance
-    evidence.alliance = newest = with_newest_cards(evidence.trusted, alliance, evidence.known)
     for name, raw_proof in (
         ("record.tlog-proof", evidence.bundle.proof),
         ("first.tlog-proof", evidence.bundle.first_proof),
@@ -156,6 +155,7 @@ def _verify_cards(evidence: _Evidence) -> str:
             evidence.proofs.append(_parse_proof(name, raw_proof))
     evidence.author = alliance.author_of(evidence.proofs[0][1].origin)
     alliance.card(evidence.author)
+    evidence.alliance = newest = with_newest_cards(evidence.trusted, alliance, evidence.known, author=evidence.author)
     if evidence.author not in newest.cards:
         raise SignatureError(
             f"the identity key of {evidence.author} was replaced since, and no card by the new one is known here",
@@ -244,6 +244,9 @@ def _verify_schema(evidence: _Evidence) -> str:
     except InvalidRecordError as error:
         raise VerificationError("schema", f"record.json: {error.message}") from error
     evidence.record = record
+    index = evidence.proofs[0][0].index
+    if record.revision > index + 1:
+        raise VerificationError("schema", f"revision {record.revision} cannot be entry {index} of a log")
     if not record.understood:
         return f"{record.content['schema']} is not known here: the body was not checked"
     return f"{record.content['schema']}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from node.core.alliance import Alliance
 from node.core.checkpoint import Cosignature, SignedCheckpoint, verify_cosignature
+from node.core.keys import VerifierKey, format_base64
 from node.core.note import SignatureLine
 from node.errors import SignatureError
 
@@ -36,6 +37,23 @@ def verify_witness_line(alliance: Alliance, signed: SignedCheckpoint, line: Sign
                 raise SignatureError(f"{member} cosigned with a witness key that it had retired before")
             return member, cosignature
     raise SignatureError(f"no active member has the witness key of the signature line {line.name[:120]!r}")
+
+
+def line_start(key: VerifierKey) -> str:
+    """How every cosignature line by this key begins: its name, its key id, and two bytes of the time, which are zero."""
+    return f"\u2014 {key.name} {format_base64(key.key_id + bytes(2))}"
+
+
+def retirements(alliance: Alliance) -> dict[str, int]:
+    """Until when each retired witness key counts, in seconds since 1970, by `line_start`."""
+    former = (item for _, card in alliance.cards.values() for item in card.former_witness_keys)
+    return {line_start(item.key): int(item.until.timestamp()) for item in former}
+
+
+def outlives(line: str, time_s: int, retired: Mapping[str, int]) -> bool:
+    """Whether a cosignature line is by a key that was retired before the line's time, and so counts no more."""
+    name, _, signature = line.rpartition(" ")
+    return time_s > retired.get(f"{name} {signature[:8]}", time_s)
 
 
 def accept_cosignatures(alliance: Alliance, author: str, signed: SignedCheckpoint) -> dict[str, Cosignature]:

@@ -7,6 +7,7 @@ import logging
 
 from node.clock import Clock, milliseconds
 from node.core.alliance import Alliance
+from node.core.witness import retirements
 from node.errors import LabmeshError
 from node.membership import Membership
 from node.store import Store
@@ -50,6 +51,7 @@ class Thinning:
             witnesses=alliance.other_members(member),
             keep=named_sizes(alliance, member),
             since_ms=self._since_ms.get(log_id, 0),
+            retired=retirements(alliance),
         )
         try:
             gone = self._store.checkpoints.thin(log_id, rule)

@@ -88,6 +88,7 @@ class GrpcPeerClient:
             answer.time_ms,
             answer.roster_hash,
             evidence=list(answer.evidence),
+            evidence_ids=list(answer.evidence_ids.ids) if answer.HasField("evidence_ids") else None,
         )
 
     async def report_evidence(self, evidence: bytes) -> bool:

@@ -101,7 +101,9 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             digest = parts.exchange.digest(held)
             if notes:
                 await self._take_notes(caller, notes, request.roster_version)
-            evidence = await asyncio.to_thread(parts.exchange.evidence.untold, caller, list(request.evidence_ids))
+            keeper = parts.exchange.evidence
+            await asyncio.to_thread(keeper.note_held, caller, list(request.evidence_ids))
+            evidence = await asyncio.to_thread(keeper.untold, caller)
             if request.roster_version > parts.membership.joined.roster.version:
                 parts.on_news(caller)
             return peer_pb2.ExchangeCheckpointsResponse(
@@ -113,6 +115,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 time_ms=milliseconds(parts.clock()),
                 roster_hash=bytes.fromhex(parts.membership.joined.fingerprint),
                 evidence=[raw for _, raw in evidence],
+                evidence_ids=peer_pb2.EvidenceIds(ids=await asyncio.to_thread(keeper.known_ids, caller)),
             )
 
         return await answered(answer(), context)

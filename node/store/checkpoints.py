@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
+from node.core.keys import VerifierKey
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
 from node.core.thinning import Held, superfluous
+from node.core.witness import line_start, outlives
 from node.store.database import Database
 from node.store.logs import LogState
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
@@ -21,13 +23,17 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class ThinningRule:
-    """What is old (`before_ms`), what was thinned already (`since_ms`), who counts, and which sizes stay in any case."""
+    """What is old (`before_ms`), what was thinned already (`since_ms`), who counts, and which sizes stay in any case.
+
+    `retired` are witness keys that count no longer (`core.witness.retirements`).
+    """
 
     before_ms: int
     quorum: int
     witnesses: Collection[str]
     keep: Collection[int] = ()
     since_ms: int = 0
+    retired: Mapping[str, int] = field(default_factory=dict)
 
 
 class CheckpointStore:
@@ -83,6 +89,13 @@ class CheckpointStore:
             if _body(head or b"") != _body(log.head_note) or last > log.signed_size:
                 return False
             return self._database.insert_rows(connection, _COSIGNATURE, columns, [row], prefix="OR IGNORE") > 0
+
+    def newest_cosigned_time(self, witness: str, key: VerifierKey) -> int:
+        """The latest time, in seconds, that this witness key is known to have signed; 0 when it signed nothing."""
+        start = line_start(key)
+        by_key = (_COSIGNATURE.c.witness == witness) & (func.substr(_COSIGNATURE.c.line, 1, len(start)) == start)
+        with self._database.read() as connection:
+            return connection.execute(select(func.max(_COSIGNATURE.c.time)).where(by_key)).scalar() or 0
 
     def cosigned_since(self, witness: str, time_s: int) -> list[tuple[int, int]]:
         """Log number and size of what a witness cosigned after this time."""
@@ -159,8 +172,10 @@ class CheckpointStore:
             here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.size.between(rows[-1].size, rows[0].size)
             counting = here & _COSIGNATURE.c.witness.in_(list(rule.witnesses))
             times: dict[int, list[int]] = {}
-            for size, time in connection.execute(select(_COSIGNATURE.c.size, _COSIGNATURE.c.time).where(counting)):
-                times.setdefault(size, []).append(time)
+            columns = (_COSIGNATURE.c.size, _COSIGNATURE.c.time, _COSIGNATURE.c.line)
+            for size, time, line in connection.execute(select(*columns).where(counting)):
+                if not outlives(line, time, rule.retired):
+                    times.setdefault(size, []).append(time)
         return [Held(size, made_ms, _seen(times.get(size, []), rule.quorum)) for size, made_ms in rows]
 
     def _delete(self, log_id: int, sizes: list[int]) -> int:
@@ -171,22 +186,24 @@ class CheckpointStore:
                 connection.execute(delete(table).where(table.c.log_id == log_id, table.c.size.in_(sizes)))
         return len(sizes)
 
-    def find_quorum_size(self, log_id: int, *, index: int, quorum: int, witnesses: Iterable[str]) -> int | None:
-        """Size of the smallest checkpoint that covers entry `index` and that `quorum` of the witnesses cosigned."""
-        statement = (
-            select(_COSIGNATURE.c.size)
-            .where(
-                _COSIGNATURE.c.log_id == log_id,
-                _COSIGNATURE.c.size > index,
-                _COSIGNATURE.c.witness.in_(list(witnesses)),
-            )
-            .group_by(_COSIGNATURE.c.size)
-            .having(func.count() >= quorum)
-            .order_by(_COSIGNATURE.c.size)
-            .limit(1)
-        )
+    def find_quorum_size(
+        self, log_id: int, *, index: int, quorum: int, witnesses: Collection[str], retired: Mapping[str, int] | None = None
+    ) -> int | None:
+        """Size of the smallest checkpoint that covers entry `index` and that `quorum` of the witnesses cosigned.
+
+        What one of the keys in `retired` (`core.witness.retirements`) signed after its end does not count.
+        """
+        here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.witness.in_(list(witnesses))
+        sizes = select(_COSIGNATURE.c.size).group_by(_COSIGNATURE.c.size).having(func.count() >= quorum)
+        sizes = sizes.order_by(_COSIGNATURE.c.size).limit(1)
+        lines = select(_COSIGNATURE.c.line, _COSIGNATURE.c.time).where(here)
+        size: int | None = index
         with self._database.read() as connection:
-            return connection.execute(statement).scalar()
+            while (size := connection.execute(sizes.where(here, _COSIGNATURE.c.size > size)).scalar()) is not None:
+                found = connection.execute(lines.where(_COSIGNATURE.c.size == size))
+                if sum(not outlives(line, time, retired or {}) for line, time in found) >= quorum:
+                    break
+        return size
 
     def find_largest_quorum_size(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
         """Size of the largest checkpoint that `quorum` of the witnesses cosigned; 0 when there is none."""

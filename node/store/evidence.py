@@ -2,7 +2,7 @@
 
 | table | may it be lost? | is it trusted? |
 | --- | --- | --- |
-| evidence | no: the one who is proved to have lied may hide one of the two statements now | judged again at each start |
+| evidence | not what stands: who is proved to have lied may hide one of the statements now | judged again at each start |
 | evidence_told | yes: a peer that has a piece says so | no |
 
 A contradiction shows two records, so it goes with either of them when that is erased (`node.store.effects`).
@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, delete, select
 
 from node.core.evidence import Exhibit
 from node.store.database import Database
 from node.store.logs import FAULT_CONTRADICTION
+from node.store.owed import owe_sweep
 from node.store.tables import (
     STATUS_QUARANTINED,
     ErasureRow,
@@ -35,6 +36,15 @@ CONTRADICTIONS_MAX = 64
 _EVIDENCE, _TOLD = table_of(EvidenceRow), table_of(EvidenceToldRow)
 _LOG, _OPENING, _ERASURE = table_of(LogRow), table_of(OpeningRow), table_of(ErasureRow)
 _HELD = _OPENING.alias("held")
+
+
+class EvidenceEntry(NamedTuple):
+    """One row without its file; `found_ms` are milliseconds since 1970."""
+
+    id: str
+    kind: str
+    member: str
+    found_ms: int
 
 
 class StoredEvidence(NamedTuple):
@@ -76,8 +86,9 @@ class EvidenceStore:
         found_ms: int,
         file: bytes,
         shows: Collection[int] = (),
+        instead_of: Collection[str] = (),
     ) -> bool:
-        """Write a verified file; one that is there already stays as it is.
+        """Write a verified file, and delete those it takes the place of; one that is there already stays as it is.
 
         Returns:
             False, and nothing was written, when one of the positions whose records it shows was erased.
@@ -89,6 +100,10 @@ class EvidenceStore:
             if connection.execute(erased).scalar() is not None:
                 return False
             self._database.insert_rows(connection, _EVIDENCE, columns, [row], prefix="OR IGNORE")
+            if instead_of:
+                connection.execute(delete(_EVIDENCE).where(_EVIDENCE.c.id.in_(list(instead_of))))
+                connection.execute(delete(_TOLD).where(_TOLD.c.evidence_id.in_(list(instead_of))))
+                owe_sweep(connection)  # a record that they showed may be erased later
         return True
 
     def load(self) -> list[StoredEvidence]:
@@ -97,6 +112,13 @@ class EvidenceStore:
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).order_by(_EVIDENCE.c.found_ms, _EVIDENCE.c.id)).all()
         return [StoredEvidence(*row) for row in rows]
+
+    def load_entries(self) -> list[EvidenceEntry]:
+        """What there is, without the files, the oldest first."""
+        columns = [_EVIDENCE.c[name] for name in EvidenceEntry._fields]
+        with self._database.read() as connection:
+            rows = connection.execute(select(*columns).order_by(_EVIDENCE.c.found_ms, _EVIDENCE.c.id)).all()
+        return [EvidenceEntry(*row) for row in rows]
 
     def find(self, evidence_id: str) -> bytes | None:
         """One file."""
@@ -110,6 +132,12 @@ class EvidenceStore:
             self._database.insert_rows(
                 connection, _TOLD, ("evidence_id", "member"), [(evidence_id, member)], prefix="OR IGNORE"
             )
+
+    def forget_told(self, evidence_ids: Collection[str], member: str) -> None:
+        """A member does not have these pieces any more."""
+        here = (_TOLD.c.member == member) & _TOLD.c.evidence_id.in_(list(evidence_ids))
+        with self._database.write() as connection:
+            connection.execute(delete(_TOLD).where(here))
 
     def load_told(self, member: str) -> set[str]:
         """Ids of the pieces that a member has, as far as is known here."""

@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 
 from node.core.card import Card
 from node.errors import FormatError, PeerFaultError, SignatureError, VerificationError
-from node.evidence import TOLD_AT_ONCE_MAX, EvidenceKeeper
+from node.evidence import IDS_MAX, TOLD_AT_ONCE_MAX, EvidenceKeeper
 from node.store import Store
 from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
-from node.sync.peer import PeerClient
+from node.sync.peer import Exchange, PeerClient
 from node.sync.revoked import find_unvouched, forget_uncounted
 
 logger = logging.getLogger(__name__)
+
+JUDGED = frozenset({FormatError.reason, VerificationError.reason})
 
 
 class EvidenceTalk:
@@ -25,6 +27,11 @@ class EvidenceTalk:
         """Talk with `member`; what it tells in vain raises an alarm."""
         self._keeper, self._member, self._on_alarm = keeper, member, on_alarm
         self._refused: set[str] = set()
+
+    async def hear(self, answer: Exchange) -> None:
+        """Note what the peer has, and what it has no more."""
+        if answer.evidence_ids is not None:
+            await asyncio.to_thread(self._keeper.note_held, self._member, answer.evidence_ids[:IDS_MAX])
 
     async def take(self, told: Sequence[bytes]) -> None:
         """Take what the peer can prove. What proves nothing is the peer's fault, and no reason to end the contact."""
@@ -38,15 +45,16 @@ class EvidenceTalk:
                 self._on_alarm(f"{self._member} told evidence that cannot be taken: {error.message}")
 
     async def tell(self, client: PeerClient) -> None:
-        """Tell what the peer lacks; what it refuses is not told again before the next start."""
+        """Tell what the peer lacks; what it has judged and refused is not told again before the next start."""
         for evidence_id, raw in await asyncio.to_thread(self._keeper.untold, self._member):
             if evidence_id in self._refused:
                 continue
             try:
                 if await client.report_evidence(raw):
                     await asyncio.to_thread(self._keeper.note_told, evidence_id, self._member)
-            except PeerFaultError as error:
-                self._refused.add(evidence_id)
+            except PeerFaultError as error:  # a peer that is busy, say, has judged nothing
+                if error.reason in JUDGED:
+                    self._refused.add(evidence_id)
                 logger.warning("event=evidence_refused member=%s id=%s error=%r", self._member, evidence_id, error.message)
 
 

@@ -265,13 +265,21 @@ class CheckpointExchange:
             if author != self._membership.member:
                 self.note_announced(signed.signed_by(key), surviving=surviving, teller=peer)
             return 0
-        if (
-            not self._require_same_history(log, signed, surviving)
-            or self._store.checkpoints.find(log.id, signed.size) is None
-        ):
+        held = self._store.checkpoints.find(log.id, signed.size)
+        if not self._require_same_history(log, signed, surviving) or held is None:
             return 0
-        cosignatures = accept_cosignatures(alliance, author, signed)
-        return self._save(log, signed.size, without_borrowed(alliance, cosignatures))
+        accepted = without_borrowed(alliance, accept_cosignatures(alliance, author, signed))
+        self._make_room(alliance, log, held, accepted)
+        return self._save(log, signed.size, accepted)
+
+    def _make_room(
+        self, alliance: Alliance, log: LogState, held: SignedCheckpoint, accepted: dict[str, Cosignature]
+    ) -> None:
+        """Forget cosignatures that count no more, where their witnesses have made others: each has one place."""
+        lines = {line.name: line for line in held.note.signatures}
+        other = {name for name, item in accepted.items() if lines.get(item.key.name, item.line) != item.line}
+        for member in other - accept_cosignatures(alliance, log.member, held).keys() if other else ():
+            self._store.checkpoints.forget_cosignature(log.id, held.size, member)
 
     def _require_same_history(self, log: LogState, signed: SignedCheckpoint, surviving: Head | None) -> bool:
         """Whether our log contains a checkpoint that was told while the roster said `surviving` of that log.

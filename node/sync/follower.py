@@ -259,6 +259,7 @@ class Follower:
         seq = membership.own_card[1].seq  # before the digest: it may change meanwhile, and must not be taken for held
         if answer.cards_digest == membership.cards_digest():
             self._parts.on_card_held(self.member, seq)
+        await self._evidence.hear(answer)
         self.state.note_contact(self._now_ms())
         self.state.clock_offset_ms = answer.time_ms - (before_ms + self._now_ms()) // 2
         return answer

@@ -15,7 +15,7 @@ ROSTERS_TOLD_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a peer answers to ExchangeCheckpoints."""
+    """What a peer answers to ExchangeCheckpoints; `evidence_ids` is None where it does not say what it has."""
 
     digest: bytes
     notes: Sequence[bytes]
@@ -25,6 +25,7 @@ class Exchange:
     time_ms: int
     roster_hash: bytes = b""
     evidence: Sequence[bytes] = ()
+    evidence_ids: Sequence[str] | None = None
 
 
 class PeerClient(Protocol):

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from node.core.alliance import Alliance, load_alliance
-from node.core.card import FormerLogKey, FormerWitnessKey
+from node.core.card import FormerLogKey, FormerWitnessKey, parse_card
 from node.core.dsse import build_envelope
 from node.core.hindsight import newer_cards, with_newer_rosters, with_newest_cards
+from node.core.merkle import Frontier
 from node.core.roster import ROSTER_TYPE, Head, Roster, roster_content
 from node.core.times import parse_seconds
 from node.core.verdict import Verdict, verify_bundle
@@ -185,6 +186,31 @@ def test_a_second_card_of_one_seq_is_refused() -> None:
     assert step == "cards" and "two different cards" in detail
 
 
+@pytest.mark.parametrize("later", ["one seq", "a key dropped"])
+def test_a_cosigner_s_cards_that_cannot_both_stand_fail_nothing(later: str) -> None:
+    """It is the cosigner who lies, not the author: its lines count no more, whichever of the two a home holds."""
+    newer = replace(YANTAI, generation=2)
+    twice = sign_card(build_card(YANTAI, region="elsewhere"), YANTAI)
+    dropped = sign_card(build_card(newer, seq=5, previous="0" * 64), YANTAI)
+    alliance = load_alliance(case().rosters, [case().cards["jinan"], twice if later == "one seq" else dropped])
+    verdict = judged(alliance)
+    assert verdict.verified and sorted(verdict.cosigners) == ["qingdao"]
+    assert "no longer counted: yantai" in verdict.steps[3].detail
+    assert verdict.alliance is not None and "yantai" not in verdict.alliance.cards
+
+
+def test_whoever_lists_another_s_keys_as_former_ones_keeps_nobody_out() -> None:
+    """A home took them one after the other: qingdao's card with the keys of two members, and then newer cards of these."""
+    former = (FormerLogKey(replace(JINAN.log.key, name=QINGDAO.origin), 0, Frontier().root()),)
+    witnesses = (FormerWitnessKey(replace(YANTAI.witness.key, name=QINGDAO.witness.key.name), START),)
+    stolen = successor(QINGDAO, former_log_keys=former, former_witness_keys=witnesses)
+    cards = {
+        card.member: (envelope, card) for envelope, card in map(parse_card, (stolen, successor(JINAN), successor(YANTAI)))
+    }
+    verdict = judged(replace(known(), cards=cards))
+    assert verdict.verified and "yantai" in verdict.cosigners
+
+
 MUTATIONS: dict[str, Callable[[Alliance], Alliance]] = {
     "none": lambda a: a,
     "without cards": lambda a: replace(a, cards={}),
@@ -197,7 +223,7 @@ def test_the_pieces(mutate: Callable[[Alliance], Alliance]) -> None:
     held = mutate(known(yantai=removed()))
     newest = with_newer_rosters(packed, held)
     assert newest.roster.version == 3 and not newest.cards
-    merged = with_newest_cards(newest, packed, held)
+    merged = with_newest_cards(newest, packed, held, author="jinan")
     assert sorted(merged.cards) == ["jinan", "qingdao", "yantai"] and newer_cards(packed, merged) == []
     assert with_newer_rosters(packed, None) is packed
     parted = load_alliance([case().rosters[0]])

@@ -417,6 +417,15 @@ class TestSettlement:
         for kind in ("same size", "two sizes", "contradiction", "rosters"):
             assert find_settlement(judge(KINDS[kind]()), successor(jinan=removed)) == "jinan was removed"
 
+    def test_a_replaced_key_settles_what_it_signed_twice(self) -> None:
+        """It may have been stolen. What the log key signed is another matter."""
+        rekeyed = successor(jinan=replace(self.LINE, identity_key=Lab("anew").identity_key))
+        assert "replaced the identity key of jinan" in find_settlement(judge(two_rosters()), rekeyed)
+        for make in (same_size, contradiction):
+            assert find_settlement(judge(make()), rekeyed) == ""
+        others = successor(yantai=replace(ALLIANCE.roster.members["yantai"], identity_key=Lab("anew").identity_key))
+        assert find_settlement(judge(two_rosters()), others) == ""
+
     @pytest.mark.parametrize(("size", "settled"), [(6, False), (7, True), (12, True), (100, True)])
     def test_a_surviving_history_must_reach_the_fork(self, size: int, settled: bool) -> None:
         line = replace(self.LINE, head=Head(size, bytes(32)))

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from node.core.alliance import Alliance
-from node.core.card import FormerWitnessKey
+from node.core.card import FormerWitnessKey, parse_card
 from node.core.checkpoint import Checkpoint, cosign_checkpoint, sign_checkpoint
 from node.core.keys import TYPE_WITNESS, Signer, VerifierKey
 from node.core.note import SignatureLine
 from node.core.roster import Member
-from node.core.witness import accept_cosignatures, verify_witness_line, without_borrowed
+from node.core.witness import accept_cosignatures, outlives, retirements, verify_witness_line, without_borrowed
 from node.errors import GovernanceError, SignatureError
 from tests.builders import (
     NOW_S,
@@ -34,6 +34,19 @@ from tests.builders import (
 JINAN, QINGDAO, YANTAI = LABS = build_labs(3)
 ALLIANCE = build_alliance(LABS)
 SIGNED = sign_checkpoint(Checkpoint(JINAN.origin, 7, bytes(range(32))), JINAN.log)
+
+
+@pytest.mark.parametrize(("generation", "late_s"), [(1, 0), (1, 1), (1, 10**9), (2, 0), (2, 10**9)])
+def test_what_outlives_its_key_is_told_from_the_line_alone(generation: int, late_s: int) -> None:
+    """As the signature says it; the next key has the same name."""
+    until, newer = datetime.fromtimestamp(NOW_S, UTC), replace(QINGDAO, generation=2)
+    card = replace(build_card(newer), former_witness_keys=(FormerWitnessKey(QINGDAO.witness.key, until),))
+    alliance = Alliance(ALLIANCE.rosters, {"qingdao": parse_card(sign_card(card, QINGDAO))})
+    line = line_of(replace(QINGDAO, generation=generation).witness, NOW_S + late_s)
+    counts = "qingdao" in accept_cosignatures(alliance, "jinan", SIGNED.with_lines((line,)))
+    assert counts == (generation == 2 or late_s == 0)
+    assert outlives(str(line), NOW_S + late_s, retirements(alliance)) != counts
+    assert not outlives(str(line_of(YANTAI.witness, NOW_S + late_s)), NOW_S + late_s, retirements(alliance))
 
 
 def line_of(signer: Signer, time: int = NOW_S) -> SignatureLine:

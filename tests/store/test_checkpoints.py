@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from node.core.alliance import load_alliance
 from node.core.checkpoint import cosign_checkpoint
 from node.core.names import parse_record_id
 from node.core.thinning import HOUR_S
+from node.core.witness import line_start
 from node.daemon.thinning import Thinning, named_sizes
 from node.inspection import Inspector, Report
 from node.store import Store
@@ -85,6 +87,18 @@ def test_no_smaller_size_after_a_larger_one(store: Store) -> None:
     with store.database.write() as connection:  # as a database that somebody has set back would say
         connection.exec_driver_sql("UPDATE log SET head_note = ? WHERE id = ?", (first.head_note, first.id))
     assert not store.checkpoints.save_own_cosignature(first, "qingdao", later)
+
+
+def test_the_newest_time_of_each_witness_key(store: Store) -> None:
+    """A member's next key has the same name; another member's key is another's."""
+    log, newer = OwnLog(store), replace(QINGDAO, generation=2)
+    for size, (lab, time) in enumerate(((QINGDAO, 50), (QINGDAO, 20), (newer, 30)), 1):
+        state = log.append_numbered(1)
+        signed = cosign_checkpoint(log.memory.checkpoint(size).checkpoint, lab.witness, time)
+        store.checkpoints.save_cosignatures(state.id, size, {"qingdao": signed})
+    newest = store.checkpoints.newest_cosigned_time
+    assert [newest("qingdao", lab.witness.key) for lab in (QINGDAO, newer)] == [50, 30]
+    assert newest("yantai", YANTAI.witness.key) == newest("yantai", QINGDAO.witness.key) == 0
 
 
 def test_a_cosignature_on_what_was_thinned_is_not_kept(store: Store) -> None:
@@ -166,6 +180,19 @@ def test_one_an_hour_stays_of_what_is_old(busy: BusyLog, thinned: Store) -> None
     assert lonely_cosignatures(thinned) == 0
     assert thinned.checkpoints.thin(log_id, rule(end_ms - DAY_MS)) == 0
     assert thinned.checkpoints.count(log_id) == 25 + 144
+
+
+def test_what_outlives_a_witness_key_lets_nothing_go(busy: BusyLog, thinned: Store) -> None:
+    """At the end of each hour a quorum in name only: it must not push out the one before it, which counts."""
+    log_id, end_ms = busy.log.state.id, (busy.first_s + 48 * HOUR_S) * 1000
+    start = line_start(replace(QINGDAO, generation=2).witness.key)
+    with thinned.database.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE cosignature SET line = ? || substr(line, ?) WHERE witness = 'qingdao' AND size % 6 = 0",
+            (start, len(start) + 1),
+        )
+    thinned.checkpoints.thin(log_id, rule(end_ms - DAY_MS, retired={start: 0}))
+    assert {6 * hour + 4 for hour in range(24)} <= set(sizes(thinned, log_id))
 
 
 def test_every_entry_is_seen_less_than_an_hour_later(busy: BusyLog, thinned: Store) -> None:

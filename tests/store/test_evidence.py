@@ -10,6 +10,7 @@ import pytest
 from node.errors import LabmeshError
 from node.store import Store, open_store
 from node.store.forgetting import forget_mirror
+from node.store.owed import read_owed
 from node.store.records import Filter
 from node.store.search import SearchIndex
 from tests.alliance import SimulatedAlliance, drafts, list_all, new_store, visible
@@ -48,12 +49,27 @@ class TestFiles:
             store.evidence.save("a" * 64, kind="card", member="jinan", found_ms=found_ms, file=file)
         assert [(row.found_ms, row.file) for row in store.evidence.load()] == [(1, b"first")]
 
+    def test_a_new_one_takes_the_place_of_others(self, store: Store, tmp_path: Path) -> None:
+        """At once, with the notes of who has them; their records may be erased later, so a sweep is owed."""
+        for name in "abc":
+            store.evidence.save(name, kind="card", member="jinan", found_ms=1, file=b"old " + name.encode())
+            store.evidence.save_told(name, "yantai")
+        with store.database.read() as connection:
+            assert read_owed(connection) == 0
+        store.evidence.save("d", kind="card", member="jinan", found_ms=2, file=b"new", instead_of=["a", "b"])
+        assert [(row.id, row.found_ms) for row in store.evidence.load_entries()] == [("c", 1), ("d", 2)]
+        assert store.evidence.load_told("yantai") == {"c"}
+        with store.database.read() as connection:
+            assert read_owed(connection) == 1
+
     def test_who_was_told(self, store: Store) -> None:
         for evidence_id, member in (("a", "jinan"), ("a", "jinan"), ("b", "jinan"), ("a", "yantai")):
             store.evidence.save_told(evidence_id, member)
         assert store.evidence.load_told("jinan") == {"a", "b"}
         assert store.evidence.load_told("yantai") == {"a"}
         assert store.evidence.load_told("zibo") == set()
+        store.evidence.forget_told(["a", "c"], "jinan")
+        assert (store.evidence.load_told("jinan"), store.evidence.load_told("yantai")) == ({"b"}, {"a"})
 
 
 class TestContradictions:

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 
+from node import evidence as evidence_module
+from node.core.card import FormerLogKey
 from node.core.disclosure import erasure_body
-from node.core.misconduct import judge_evidence
+from node.core.evidence import Evidence
+from node.core.merkle import Frontier
+from node.core.misconduct import Judgement, judge_evidence
 from node.core.names import RecordId
 from node.core.roster import Head
 from node.errors import NotFoundError
 from node.evidence import TOLD_AT_ONCE_MAX
+from node.sync.revoked import forget_uncounted
 from tests.alliance import SimulatedAlliance
-from tests.builders import build_log, record_bytes
+from tests.builders import MemoryLog, build_log, record_bytes, sign_card
 from tests.disclosing import KINDS
 from tests.evidence_cases import other_card
 from tests.sync.disputes import JINAN, QINGDAO, settle
@@ -112,6 +117,51 @@ class TestContradictions:
         show(alliance, "qingdao", log)
         assert len(alliance["qingdao"].evidence.pieces()) == 16
         assert len(alliance["qingdao"].evidence.untold("yantai")) == TOLD_AT_ONCE_MAX
+
+    def test_those_that_stand_no_more_give_way(self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Twenty contradictions, then a card that ends the key before them all, again and again: a disk is not filled."""
+        qingdao, held = alliance["qingdao"], list[tuple[int, int]]()
+        for generation in (1, 2, 3):
+            log = MemoryLog(replace(JINAN, generation=generation))
+            for i in range(20):
+                log.append(*(record_bytes("jinan", f"K{i}", body={"value": f"{generation}{word}"}) for word in "ab"))
+            show(alliance, "qingdao", log)
+            while qingdao.evidence.search_contradictions(qingdao.mirror_of("jinan")):
+                pass
+            pieces, stored = qingdao.evidence.pieces(), qingdao.store.evidence.load()
+            assert {piece.id for piece in pieces} == {row.id for row in stored}
+            held.append((len(pieces), sum(piece.stands for piece in pieces)))
+            envelope, card = qingdao.membership.joined.cards["jinan"]
+            newer, ended = replace(JINAN, generation=generation + 1), FormerLogKey(card.log_key, 0, Frontier().root())
+            former, seq = (*card.former_log_keys, ended), card.seq + 1
+            successor = replace(card, log_key=newer.log.key, former_log_keys=former, seq=seq, previous=envelope.hash)
+            alliance.clock.turn(600)
+            assert qingdao.membership.accept_update([], [sign_card(successor, JINAN)]).changed
+            assert forget_uncounted(qingdao.store, qingdao.exchange, successor)
+            assert not any(piece.stands for piece in qingdao.evidence.pieces())
+        assert held == [(16, 16)] * 3
+        monkeypatch.setattr(evidence_module, "judge_evidence", None)
+        qingdao.evidence.refresh()  # nothing has changed, so nothing is judged
+        assert len(qingdao.evidence.pieces()) == 16
+
+    def test_a_card_has_only_its_own_members_pieces_judged(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log, qingdao = build_log(JINAN, 2), alliance["qingdao"]
+        log.append(record_bytes("jinan", "WJ-000001", body={"value": "9"}))
+        show(alliance, "qingdao", log)
+        judged: list[str] = []
+
+        def count(evidence: Evidence, **options: Any) -> Judgement:
+            judged.append(evidence.kind)
+            return judge_evidence(evidence, **options)
+
+        monkeypatch.setattr(evidence_module, "judge_evidence", count)
+        for author, expected in (("yantai", []), ("jinan", ["contradiction"])):
+            envelope, card = qingdao.membership.joined.cards[author]
+            successor = replace(card, region="elsewhere", seq=card.seq + 1, previous=envelope.hash)
+            assert qingdao.membership.accept_update([], [sign_card(successor, alliance[author].lab)]).changed
+            assert judged == expected and [piece.stands for piece in qingdao.evidence.pieces()] == [True]
 
     @pytest.mark.parametrize("reopened", [False, True])
     def test_settled_ones_hide_none_that_come_later(self, alliance: SimulatedAlliance, reopened: bool) -> None:

@@ -14,9 +14,18 @@ from node.core.card import FormerLogKey
 from node.core.checkpoint import Checkpoint, sign_checkpoint
 from node.core.evidence import format_evidence, parse_evidence
 from node.core.misconduct import judge_evidence
-from node.errors import RollbackError, SplitViewError
-from node.evidence import TOLD_AT_ONCE_MAX
+from node.errors import (
+    FormatError,
+    LabmeshError,
+    LimitError,
+    RollbackError,
+    SplitViewError,
+    StoreError,
+    VerificationError,
+)
+from node.evidence import IDS_MAX, TOLD_AT_ONCE_MAX
 from node.sync import follower as follower_module
+from node.sync.evidence import EvidenceTalk
 from tests.alliance import SimulatedAlliance, drafts, examples, list_all, visible, wait_until
 from tests.builders import build_log, sign_card
 from tests.evidence_cases import build_fork
@@ -147,6 +156,53 @@ class TestTelling:
         contact(four, "weifang", "qingdao")
         assert len(four.reported) == 2
 
+    @pytest.mark.parametrize("calls", [True, False], ids=["it calls", "it is called"])
+    def test_a_restored_peer_is_told_again(self, four: SimulatedAlliance, tmp_path: Path, calls: bool) -> None:
+        """Its backup was made before the split view was known; who told it once remembers that over a start."""
+        weifang, one = four["weifang"], build_fork(JINAN, 2, 5, 5)[0]
+        show(four, "weifang", one)
+        backup = weifang.snapshot(tmp_path / "backup")
+        self._accuse(four)
+        contact(four, "qingdao", "weifang")
+        assert holders(four, "jinan") == ["qingdao", "weifang"]
+        weifang.roll_back(backup)
+        four["qingdao"].reopen()
+        assert (holders(four, "jinan"), four["qingdao"].evidence.untold("weifang")) == (["qingdao"], [])
+        contact(four, *(("weifang", "qingdao") if calls else ("qingdao", "weifang")))
+        assert holders(four, "jinan") == ["qingdao", "weifang"]
+        assert not weifang.exchange.cosign_head(JINAN.origin)
+        four.reported.clear()
+        contact(four, "qingdao", "weifang")
+        assert not four.reported
+
+    def test_what_a_peer_judges_otherwise_it_needs_not_hear_at_each_contact(self, four: SimulatedAlliance) -> None:
+        """It holds another piece that proves the same, and says so of the one that it was told."""
+        self._accuse(four)
+        show(four, "weifang", build_fork(JINAN, 2, 5, 5)[0])
+        four["weifang"].exchange.accept_notes([bytes(build_fork(JINAN, 2, 5, 3)[1].checkpoint())], peer="yantai")
+        assert len({four[name].evidence.pieces()[0].id for name in ("qingdao", "weifang")}) == 2
+        for _ in range(3):
+            contact(four, "qingdao", "weifang")
+        assert four.reported == [("qingdao", "weifang")]
+
+    def test_a_list_that_may_be_cut_short_takes_nothing_back(self, alliance: SimulatedAlliance) -> None:
+        self._accuse(alliance)
+        keeper = alliance["qingdao"].evidence
+        (piece,) = keeper.pieces()
+        keeper.note_held("yantai", [piece.id])
+        keeper.note_held("yantai", [f"{i:064x}" for i in range(IDS_MAX)])
+        assert keeper.untold("yantai") == []
+        keeper.note_held("yantai", [f"{i:064x}" for i in range(IDS_MAX - 1)])
+        assert [evidence_id for evidence_id, _ in keeper.untold("yantai")] == [piece.id]
+
+    def test_a_peer_that_does_not_say_what_it_has_is_told_once(self, alliance: SimulatedAlliance) -> None:
+        """As one of an older version."""
+        self._accuse(alliance)
+        alliance.tampering.exchange = lambda answer: replace(answer, evidence_ids=None)
+        for _ in range(3):
+            contact(alliance, "qingdao", "yantai")
+        assert alliance.reported == [("qingdao", "yantai")]
+
     def test_it_comes_with_the_answer_too(self, four: SimulatedAlliance) -> None:
         """One who cannot be dialled asks, and gets it."""
         show(four, "qingdao", build_fork(JINAN, 2, 5)[0])
@@ -196,6 +252,30 @@ class TestTelling:
         alliance.run(work)
         assert alliance.reported == [("qingdao", "yantai")]
 
+    @pytest.mark.parametrize(
+        ("refusal", "told"),
+        [
+            (VerificationError("first", "the key was retired"), 1),
+            (FormatError("not evidence"), 1),
+            (LimitError("qingdao is reporting evidence already; one call at a time"), 2),
+            (StoreError("the disk is full"), 2),
+        ],
+    )
+    def test_a_peer_that_could_not_judge_it_is_told_again(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch, refusal: LabmeshError, told: int
+    ) -> None:
+        """Only what was judged and refused is left alone."""
+        self._accuse(alliance)
+        keeper, talk = alliance["yantai"].evidence, EvidenceTalk(alliance["qingdao"].evidence, "yantai", print)
+
+        def refuse(raw: bytes, *, peer: str) -> bool:
+            raise refusal
+
+        for accept in (refuse, keeper.accept):
+            monkeypatch.setattr(keeper, "accept", accept)
+            alliance.run(lambda: talk.tell(alliance.client("qingdao", "yantai")))
+        assert (len(alliance.reported), len(keeper.pieces())) == (told, told - 1)
+
     def _accuse(self, alliance: SimulatedAlliance) -> bytes:
         """Let qingdao find a split view; returns the file."""
         qingdao = alliance["qingdao"]
@@ -207,8 +287,6 @@ class TestTelling:
 
 
 def _refuse(raw: bytes, *, peer: str) -> bool:
-    from node.errors import VerificationError
-
     raise VerificationError("first", "the key was retired")
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
 
+from node.core.card import FormerWitnessKey
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.note import SignatureLine
+from node.core.witness import accept_cosignatures
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, visible
-from tests.builders import NOW_S, Lab, build_labs, cosign
+from tests.builders import NOW_S, Lab, build_labs, cosign, sign_card
 from tests.simulated_client import Tampering
 
 JINAN, QINGDAO, YANTAI, STRANGER = build_labs(4)
@@ -36,9 +39,14 @@ def head(member: SimulatedMember) -> SignedCheckpoint:
 
 def lines_at(member: SimulatedMember, size: int) -> list[str]:
     """Names of the keys whose signatures a held checkpoint carries."""
+    return [line.name.removeprefix(f"{JINAN.alliance}/") for line in stored(member, size).note.signatures]
+
+
+def stored(member: SimulatedMember, size: int) -> SignedCheckpoint:
+    """A held checkpoint of jinan's log, with the cosignatures."""
     found = member.store.checkpoints.find(member.mirror_of("jinan").id, size)
     assert found is not None
-    return [line.name.removeprefix(f"{JINAN.alliance}/") for line in found.note.signatures]
+    return found
 
 
 class TestTelling:
@@ -126,6 +134,22 @@ class TestTaking:
         assert older is not None
         assert jinan.exchange.accept_notes([bytes(cosign(older, {YANTAI: NOW_S}))], peer="yantai") == (1, [])
         assert (lines_at(jinan, 2), lines_at(jinan, 5)) == (["log/jinan", "witness/yantai"], ["log/jinan"])
+
+    def test_what_counts_no_more_gives_way(self, jinan: SimulatedMember) -> None:
+        """Yantai cosigned before a newer card of it was known here, which ends that key earlier. The next key signs."""
+        envelope, card = jinan.membership.joined.cards["yantai"]
+        late, newer = bytes(cosign(head(jinan), {YANTAI: NOW_S + 9})), replace(YANTAI, generation=2)
+        assert jinan.exchange.accept_notes([late], peer="yantai") == (1, [])
+        ended = (FormerWitnessKey(card.witness_key, datetime.fromtimestamp(NOW_S, UTC)),)
+        successor = replace(
+            card, witness_key=newer.witness.key, former_witness_keys=ended, seq=card.seq + 1, previous=envelope.hash
+        )
+        assert jinan.membership.accept_update([], [sign_card(successor, YANTAI)]).changed
+        assert jinan.exchange.accept_notes([late], peer="yantai") == (0, [])
+        again = bytes(cosign(head(jinan), {newer: NOW_S + 20}))
+        assert jinan.exchange.accept_notes([again], peer="yantai") == (1, [])
+        assert list(accept_cosignatures(jinan.membership.joined, "jinan", stored(jinan, 5))) == ["yantai"]
+        assert jinan.exchange.accept_notes([bytes(cosign(head(jinan), {newer: NOW_S + 30}))], peer="yantai") == (0, [])
 
     def test_the_first_cosignature_of_a_witness_stays(self, jinan: SimulatedMember) -> None:
         for time, saved in ((NOW_S + 9, 1), (NOW_S, 0)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from node.core.checkpoint import parse_checkpoint
 from node.core.roster import Head
 from tests.alliance import SimulatedAlliance, drafts, list_all, visible
-from tests.builders import build_log
+from tests.builders import Lab, build_log, sign_roster
 from tests.evidence_cases import build_fork
 from tests.sync.disputes import JINAN, YANTAI, settle
 from tests.sync.equivocation import contact, holders, show
@@ -100,3 +102,23 @@ class TestSettlement:
         assert [piece.settled for piece in forked["jinan"].evidence.pieces() if piece.member == "yantai"] == [
             "yantai was removed"
         ]
+
+    def test_a_replaced_council_key_convicts_nobody_any_more(self, alliance: SimulatedAlliance) -> None:
+        """Its thief signs another roster of a version that is long in force; the owner has a new key then."""
+        before, anew = alliance["jinan"].membership.joined, Lab("anew")
+        told = [sign_roster(replace(before.roster, title=f"Of a thief {i}"), JINAN) for i in range(2)]
+        line = replace(before.roster.members["jinan"], identity_key=anew.identity_key)
+        members = {**before.roster.members, "jinan": line}
+        rekeyed = replace(before.roster, version=before.roster.version + 1, previous=before.fingerprint)
+        rekeyed = replace(rekeyed, members=members, council=(anew.identity_key,))
+        for member in (alliance["qingdao"], alliance["yantai"]):
+            member.evidence.accept_conflicts(member.membership.accept_update(told[:1], []).conflicts)
+            assert [(piece.kind, piece.member, piece.stands) for piece in member.evidence.pieces()] == [
+                ("roster", "jinan", True)
+            ]
+            assert member.membership.accept_update([sign_roster(rekeyed, JINAN, anew)], []).changed
+            update = member.membership.accept_update(told[1:], [])
+            assert len(update.conflicts) == 1
+            member.evidence.accept_conflicts(update.conflicts)
+            assert "has replaced the identity key of jinan" in member.evidence.pieces()[0].settled
+            assert (len(member.evidence.pieces()), member.evidence.alarms()) == (1, [])

@@ -285,7 +285,9 @@ class ExchangeCheckpointsRequest(_message.Message):
 
     @_builtins.property
     def evidence_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Lower-case hex SHA-256 of the evidence that the caller has or has judged already: the server does not tell it again."""
+        """Lower-case hex SHA-256 of the evidence that the caller has or has judged already: the server does not tell it again. What
+        the caller may have and does not name (fewer than 1,000), the server tells it again: a restored home has lost it.
+        """
 
     def __init__(
         self,
@@ -320,6 +322,7 @@ class ExchangeCheckpointsResponse(_message.Message):
     TIME_MS_FIELD_NUMBER: _builtins.int
     ROSTER_HASH_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_IDS_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
     """The server's digest, made like the caller's."""
     roster_version: _builtins.int
@@ -346,6 +349,12 @@ class ExchangeCheckpointsResponse(_message.Message):
         just proved: at most 8 files. It is told only to those who may read the records in it.
         """
 
+    @_builtins.property
+    def evidence_ids(self) -> Global___EvidenceIds:
+        """What the caller needs not tell, as `evidence_ids` says it in the other direction. A server that does not know this field
+        leaves it out, which says nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -357,14 +366,39 @@ class ExchangeCheckpointsResponse(_message.Message):
         time_ms: _builtins.int = ...,
         roster_hash: _builtins.bytes = ...,
         evidence: _abc.Iterable[_builtins.bytes] | None = ...,
+        evidence_ids: Global___EvidenceIds | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence_ids", b"evidence_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_note", b"caller_note", "cards_digest", b"cards_digest", "digest", b"digest", "evidence", b"evidence", "notes", b"notes", "roster_hash", b"roster_hash", "roster_version", b"roster_version", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_note", b"caller_note", "cards_digest", b"cards_digest", "digest", b"digest", "evidence", b"evidence", "evidence_ids", b"evidence_ids", "notes", b"notes", "roster_hash", b"roster_hash", "roster_version", b"roster_version", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExchangeCheckpointsResponse: _TypeAlias = ExchangeCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class EvidenceIds(_message.Message):
+    """Pieces of evidence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lower-case hex SHA-256 of each file, at most 1,000. A list of 1,000 may lack some."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceIds: _TypeAlias = EvidenceIds  # noqa: Y015
 
 @_typing.final
 class AcknowledgeErasureRequest(_message.Message):

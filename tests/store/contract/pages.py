@@ -10,6 +10,7 @@ from node.core.checkpoint import cosign_checkpoint
 from node.core.entry import LogPage, split_commitments
 from node.core.note import SIGNATURES_MAX
 from node.core.record import RECORD_SIZE_MAX
+from node.core.witness import line_start
 from node.store import Store
 from node.store import late as late_module
 from tests.alliance import examples
@@ -180,3 +181,25 @@ class CheckpointsContract:
         assert [smallest(0, 1), smallest(1, 1), smallest(2, 1), smallest(4, 1), smallest(7, 1)] == [2, 2, 4, 6, 8]
         assert [smallest(0, 2), smallest(3, 2), smallest(4, 2), smallest(8, 2), smallest(0, 3)] == [4, 4, 8, None, None]
         assert [smallest(0, 1, ("yantai",)), smallest(4, 1, ("qingdao",)), smallest(0, 1, ())] == [4, 8, None]
+
+    def test_what_outlives_a_witness_key_makes_no_quorum(self, store: Store) -> None:
+        own = OwnLog(store)
+        for size, time in ((1, NOW_S + 9), (2, NOW_S + 8), (3, NOW_S), (4, NOW_S + 7)):
+            own.append_numbered(1)
+            checkpoint = own.memory.checkpoint(size).checkpoint
+            cosignatures = {lab.member: cosign_checkpoint(checkpoint, lab.witness, time) for lab in (QINGDAO, YANTAI)}
+            store.checkpoints.save_cosignatures(own.state.id, size, cosignatures)
+
+        def smallest(quorum: int, until: int) -> int | None:
+            retired = {line_start(QINGDAO.witness.key): until}
+            return store.checkpoints.find_quorum_size(
+                own.state.id, index=0, quorum=quorum, witnesses=["qingdao", "yantai"], retired=retired
+            )
+
+        assert [smallest(2, NOW_S + 9), smallest(2, NOW_S + 8), smallest(2, NOW_S), smallest(2, NOW_S - 1)] == [
+            1,
+            2,
+            3,
+            None,
+        ]
+        assert smallest(1, NOW_S - 1) == 1
