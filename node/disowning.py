@@ -80,11 +80,11 @@ class Objector:
 
 
 def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState) -> int:
-    """The largest size of a member's log that a quorum of the other active members has cosigned; 0 for none."""
+    """The largest size of a member's log that a quorum has cosigned, by this roster or an earlier one; 0 for none."""
     if alliance is None:
         return 0
     witnesses = alliance.other_members(member)
-    return store.checkpoints.find_largest_quorum_size(log.id, quorum=alliance.roster.quorum, witnesses=witnesses)
+    return store.checkpoints.find_seen_size(log.id, quorum=alliance.roster.quorum, witnesses=witnesses)
 
 
 def _find_seen(store: Store, alliance: Alliance, member: str, log: LogState, former: FormerLogKey) -> str | None:
