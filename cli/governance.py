@@ -90,7 +90,7 @@ class OfflineGovernance:
     """Changes the store of a home whose lock this process holds."""
 
     def __init__(self, membership: Membership, store: Store, consent: Callable[[], None]) -> None:
-        """Use the membership of an open store.
+        """Use the membership of an open store, and what it holds of logs.
 
         `consent` is called before a roster is signed of which others may hold another one; it raises where nobody
         takes the risk.
@@ -110,8 +110,10 @@ class OfflineGovernance:
     def remove_member(self, member: str, head_size: int | None) -> RosterState:
         """Sign the next roster, with one member removed; its log ends at `head_size`, or where it is verified here."""
         from node.core.amendment import RemoveMember
+        from node.ending import choose_end
 
-        return self.amend(RemoveMember(member, self._store.logs.head_of(member, head_size)))
+        head = choose_end(self._store, self._membership.joined, member, head_size)
+        return self.amend(RemoveMember(member, head))
 
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""

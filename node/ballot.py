@@ -8,6 +8,7 @@ from typing import Protocol
 
 from node.core.alliance import Alliance
 from node.core.card import Card, parse_card
+from node.core.roster import Head, Roster
 from node.errors import GovernanceError
 
 
@@ -38,6 +39,9 @@ class Objector(Protocol):
     def judge_proposed(self, card: Card) -> str | None:
         """Why no roster with the card's identity key should be signed here."""
 
+    def judge_end(self, member: str, head: Head) -> str | None:
+        """Why no roster that removes the member, and ends its log at `head`, should be signed here."""
+
     def gives_up_entries(self, card: Card) -> bool:
         """Whether entries that are held here count no more once this card is taken."""
 
@@ -55,6 +59,18 @@ def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) 
                 hint=f"{card.member} first takes the newer card that you hold: send it the file of labmesh roster export -o "
                 "FILE; there: labmesh join FILE, then again: labmesh keys identity -o CARD",
             )
+
+
+def require_good_ends(objector: Objector | None, held: Roster, roster: Roster) -> None:
+    """Refuse to sign a roster that removes a member and ends its log where it should not, as far as this node knows.
+
+    Raises:
+        GovernanceError: it does.
+    """
+    for name, line in held.members.items():
+        end = roster.members[name].cut
+        if objector is not None and line.status == "active" and end and (reason := objector.judge_end(name, end)):
+            raise GovernanceError(reason, hint="wait until this node has the surviving history: labmesh peers")
 
 
 def require_unopposed(objector: Objector | None, alliance: Alliance, card: Card) -> None:

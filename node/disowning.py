@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 from node.core.alliance import Alliance
 from node.core.card import Card, FormerLogKey
+from node.core.roster import Head
 from node.core.succession import revoked_at, vouched_size
+from node.ending import find_other_history
 from node.store import Store
 from node.store.logs import LogState
 
@@ -72,6 +74,11 @@ class Objector:
     def judge_proposed(self, card: Card) -> str | None:
         """What speaks against signing a roster with the card's identity key."""
         return self.judge_first(card) or find_unnamed_witness(self._store, card)
+
+    def judge_end(self, member: str, head: Head) -> str | None:
+        """Why a roster that ends a member's log here should not be signed."""
+        alliance = self._alliance()
+        return None if alliance is None else find_other_history(self._store, alliance, member, head)
 
     def gives_up_entries(self, card: Card) -> bool:
         """Whether the card ends the key of the head that is held, so that a part of the log is deleted behind it."""

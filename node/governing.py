@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from node.ballot import Ballot, require_nothing_disowned
+from node.ballot import Ballot, require_good_ends, require_nothing_disowned
 from node.core.alliance import Alliance, format_card, found_alliance
 from node.core.amendment import (
     ROSTER_LIFETIME,
@@ -96,6 +96,7 @@ class Governing(CurrentAlliance):
                 )
             roster, cards = build_successor(alliance, amendment, now=self._clock().replace(microsecond=0))
             require_nothing_disowned(self._objector, cards)
+            require_good_ends(self._objector, alliance.roster, roster)
             review = review_proposal(alliance, Proposal(self._sign_roster(roster), cards))
             self._require_free(review)
             return self._settle(review)
@@ -118,6 +119,7 @@ class Governing(CurrentAlliance):
             self._require_free(review)
             require_sound(alliance, review.roster, proposal.cards, now=self._clock())
             require_nothing_disowned(self._objector, proposal.cards)
+            require_good_ends(self._objector, alliance.roster, review.roster)
             signed = proposal if key in review.signers else proposal.with_signature(self._identity.sign)
             return self._settle(review_proposal(alliance, signed))
 

@@ -21,6 +21,7 @@ from node.core.amendment import (
     SetThreshold,
 )
 from node.core.roster import Head
+from node.ending import choose_end
 from node.errors import UnconfirmedError, UserError
 from node.membership import Ballot
 from node.rpc.calls.parts import Calls, Context
@@ -100,8 +101,9 @@ class AllianceCalls(Calls):
             return self._parts.membership.sign_proposal(proposal)
 
     def _remove(self, member: str, size: int | None) -> Ballot:
-        head = self._parts.store.logs.head_of(member, size)
-        return self._parts.membership.amend(RemoveMember(member, head))
+        membership = self._parts.membership
+        head = choose_end(self._parts.store, membership.joined, member, size)
+        return membership.amend(RemoveMember(member, head))
 
     async def _voted(self, context: Context, change: Callable[..., Ballot], *args: Any) -> Ballot:
         """Make a change. A roster that grows must not make this node unconfirmed: it is no news from outside."""
