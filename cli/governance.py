@@ -76,8 +76,8 @@ class Governance(Protocol):
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""
 
-    def sign(self, proposal: bytes) -> RosterState:
-        """Sign what another council member proposed (a proposal's file)."""
+    def sign(self, proposal: bytes, head_size: int | None) -> RosterState:
+        """Sign what another council member proposed (a proposal's file); `head_size` as in `Membership.sign_proposal`."""
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
@@ -113,20 +113,20 @@ class OfflineGovernance:
         from node.ending import choose_end
 
         head = choose_end(self._store, self._membership.joined, member, head_size)
-        return self.amend(RemoveMember(member, head))
+        return self.amend(RemoveMember(member, head, by_hand=head_size is not None))
 
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""
         self._require_consent()
         return _outcome_of(self._membership.amend(amendment))
 
-    def sign(self, proposal: bytes) -> RosterState:
-        """Sign what another council member proposed (a proposal's file)."""
+    def sign(self, proposal: bytes, head_size: int | None) -> RosterState:
+        """Sign what another council member proposed (a proposal's file); `head_size` as in `Membership.sign_proposal`."""
         from node.accusation import accusing_proposal
 
         self._require_consent()
         with accusing_proposal(self._membership, self._open_keeper, proposal):
-            return _outcome_of(self._membership.sign_proposal(proposal))
+            return _outcome_of(self._membership.sign_proposal(proposal, head_size=head_size))
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
@@ -180,9 +180,9 @@ class DaemonGovernance:
 
         return _answer_of(self._node.amend_roster(amendment_to_wire(amendment)))
 
-    def sign(self, proposal: bytes) -> RosterState:
-        """Sign what another council member proposed (a proposal's file)."""
-        return _answer_of(self._node.sign_roster(proposal))
+    def sign(self, proposal: bytes, head_size: int | None) -> RosterState:
+        """Sign what another council member proposed (a proposal's file); `head_size` as in `Membership.sign_proposal`."""
+        return _answer_of(self._node.sign_roster(proposal, head_size))
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""

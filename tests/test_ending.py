@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 from node.core.amendment import NameSurvivor, RemoveMember, SeatCouncil
+from node.core.merkle import EMPTY_ROOT
 from node.core.roster import Head
 from node.disowning import Objector
 from node.ending import choose_end, find_other_history
 from node.errors import GovernanceError, NotFoundError
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts
 from tests.builders import MemoryLog, record_bytes
-from tests.sync.equivocation import show
+from tests.sync.equivocation import contact, show
 
-LIAR, REMOVER, OTHER = "qingdao", "jinan", "yantai"
+LIAR, REMOVER, OTHER, THIRD = "qingdao", "jinan", "yantai", "weifang"
 
 
 def objector_of(member: SimulatedMember) -> Objector:
-    return Objector(member.store, lambda: member.membership.alliance)
+    return Objector(member.store, lambda: member.membership.alliance, ahead=member.exchange.ahead.size_of)
 
 
 @pytest.fixture
@@ -112,3 +113,71 @@ def test_without_a_settlement_it_is_what_is_verified(alliance: SimulatedAlliance
     alliance.catch_up(REMOVER, LIAR)
     assert end_of(remover) == remover.store.logs.head_of(LIAR) and end_of(remover).size == 5
     assert end_of(remover, 2).size == 2
+
+
+@pytest.fixture
+def cosigned(alliance: SimulatedAlliance) -> SimulatedAlliance:
+    """Two members have cosigned five entries, and the remover, whose node could not read them, was told so."""
+    author = alliance[LIAR]
+    author.push(*drafts(5))
+    for name in (OTHER, THIRD):
+        alliance.catch_up(name, LIAR)
+        assert alliance[name].exchange.cosign_head(author.ledger.origin)
+        contact(alliance, LIAR, name)
+    contact(alliance, OTHER, THIRD)
+    contact(alliance, REMOVER, OTHER)
+    assert alliance[REMOVER].store.logs.head_of(LIAR) == Head(0, EMPTY_ROOT)
+    return alliance
+
+
+class TestBelowTheQuorum:
+    """What a quorum has cosigned is not made unprovable by a remover that does not know it."""
+
+    MATCH = "end the log of qingdao at size 0, but a quorum cosigned it up to size 5"
+
+    def test_the_proposer_is_told(self, cosigned: SimulatedAlliance) -> None:
+        remover = cosigned[REMOVER]
+        with pytest.raises(GovernanceError, match=self.MATCH) as caught:
+            remover.membership.amend(RemoveMember(LIAR, end_of(remover)))
+        assert "labmesh roster remove qingdao --head-size 0" in caught.value.hint
+        assert LIAR in remover.membership.joined.active_members()
+
+    def test_a_person_may_name_the_size(self, cosigned: SimulatedAlliance) -> None:
+        remover = cosigned[REMOVER]
+        ballot = remover.membership.amend(RemoveMember(LIAR, end_of(remover, 0), by_hand=True))
+        assert ballot.alliance.roster.members[LIAR].cut == Head(0, EMPTY_ROOT)
+
+    def test_who_has_read_that_far_may_remove(self, cosigned: SimulatedAlliance) -> None:
+        remover = cosigned[REMOVER]
+        cosigned.catch_up(REMOVER, LIAR)
+        assert remover.membership.amend(RemoveMember(LIAR, end_of(remover))).complete
+        assert remover.membership.joined.roster.members[LIAR].cut == cosigned[OTHER].store.logs.head_of(LIAR)
+
+    def test_the_signer_is_told_too(self, cosigned: SimulatedAlliance) -> None:
+        remover, other = cosigned[REMOVER], cosigned[OTHER]
+        seated = remover.membership.amend(SeatCouncil((REMOVER, OTHER), 2))
+        other.membership.accept_update(*cosigned.exported(REMOVER))
+        assert other.membership.sign_proposal(seated.proposal).complete
+        remover.membership.accept_update(*cosigned.exported(OTHER))
+        ballot = remover.membership.amend(RemoveMember(LIAR, end_of(remover, 0), by_hand=True))
+        for size in (None, 1, 5):
+            with pytest.raises(GovernanceError, match=self.MATCH) as caught:
+                other.membership.sign_proposal(ballot.proposal, head_size=size)
+            assert "labmesh roster sign FILE --head-size 0" in caught.value.hint
+        assert other.membership.sign_proposal(ballot.proposal, head_size=0).complete
+
+    def test_fewer_than_a_quorum_are_no_reason(self, alliance: SimulatedAlliance) -> None:
+        author, remover = alliance[LIAR], alliance[REMOVER]
+        author.push(*drafts(5))
+        alliance.catch_up(OTHER, LIAR)
+        assert alliance[OTHER].exchange.cosign_head(author.ledger.origin)
+        contact(alliance, REMOVER, OTHER)
+        assert remover.exchange.ahead.size_of(remover.membership.joined, LIAR) == 0
+        assert remover.membership.amend(RemoveMember(LIAR, end_of(remover))).complete
+
+    def test_what_was_told_before_a_settlement_is_forgotten(self, cosigned: SimulatedAlliance) -> None:
+        remover = cosigned[REMOVER]
+        assert remover.exchange.ahead.size_of(remover.membership.joined, LIAR) == 5
+        _, surviving = two_histories(cosigned)
+        settle(cosigned, surviving, 4)
+        assert remover.exchange.ahead.size_of(remover.membership.joined, LIAR) == 0

@@ -34,10 +34,12 @@ class RemoveMember:
     """Remove a member; its log ends at `head`.
 
     Without one it ends at the head that the roster names already, or where each node had verified it when there is none.
+    `by_hand` says that a person has named the size, also where a quorum has cosigned more.
     """
 
     member: str
     head: Head | None = None
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def _changes(alliance: Alliance, amendment: Amendment, now: datetime) -> tuple[d
     match amendment:
         case AddMembers(cards):
             return {"members": _add(alliance, cards, now)}, cards
-        case RemoveMember(member, head):
+        case RemoveMember(member, head, _):
             return {"members": _remove(alliance, member, head, now)}, ()
         case SeatCouncil(members, threshold):
             return _seat(alliance, members, threshold), ()
