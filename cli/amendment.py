@@ -83,6 +83,8 @@ def _describe_member(name: str, held: Member | None, member: Member, card: Card 
 def _end(head: Head | None) -> str:
     if head is None:
         return "no end of its log is named, so each node keeps what it had verified"
+    if head.size == 0:
+        return "nothing of its log counts: its end is before the first entry"
     return f"its log counts up to size {head.size} with root {format_base64(head.root)}, and no further"
 
 

@@ -76,8 +76,8 @@ class Governance(Protocol):
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""
 
-    def sign(self, proposal: bytes) -> RosterState:
-        """Sign what another council member proposed (a proposal's file)."""
+    def sign(self, proposal: bytes, head_size: int | None) -> RosterState:
+        """Sign what another council member proposed (a proposal's file); `head_size` as in `Membership.sign_proposal`."""
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
@@ -90,7 +90,7 @@ class OfflineGovernance:
     """Changes the store of a home whose lock this process holds."""
 
     def __init__(self, membership: Membership, store: Store, consent: Callable[[], None]) -> None:
-        """Use the membership of an open store.
+        """Use the membership of an open store, and what it holds of logs.
 
         `consent` is called before a roster is signed of which others may hold another one; it raises where nobody
         takes the risk.
@@ -110,21 +110,23 @@ class OfflineGovernance:
     def remove_member(self, member: str, head_size: int | None) -> RosterState:
         """Sign the next roster, with one member removed; its log ends at `head_size`, or where it is verified here."""
         from node.core.amendment import RemoveMember
+        from node.ending import choose_end
 
-        return self.amend(RemoveMember(member, self._store.logs.head_of(member, head_size)))
+        head = choose_end(self._store, self._membership.joined, member, head_size)
+        return self.amend(RemoveMember(member, head, by_hand=head_size is not None))
 
     def amend(self, amendment: Amendment) -> RosterState:
         """Sign the next roster, with another change."""
         self._require_consent()
         return _outcome_of(self._membership.amend(amendment))
 
-    def sign(self, proposal: bytes) -> RosterState:
-        """Sign what another council member proposed (a proposal's file)."""
+    def sign(self, proposal: bytes, head_size: int | None) -> RosterState:
+        """Sign what another council member proposed (a proposal's file); `head_size` as in `Membership.sign_proposal`."""
         from node.accusation import accusing_proposal
 
         self._require_consent()
         with accusing_proposal(self._membership, self._open_keeper, proposal):
-            return _outcome_of(self._membership.sign_proposal(proposal))
+            return _outcome_of(self._membership.sign_proposal(proposal, head_size=head_size))
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""
@@ -178,9 +180,9 @@ class DaemonGovernance:
 
         return _answer_of(self._node.amend_roster(amendment_to_wire(amendment)))
 
-    def sign(self, proposal: bytes) -> RosterState:
-        """Sign what another council member proposed (a proposal's file)."""
-        return _answer_of(self._node.sign_roster(proposal))
+    def sign(self, proposal: bytes, head_size: int | None) -> RosterState:
+        """Sign what another council member proposed (a proposal's file); `head_size` as in `Membership.sign_proposal`."""
+        return _answer_of(self._node.sign_roster(proposal, head_size))
 
     def withdraw(self, roster_hash: str) -> int:
         """Give up the roster with this hash, which this home has signed and which is not in force; returns its version."""

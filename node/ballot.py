@@ -8,6 +8,7 @@ from typing import Protocol
 
 from node.core.alliance import Alliance
 from node.core.card import Card, parse_card
+from node.core.roster import Head, Roster
 from node.errors import GovernanceError
 
 
@@ -38,6 +39,12 @@ class Objector(Protocol):
     def judge_proposed(self, card: Card) -> str | None:
         """Why no roster with the card's identity key should be signed here."""
 
+    def judge_end(self, member: str, head: Head) -> str | None:
+        """Why no roster that removes the member, and ends its log at `head`, should be signed here."""
+
+    def seen_size(self, member: str) -> int:
+        """How much of a member's log a quorum is known to have cosigned."""
+
     def gives_up_entries(self, card: Card) -> bool:
         """Whether entries that are held here count no more once this card is taken."""
 
@@ -54,6 +61,36 @@ def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) 
                 reason,
                 hint=f"{card.member} first takes the newer card that you hold: send it the file of labmesh roster export -o "
                 "FILE; there: labmesh join FILE, then again: labmesh keys identity -o CARD",
+            )
+
+
+def require_good_ends(objector: Objector | None, held: Roster, roster: Roster, *, size: int | None, command: str) -> None:
+    """Refuse to sign a roster that removes a member and ends its log where it should not, as far as this node knows.
+
+    Args:
+        objector: what this node knows.
+        held: the roster in force.
+        roster: the next one.
+        size: the end that a person has named; it may lie below what a quorum has cosigned.
+        command: what a person types to name it.
+
+    Raises:
+        GovernanceError: it does.
+    """
+    if objector is None:
+        return
+    for name, line in held.members.items():
+        end = roster.members[name].cut
+        if line.status != "active" or end is None:
+            continue
+        if reason := objector.judge_end(name, end):
+            raise GovernanceError(reason, hint="wait until this node has the surviving history: labmesh peers")
+        if end.size < (seen := objector.seen_size(name)) and end.size != size:
+            raise GovernanceError(
+                f"the roster would end the log of {name} at size {end.size}, but a quorum cosigned it up to size {seen}: "
+                "nothing between could ever be proved again",
+                hint="let a council member propose it whose node has read the log that far (labmesh peers); to end it there "
+                f"all the same: {command} --head-size {end.size}",
             )
 
 

@@ -14,7 +14,10 @@ from collections.abc import Callable
 
 from node.core.alliance import Alliance
 from node.core.card import Card, FormerLogKey
+from node.core.names import log_origin
+from node.core.roster import Head
 from node.core.succession import revoked_at, vouched_size
+from node.ending import find_other_history
 from node.store import Store
 from node.store.logs import LogState
 
@@ -57,9 +60,15 @@ def find_unnamed_witness(store: Store, card: Card) -> str | None:
 class Objector:
     """What this node's store objects to in cards, for the alliance of the moment."""
 
-    def __init__(self, store: Store, alliance: Callable[[], Alliance | None]) -> None:
-        """Judge by this store."""
-        self._store, self._alliance = store, alliance
+    def __init__(
+        self,
+        store: Store,
+        alliance: Callable[[], Alliance | None],
+        *,
+        ahead: Callable[[Alliance, str], int] = lambda _alliance, _member: 0,
+    ) -> None:
+        """Judge by this store; `ahead` says what a quorum is told to have cosigned of a log beyond it."""
+        self._store, self._alliance, self._ahead = store, alliance, ahead
 
     def judge_successor(self, held: Card, card: Card) -> str | None:
         """`find_disowned`."""
@@ -73,6 +82,20 @@ class Objector:
         """What speaks against signing a roster with the card's identity key."""
         return self.judge_first(card) or find_unnamed_witness(self._store, card)
 
+    def judge_end(self, member: str, head: Head) -> str | None:
+        """Why a roster that ends a member's log here should not be signed, whatever a person says."""
+        alliance = self._alliance()
+        return None if alliance is None else find_other_history(self._store, alliance, member, head)
+
+    def seen_size(self, member: str) -> int:
+        """How much of a member's log a quorum has cosigned, as far as this node holds it or was told; 0 for nothing."""
+        alliance = self._alliance()
+        if alliance is None:
+            return 0
+        log = self._store.logs.find_log(log_origin(alliance.name, member))
+        held = 0 if log is None else seen_size(self._store, alliance, member, log)
+        return max(held, self._ahead(alliance, member))
+
     def gives_up_entries(self, card: Card) -> bool:
         """Whether the card ends the key of the head that is held, so that a part of the log is deleted behind it."""
         log = self._store.logs.find_log(card.origin)
@@ -80,11 +103,11 @@ class Objector:
 
 
 def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState) -> int:
-    """The largest size of a member's log that a quorum of the other active members has cosigned; 0 for none."""
+    """The largest size of a member's log that a quorum has cosigned, by this roster or an earlier one; 0 for none."""
     if alliance is None:
         return 0
     witnesses = alliance.other_members(member)
-    return store.checkpoints.find_largest_quorum_size(log.id, quorum=alliance.roster.quorum, witnesses=witnesses)
+    return store.checkpoints.find_seen_size(log.id, quorum=alliance.roster.quorum, witnesses=witnesses)
 
 
 def _find_seen(store: Store, alliance: Alliance, member: str, log: LogState, former: FormerLogKey) -> str | None:

@@ -258,9 +258,15 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
     "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."
 )
 @FORCE_OPTION
+@click.option(
+    "--head-size",
+    metavar="N",
+    type=click.IntRange(0, 2**40),
+    help="The removed member's log ends there, as proposed, though a quorum has cosigned more.",
+)
 @OFFLINE_OPTION
 @pass_app
-def sign(app: App, file: str, yes: bool, output: str | None) -> None:
+def sign(app: App, file: str, yes: bool, output: str | None, head_size: int | None) -> None:
     """Sign a change that another council member has proposed.
 
     Shows what would change, and at a terminal asks; elsewhere it signs as typed. The signature that completes the proposal
@@ -278,7 +284,7 @@ def sign(app: App, file: str, yes: bool, output: str | None) -> None:
         print_review(review)
         require_consent(app, "Sign it? A signature cannot be taken back.", yes=yes)
     with open_governance(app) as governance:
-        state = governance.sign(proposal)
+        state = governance.sign(proposal, head_size)
     write_output(target, state.proposal, replace=app.force or target == file)
     if state.in_force:
         report_in_force(app, state, "Signed, and in force.", HEARD, file=target)

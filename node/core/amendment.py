@@ -31,10 +31,15 @@ class AddMembers:
 
 @dataclass(frozen=True, slots=True)
 class RemoveMember:
-    """Remove a member; its log ends at `head`, or where each node had verified it when there is none."""
+    """Remove a member; its log ends at `head`.
+
+    Without one it ends at the head that the roster names already, or where each node had verified it when there is none.
+    `by_hand` says that a person has named the size, also where a quorum has cosigned more.
+    """
 
     member: str
     head: Head | None = None
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes], *,
 
     Raises:
         GovernanceError: a seat that is no active member's, a key in two roles, a replaced key that returns, a newcomer after
-            the held roster expired, or another end of a removed member's log.
+            the held roster expired, or another end of a log than the council has named.
     """
     _require_no_newcomer_after_expiry(alliance.roster, roster, now)
     _require_same_ends(alliance.roster, roster)
@@ -165,8 +170,13 @@ def _require_no_newcomer_after_expiry(held: Roster, roster: Roster, now: datetim
 
 
 def _require_same_ends(held: Roster, roster: Roster) -> None:
-    """What a member said before it was removed stays provable up to the named size, and nothing beyond it: for good."""
+    """What the council has said of a log stays: where a removed member's ends, and which history of an active one survives.
+
+    What a member said before it was removed is provable up to the named size, and nothing beyond it: for good.
+    """
     for name, line in held.members.items():
+        if line.head is not None and line.cut is None:
+            _require_no_less(name, line.head, roster.members[name].head)
         if line.cut is not None and roster.members[name].head != line.cut:
             raise GovernanceError(
                 f"the roster would move the end of the log of {name}, who was removed: it is size {line.cut.size}",
@@ -174,12 +184,23 @@ def _require_same_ends(held: Roster, roster: Roster) -> None:
             )
 
 
+def _require_no_less(member: str, named: Head, head: Head | None) -> None:
+    """A removal keeps the history that was named to survive; only a longer one can follow, and that must begin with it."""
+    if head is None or head.size < named.size or (head.size == named.size and head.root != named.root):
+        said = "none" if head is None else f"size {head.size}" if head.size != named.size else "another root"
+        raise GovernanceError(
+            f"the roster names the surviving history of {member} up to size {named.size}, and would now name {said}: what "
+            "the council has decided once is not taken back",
+            hint=f"name that size or a larger one: labmesh roster remove {member} --head-size {named.size}",
+        )
+
+
 def _changes(alliance: Alliance, amendment: Amendment, now: datetime) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """The fields of the roster that change, and the cards that go with them."""
     match amendment:
         case AddMembers(cards):
             return {"members": _add(alliance, cards, now)}, cards
-        case RemoveMember(member, head):
+        case RemoveMember(member, head, _):
             return {"members": _remove(alliance, member, head, now)}, ()
         case SeatCouncil(members, threshold):
             return _seat(alliance, members, threshold), ()
@@ -214,7 +235,7 @@ def _remove(alliance: Alliance, member: str, head: Head | None, now: datetime) -
             hint=f"first seat others: labmesh roster council {' '.join(others) or 'MEMBER…'}",
         )
     members = dict(alliance.roster.members)
-    members[member] = replace(entry, status="removed", left=now, head=head)
+    members[member] = replace(entry, status="removed", left=now, head=head or entry.head)
     return MappingProxyType(members)
 
 

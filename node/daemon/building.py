@@ -210,7 +210,9 @@ class Daemon:
         )
 
     def _build_membership(self) -> Membership:
-        objector = Objector(self.store, self._alliance)
+        objector = Objector(
+            self.store, self._alliance, ahead=lambda alliance, name: self.exchange.ahead.size_of(alliance, name)
+        )
         return Membership(self.store.membership, identity=self.keys.identity, clock=self.clock, objector=objector)
 
     def _build_ledger(self) -> Ledger:

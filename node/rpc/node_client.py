@@ -155,9 +155,10 @@ class NodeClient:
         """Propose or publish the roster with another change."""
         return self._call(self._stub.AmendRoster, request, CHANGE_DEADLINE_S)
 
-    def sign_roster(self, file: bytes) -> node_pb2.SignRosterResponse:
+    def sign_roster(self, file: bytes, head_size: int | None = None) -> node_pb2.SignRosterResponse:
         """Sign a proposal; the last signature publishes it."""
-        return self._call(self._stub.SignRoster, node_pb2.SignRosterRequest(file=file), CHANGE_DEADLINE_S)
+        request = node_pb2.SignRosterRequest(file=file, head_size=head_size)
+        return self._call(self._stub.SignRoster, request, CHANGE_DEADLINE_S)
 
     def withdraw_roster(self, roster_hash: str) -> int:
         """Give up the signed roster with this hash, which is not in force; returns its version."""

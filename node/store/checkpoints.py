@@ -15,6 +15,7 @@ from node.core.thinning import Held, superfluous
 from node.core.witness import line_start, outlives
 from node.store.database import Database
 from node.store.logs import LogState
+from node.store.seen import count_seen, load_mark
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
 
 _CHECKPOINT, _COSIGNATURE, _LOG = table_of(CheckpointRow), table_of(CosignatureRow), table_of(LogRow)
@@ -127,7 +128,9 @@ class CheckpointStore:
 
         A few hundred go in one transaction, so nobody waits long for the writer.
         """
-        keep = {*rule.keep, *self._last_cosigned(log_id)}
+        with self._database.read() as connection:
+            mark = load_mark(connection, log_id)
+        keep = {*rule.keep, *self._last_cosigned(log_id), mark}
         gone, batch = 0, list[int]()
         for size in superfluous(self._old(log_id, rule), keep):
             batch.append(size)
@@ -205,30 +208,27 @@ class CheckpointStore:
                     break
         return size
 
-    def find_largest_quorum_size(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
-        """Size of the largest checkpoint that `quorum` of the witnesses cosigned; 0 when there is none."""
-        statement = (
-            select(_COSIGNATURE.c.size)
-            .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
-            .group_by(_COSIGNATURE.c.size)
-            .having(func.count() >= quorum)
-            .order_by(_COSIGNATURE.c.size.desc())
-            .limit(1)
-        )
+    def find_seen_size(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
+        """Size of the largest checkpoint that `quorum` of the witnesses cosigned, or a quorum before them; 0 for none."""
         with self._database.read() as connection:
-            return connection.execute(statement).scalar() or 0
+            counted = count_seen(connection, log_id, quorum=quorum, witnesses=witnesses)
+            return max(counted, load_mark(connection, log_id))
 
     def load_seen(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> list[SignedCheckpoint]:
-        """The held checkpoints that `quorum` of the witnesses cosigned, the smallest first, with the author's signature."""
+        """The held checkpoints that `quorum` of the witnesses cosigned, the smallest first, with the author's signature.
+
+        Also the largest that a quorum before them had cosigned.
+        """
         seen = (
             select(_COSIGNATURE.c.size)
             .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
             .group_by(_COSIGNATURE.c.size)
             .having(func.count() >= quorum)
         )
+        mark = select(_LOG.c.seen_size).where(_LOG.c.id == log_id).scalar_subquery()
         statement = (
             select(_CHECKPOINT.c.note)
-            .where(_CHECKPOINT.c.log_id == log_id, _CHECKPOINT.c.size.in_(seen))
+            .where(_CHECKPOINT.c.log_id == log_id, _CHECKPOINT.c.size.in_(seen) | (_CHECKPOINT.c.size == mark))
             .order_by(_CHECKPOINT.c.size)
         )
         with self._database.read() as connection:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from node.errors import MAKE_HOME, HomeError, StoreError
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 RESTORE_HINT = "keep this home as it is, and restore a backup into a new one: labmesh --home DIR restore FILE"
 
 _PRAGMAS = (

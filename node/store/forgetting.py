@@ -18,6 +18,7 @@ from node.errors import StoreError
 from node.store.effects import apply_effects
 from node.store.logs import LogState, load_state, save_state
 from node.store.owed import delete_openings, owe_sweep
+from node.store.seen import lower_mark
 from node.store.tables import (
     CheckpointRow,
     CosignatureRow,
@@ -70,6 +71,7 @@ def cut_mirror(store: Store, log: LogState, size: int) -> None:
         _delete_entries(connection, log.id, kept)
         state = replace(current, head_size=kept, head_note=note, head_frontier=frontier, staged=frontier, staged_bytes=0)
         save_state(connection, state)
+        lower_mark(connection, log.id, kept)
         _narrow_audiences(connection, log.id)
         apply_effects(connection, log.id, 0, kept)
 

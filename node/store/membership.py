@@ -15,6 +15,7 @@ from node.core.roster import Roster, parse_roster
 from node.errors import GovernanceError, HomeError, StoreError
 from node.store.database import Database
 from node.store.glance import assemble_alliance
+from node.store.seen import raise_marks
 from node.store.tables import CardRow, LogRow, NodeRow, RosterRow, SignedRosterRow, table_of
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ class MembershipStore:
                 if roster.version not in held
             ]
             if rows:
+                if held:  # what was seen by the roster until now stays seen
+                    raise_marks(connection, alliance.rosters[max(held) - 1][1])
                 connection.execute(insert(_ROSTER), rows)
             _save_cuts(connection, alliance)
             have = set(connection.execute(select(_CARD.c.hash)).scalars())

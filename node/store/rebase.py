@@ -41,6 +41,7 @@ from node.store.logs import LogState, LogStore, NewEntry, load_state, move_head,
 from node.store.losses import forget_seen
 from node.store.places import REPEATED, discard_place, forget_entries, move_in, open_place, reopen_entry, set_aside
 from node.store.rows import OPENING_COLUMNS, accepted_tuple, opening_tuple
+from node.store.seen import lower_mark
 from node.store.tables import (
     STATUS_QUARANTINED,
     CheckpointRow,
@@ -157,6 +158,7 @@ class RebaseStore:
             forget_seen(connection, log, place.head_size)
             for table in (_CHECKPOINT, _COSIGNATURE):
                 connection.execute(delete(table).where(table.c.log_id == log.id, table.c.size > contained))
+            lower_mark(connection, log.id, contained)
             # A reader may have seen numbers that this home has forgotten: the new ones are greater than all of them.
             before = max(current.last_sequence, now_ms * SEQUENCES_A_MS)
             move_in(connection, current, place, before)

@@ -63,6 +63,7 @@ class LogRow(SQLModel, table=True):
     """One log, the own or a mirrored one: the verified head, and the tree over what is staged beyond it.
 
     `cut_size` is where the roster ends the log of a removed member: entries from there on do not count, verified or not.
+    `seen_size` is what a quorum had cosigned when a roster was replaced, whoever counts today (`store.seen`).
     """
 
     __tablename__: ClassVar[Any] = "log"
@@ -78,6 +79,7 @@ class LogRow(SQLModel, table=True):
     staged_bytes: int = Field(default=0, sa_type=BigInteger)
     last_sequence: int = Field(default=0, sa_type=BigInteger)
     cut_size: int | None = Field(default=None, sa_type=BigInteger)
+    seen_size: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
 
 
 class EntryRow(SQLModel, table=True):

@@ -33,6 +33,7 @@ from node.membership import Membership
 from node.store import Store
 from node.store.forgetting import cut_mirror, forget_mirror
 from node.store.logs import LogState
+from node.sync.ahead import SeenAhead
 from node.sync.unreached import Unreached
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class CheckpointExchange:
         clock: Clock,
     ) -> None:
         """Use an open store and the witness key."""
-        self.evidence = evidence
+        self.evidence, self.ahead = evidence, SeenAhead()
         self._store, self._membership, self._confirmation = store, membership, confirmation
         self._witness, self._clock = witness, clock
         self._lock, self._witness_lock = threading.Lock(), threading.Lock()
@@ -264,6 +265,7 @@ class CheckpointExchange:
         if log is None or signed.size > log.signed_size:
             if author != self._membership.member:
                 self.note_announced(signed.signed_by(key), surviving=surviving, teller=peer)
+                self.ahead.note(alliance, author, signed)
             return 0
         held = self._store.checkpoints.find(log.id, signed.size)
         if not self._require_same_history(log, signed, surviving) or held is None:

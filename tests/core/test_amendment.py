@@ -25,6 +25,7 @@ from node.core.amendment import (
 )
 from node.core.card import CARD_TYPE, FormerLogKey, card_content
 from node.core.keys import TYPE_LOG, TYPE_WITNESS, VerifierKey
+from node.core.merkle import EMPTY_ROOT
 from node.core.roster import Head, Member, Roster, require_follows
 from node.errors import FormatError, GovernanceError, LabmeshError, SignatureError
 from tests.builders import (
@@ -368,6 +369,29 @@ class TestEnds:
         assert build_successor(held, RemoveMember("yantai", Head(9, bytes(32))), now=NOW)[0].members["yantai"].head == Head(
             9, bytes(32)
         )
+
+    @pytest.mark.parametrize("head", [Head(6, bytes(32)), Head(7, bytes(31) + b"1"), Head(0, EMPTY_ROOT)], ids=repr)
+    def test_a_removal_does_not_take_the_survivor_back(self, head: Head) -> None:
+        named = Head(7, bytes(32))
+        settled, _ = build_successor(build(), NameSurvivor("yantai", named), now=NOW)
+        held = build().accept_roster(sign_roster(settled, JINAN))
+        with pytest.raises(GovernanceError, match="surviving history of yantai up to size 7") as caught:
+            build_successor(held, RemoveMember("yantai", head), now=NOW)
+        assert "labmesh roster remove yantai --head-size 7" in caught.value.hint
+        roster, _ = build_successor(held, RemoveMember("yantai"), now=NOW)
+        assert roster.members["yantai"].cut == named, "without a head of its own it ends there"
+        for other in (head, None):
+            members = {**roster.members, "yantai": replace(roster.members["yantai"], head=other)}
+            with pytest.raises(GovernanceError, match="surviving history of yantai"):
+                require_sound(held, replace(roster, members=members), (), now=NOW)
+
+    def test_nor_does_any_other_change(self) -> None:
+        settled, _ = build_successor(build(), NameSurvivor("yantai", Head(7, bytes(32))), now=NOW)
+        held = build().accept_roster(sign_roster(settled, JINAN))
+        roster, _ = build_successor(held, Renew(), now=NOW)
+        members = {**roster.members, "yantai": replace(roster.members["yantai"], head=None)}
+        with pytest.raises(GovernanceError, match="would now name none"):
+            require_sound(held, replace(roster, members=members), (), now=NOW)
 
 
 class TestCardsAndRosterKeys:

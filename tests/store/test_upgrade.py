@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,16 @@ class TestUpgrade:
     def test_migrating_twice_is_migrating_once(self, home: Path) -> None:
         migrate(home / DATABASE_NAME)
         assert read_revision(home / DATABASE_NAME) == SCHEMA_REVISION
+
+    def test_a_home_of_0002_keeps_its_logs_and_has_noted_nothing_as_seen(self, home: Path) -> None:
+        path = home / DATABASE_NAME
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("ALTER TABLE log DROP COLUMN seen_size")
+        stamp(path, "0002")
+        assert upgrade(path, home / "backups") is not None
+        assert read_revision(path) == SCHEMA_REVISION
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT DISTINCT seen_size FROM log").fetchall() == [(0,)]
+        store = open_store(home)
+        assert len(list_all(store)) == 2
+        store.close()

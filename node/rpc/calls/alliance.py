@@ -21,6 +21,7 @@ from node.core.amendment import (
     SetThreshold,
 )
 from node.core.roster import Head
+from node.ending import choose_end
 from node.errors import UnconfirmedError, UserError
 from node.membership import Ballot
 from node.rpc.calls.parts import Calls, Context
@@ -80,7 +81,8 @@ class AllianceCalls(Calls):
 
     async def SignRoster(self, request: node_pb2.SignRosterRequest, context: Context) -> node_pb2.SignRosterResponse:
         """A proposal, with this member's signature."""
-        ballot = await self._voted(context, self._sign, request.file)
+        size = request.head_size if request.HasField("head_size") else None
+        ballot = await self._voted(context, self._sign, request.file, size)
         return node_pb2.SignRosterResponse(**_outcome(ballot))
 
     async def WithdrawRoster(
@@ -95,13 +97,14 @@ class AllianceCalls(Calls):
 
         return await answered(answer(), context)
 
-    def _sign(self, proposal: bytes) -> Ballot:
+    def _sign(self, proposal: bytes, head_size: int | None) -> Ballot:
         with accusing_proposal(self._parts.membership, lambda: self._parts.evidence, proposal):
-            return self._parts.membership.sign_proposal(proposal)
+            return self._parts.membership.sign_proposal(proposal, head_size=head_size)
 
     def _remove(self, member: str, size: int | None) -> Ballot:
-        head = self._parts.store.logs.head_of(member, size)
-        return self._parts.membership.amend(RemoveMember(member, head))
+        membership = self._parts.membership
+        head = choose_end(self._parts.store, membership.joined, member, size)
+        return membership.amend(RemoveMember(member, head, by_hand=size is not None))
 
     async def _voted(self, context: Context, change: Callable[..., Ballot], *args: Any) -> Ballot:
         """Make a change. A roster that grows must not make this node unconfirmed: it is no news from outside."""

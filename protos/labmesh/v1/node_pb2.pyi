@@ -1292,18 +1292,24 @@ class SignRosterRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FILE_FIELD_NUMBER: _builtins.int
+    HEAD_SIZE_FIELD_NUMBER: _builtins.int
     file: _builtins.bytes
     """The bytes of the proposal's file, canonical JSON."""
+    head_size: _builtins.int
+    """Where a person says that the log of the member who is removed ends. Needed where a quorum has cosigned more of it."""
     def __init__(
         self,
         *,
         file: _builtins.bytes = ...,
+        head_size: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_head_size", b"_head_size", "head_size", b"head_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_head_size", b"_head_size", "file", b"file", "head_size", b"head_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__head_size: _TypeAlias = _typing.Literal["head_size"]  # noqa: Y015
+    _WhichOneofArgType__head_size: _TypeAlias = _typing.Literal["_head_size", b"_head_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__head_size) -> _WhichOneofReturnType__head_size | None: ...
 
 Global___SignRosterRequest: _TypeAlias = SignRosterRequest  # noqa: Y015
 

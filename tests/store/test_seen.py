@@ -1,0 +1,149 @@
+"""What a quorum has seen stays seen: the quorum may grow, and a witness may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SetQuorum
+from node.core.card import FormerLogKey
+from node.core.merkle import EMPTY_ROOT
+from node.core.roster import Head
+from node.disowning import find_unnamed, seen_size
+from node.errors import GovernanceError
+from node.store.checkpoints import ThinningRule
+from node.store.forgetting import cut_mirror, forget_mirror
+from node.store.seen import load_mark, lower_mark
+from node.sync.revoked import forget_uncounted
+from tests.alliance import SimulatedMember, draft, drafts
+from tests.builders import Lab, build_card, sign_card
+from tests.rotating import RotatingAlliance
+from tests.sync.equivocation import contact
+
+COUNCIL, FIRST, SECOND, AUTHOR = "jinan", "qingdao", "yantai", "weifang"
+SIZE = 5
+
+
+def add_two(council: SimulatedMember) -> None:
+    labs = [Lab(name, council.lab.alliance) for name in ("dezhou", "heze")]
+    council.membership.amend(AddMembers(tuple(sign_card(build_card(lab), lab) for lab in labs)))
+
+
+def ask_more(council: SimulatedMember) -> None:
+    council.membership.amend(SetQuorum(3))
+
+
+def remove_witness(council: SimulatedMember) -> None:
+    council.membership.amend(RemoveMember(SECOND, Head(0, EMPTY_ROOT)))
+
+
+CHANGES: list[Callable[[SimulatedMember], None]] = [add_two, ask_more, remove_witness]
+
+
+@pytest.fixture
+def alliance(tmp_path: Path) -> Iterator[RotatingAlliance]:
+    """Five members, of whom two, the quorum, have cosigned the author's five entries."""
+    made = RotatingAlliance(tmp_path, 5)
+    simulated = made.simulated
+    simulated[AUTHOR].push(*drafts(SIZE))
+    for witness in (FIRST, SECOND):
+        simulated.catch_up(witness, AUTHOR)
+        assert simulated[witness].exchange.cosign_head(simulated[AUTHOR].ledger.origin)
+    for one, other in ((AUTHOR, FIRST), (AUTHOR, SECOND), (FIRST, SECOND)):
+        contact(simulated, one, other)
+    assert simulated[FIRST].membership.joined.roster.quorum == 2
+    yield made
+    made.close()
+
+
+def change(alliance: RotatingAlliance, make: Callable[[SimulatedMember], None]) -> None:
+    make(alliance[COUNCIL].member)
+    for name in (FIRST, AUTHOR):
+        update = alliance[name].member.membership.accept_update(*alliance.simulated.exported(COUNCIL))
+        assert update.changed and not update.faults
+
+
+def seen(member: SimulatedMember) -> int:
+    return seen_size(member.store, member.membership.joined, AUTHOR, member.mirror_of(AUTHOR))
+
+
+def mark_of(member: SimulatedMember) -> int:
+    with member.store.database.read() as connection:
+        return load_mark(connection, member.mirror_of(AUTHOR).id)
+
+
+@pytest.mark.parametrize("make", CHANGES)
+def test_a_history_that_a_quorum_has_seen_is_not_rewritten(
+    alliance: RotatingAlliance, make: Callable[[SimulatedMember], None]
+) -> None:
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    assert seen(witness) == SIZE and mark_of(witness) == 0
+    change(alliance, make)
+    assert seen(witness) == seen(author) == mark_of(witness) == SIZE
+    envelope, card = author.membership.own_card
+    former = (FormerLogKey(card.log_key, 0, EMPTY_ROOT),)
+    log_key = replace(author.lab, generation=2).log.key
+    raw = sign_card(
+        replace(card, seq=card.seq + 1, previous=envelope.hash, log_key=log_key, former_log_keys=former), author.lab
+    )
+    (fault,) = witness.membership.accept_update([], [raw]).faults
+    assert f"a quorum has cosigned what that key signed up to size {SIZE}" in fault
+    forget_uncounted(witness.store, witness.exchange, witness.membership.joined.card(AUTHOR))
+    assert witness.mirror_of(AUTHOR).head_size == SIZE
+
+
+@pytest.mark.parametrize("make", CHANGES)
+def test_the_author_itself_refuses_to_end_its_key_below(
+    alliance: RotatingAlliance, make: Callable[[SimulatedMember], None]
+) -> None:
+    change(alliance, make)
+    alliance[AUTHOR].member.confirmation.override()
+    with pytest.raises(GovernanceError, match=f"cosigned the log up to size {SIZE}"):
+        alliance[AUTHOR].rotation.revoke_log(SIZE - 1)
+
+
+def test_the_card_of_a_new_identity_key_must_vouch_for_it(alliance: RotatingAlliance) -> None:
+    change(alliance, ask_more)
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    card = author.membership.own_card[1]
+    ended = (FormerLogKey(card.log_key, 0, EMPTY_ROOT),)
+    other = replace(card, seq=2, previous="0" * 64, log_key=replace(author.lab, generation=2).log.key, former_log_keys=ended)
+    fault = find_unnamed(witness.store, witness.membership.joined, other)
+    assert fault is not None and f"what a quorum has cosigned at size {SIZE}" in fault
+
+
+def test_thinning_keeps_what_was_seen(alliance: RotatingAlliance) -> None:
+    """By the new quorum nothing was seen, so the checkpoint would go: its cosigners have cosigned more since."""
+    change(alliance, ask_more)
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    author.confirmation.override()
+    for count in (1, 2):
+        author.push(draft(f"ZB-{count}"))
+        alliance.simulated.catch_up(FIRST, AUTHOR)
+        assert witness.exchange.cosign_head(author.ledger.origin)
+    log = witness.mirror_of(AUTHOR)
+    with witness.store.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM cosignature WHERE witness = ?", (SECOND,))
+    witness.store.checkpoints.thin(log.id, ThinningRule(2**60, quorum=3, witnesses=[FIRST, COUNCIL]))
+    assert witness.store.checkpoints.find(log.id, SIZE) is not None
+    assert witness.store.checkpoints.find(log.id, SIZE + 1) is None
+
+
+def test_the_mark_falls_with_the_history_alone(alliance: RotatingAlliance) -> None:
+    change(alliance, ask_more)
+    change_again = NameSurvivor(AUTHOR, Head(SIZE, alliance[AUTHOR].member.ledger.log.head_frontier.root()))
+    alliance[COUNCIL].member.membership.amend(change_again)
+    witness = alliance[FIRST].member
+    witness.membership.accept_update(*alliance.simulated.exported(COUNCIL))
+    assert mark_of(witness) == SIZE
+    with witness.store.database.write() as connection:
+        lower_mark(connection, witness.mirror_of(AUTHOR).id, SIZE + 1)
+    assert mark_of(witness) == SIZE
+    cut_mirror(witness.store, witness.mirror_of(AUTHOR), SIZE - 1)
+    assert witness.mirror_of(AUTHOR).head_size == mark_of(witness) == 0
+    author = alliance[AUTHOR].member
+    forget_mirror(author.store, author.mirror_of(AUTHOR).id)
+    assert mark_of(author) == 0
