@@ -13,7 +13,8 @@ from node.core.alliance import Alliance
 from node.core.conflict import Conflict, find_card_conflict, find_roster_conflict
 from node.core.proposal import parse_proposal
 from node.errors import FormatError, GovernanceError, LabmeshError
-from node.evidence import EvidenceKeeper, HeldEvidence
+from node.evidence import EvidenceKeeper
+from node.held_evidence import HeldEvidence
 from node.membership import Membership
 
 KEPT = "kept as evidence, which every member gets"

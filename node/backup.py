@@ -8,7 +8,6 @@ about that stands in `node.confirmation`. The search index is not in a backup: i
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -24,39 +23,28 @@ from typing import IO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import orjson
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from node.backup_keys import KEY_MEMBER, KEYS_NONE, AskPassphrase, collect_keys, read_keys, restore_keys
 from node.clock import Clock, milliseconds, utc_now
 from node.config import CONFIG_NAME
 from node.core.canonical import dumps_canonical
-from node.core.card import Card, parse_card
 from node.core.keys import format_base64
 from node.core.times import format_milliseconds
 from node.errors import HomeError
 from node.home import Home, move_in
-from node.keyfiles import NO_KEY, read_private_file
-from node.placement import put_in_place, sync_folder
+from node.placement import create_private, put_in_place, sync_folder
 from node.store import DATABASE_NAME
 from node.store.snapshot import RevokedClient, copy_database, read_facts, require_intact, revoke_clients
 
 FORMAT = "labmesh-backup/1"
 MANIFEST_NAME = "manifest.json"
-KEYS_NONE, KEYS_WRAPPED, KEYS_AS_AT_HOME = "none", "wrapped", "as at home"
 MANIFEST_SIZE_MAX = 64 * 1024
 _CHUNK = 1024 * 1024
-_KEY_MEMBER = re.compile(r"keys/[a-z0-9][a-z0-9.-]{0,60}\.pem")
 # KeyError: a member that is not there. NotImplementedError, RuntimeError: compressed or encrypted in ways not used here.
 _DAMAGED = (BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, OverflowError, zlib.error)
-_PLAIN = serialization.NoEncryption()
 
 ATTEMPTS = 20
 RETRY_S = 0.1
-
-AskPassphrase = Callable[[], bytes]
-PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +71,7 @@ def has_protected_keys(home: Home) -> bool:
     Raises:
         HomeError: they cannot be read.
     """
-    return any(b"ENCRYPTED" in raw for raw in _read_keys(home.path / "keys").values())
+    return any(b"ENCRYPTED" in raw for raw in read_keys(home.path / "keys").values())
 
 
 def create_backup(
@@ -112,7 +100,7 @@ def create_backup(
         database, draft = Path(folder) / DATABASE_NAME, Path(folder) / "draft"
         _copy_between_rotations(home, database, keys=keys)
         require_intact(database)
-        key_members = _keys_for_backup(home, passphrase) if keys else (KEYS_NONE, {})
+        key_members = collect_keys(home, passphrase) if keys else (KEYS_NONE, {})
         manifest = _write(draft, database, home.config_path, key_members, made)
         try:
             put_in_place(draft, target, replace=replace)
@@ -172,7 +160,7 @@ def restore_backup(
     _require_vacant(target)
     with _drafted(target) as draft:
         manifest = _extract_home(path, draft, keys_needed=keys_from is None)
-        lost = _restore_keys(draft, manifest, keys_from, ask_passphrase)
+        lost = restore_keys(draft, manifest.keys, keys_from, ask_passphrase)
         revoked = revoke_clients(draft / DATABASE_NAME, now_ms=milliseconds(clock()))
     for role in lost:
         on_lost(role)
@@ -222,7 +210,7 @@ def _write(
     draft: Path, database: Path, settings: Path, key_members: tuple[str, dict[str, bytes]], made: datetime
 ) -> Manifest:
     facts, files = read_facts(database), {}
-    with _create(draft) as file, ZipFile(file, "w", ZIP_STORED) as archive:
+    with create_private(draft) as file, ZipFile(file, "w", ZIP_STORED) as archive:
         for source, name in ((database, DATABASE_NAME), (settings, CONFIG_NAME)):
             with source.open("rb") as content:
                 files[name] = _add(archive, name, content)
@@ -245,10 +233,6 @@ def _write(
         file.flush()
         os.fsync(file.fileno())
     return manifest
-
-
-def _create(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _member(name: str) -> ZipInfo:
@@ -283,7 +267,7 @@ def _read_manifest(archive: ZipFile, path: Path) -> Manifest:
             raise HomeError(f"{path} is of the kind {content['format']!r}; this Labmesh knows {FORMAT}")
         manifest = Manifest(**content)
         for name, facts in manifest.files.items():
-            if name not in (DATABASE_NAME, CONFIG_NAME) and not _KEY_MEMBER.fullmatch(name):
+            if name not in (DATABASE_NAME, CONFIG_NAME) and not KEY_MEMBER.fullmatch(name):
                 raise ValueError(f"a member {name!r}")
             int(facts["size"]), str(facts["sha256"])
         if not {DATABASE_NAME, CONFIG_NAME} <= set(manifest.files):
@@ -298,7 +282,7 @@ def _extract(archive: ZipFile, manifest: Manifest, draft: Path) -> None:
     (draft / "keys").mkdir(mode=0o700)
     for name, facts in manifest.files.items():
         digest, left = sha256(), int(facts["size"])
-        with _create(draft / name) as target:
+        with create_private(draft / name) as target:
             for chunk in _read_member(archive, name):
                 left -= len(chunk)
                 if left < 0:
@@ -330,122 +314,16 @@ def _copy_between_rotations(home: Home, database: Path, *, keys: bool) -> None:
     """Copy the database while the keys stay the same, for a restored home must have the keys that its card names."""
     folder = home.path / "keys"
     for _ in range(ATTEMPTS):
-        before = _read_keys(folder) if keys else {}
+        before = read_keys(folder) if keys else {}
         database.unlink(missing_ok=True)
         database.touch(mode=0o600)
         copy_database(home.database_path, database)
         # Asked before the keys are read again: a next key is there until it is renamed, and then the keys differ.
         waiting = keys and any((folder / f"{name}.next.pem").exists() for name in ("log", "witness"))
-        if not keys or (not waiting and _read_keys(folder) == before):
+        if not keys or (not waiting and read_keys(folder) == before):
             return
         time.sleep(RETRY_S)
     raise HomeError(
         "the keys of this home are being changed, so no backup was made",
         hint="try again in a minute; if nobody changes keys, restart the node: it sorts them out",
     )
-
-
-def _keys_for_backup(home: Home, passphrase: bytes | None) -> tuple[str, dict[str, bytes]]:
-    found = _read_keys(home.path / "keys")
-    protected = {name: raw for name, raw in found.items() if b"ENCRYPTED" in raw}
-    if protected:
-        # A key that is open at home (of the remote port, which can be made again) does not leave it.
-        return KEYS_AS_AT_HOME, protected
-    if not passphrase:
-        raise HomeError("the private keys leave the home only under a passphrase")
-    return KEYS_WRAPPED, {
-        name: _format_key(_parse_key(name, raw, None), serialization.BestAvailableEncryption(passphrase))
-        for name, raw in found.items()
-    }
-
-
-def _restore_keys(draft: Path, manifest: Manifest, keys_from: Path | None, ask_passphrase: AskPassphrase) -> list[str]:
-    """Put the keys into the draft, and compare them with its card; returns the roles whose key is another one."""
-    folder = draft / "keys"
-    if keys_from is not None:
-        for path in folder.iterdir():
-            path.unlink()
-        for name, raw in _read_keys(keys_from).items():
-            _write_key(folder / name, raw)
-    found = _read_keys(folder)
-    passphrase = ask_passphrase() if any(b"ENCRYPTED" in raw for raw in found.values()) else None
-    opened = {name: _parse_key(name, raw, passphrase) for name, raw in found.items()}
-    lost = _compare_keys(parse_card(read_facts(draft / DATABASE_NAME).card)[1], opened)
-    if keys_from is None and manifest.keys == KEYS_WRAPPED:
-        for name, key in opened.items():
-            (folder / name).unlink()
-            _write_key(folder / name, _format_key(key, _PLAIN))
-    return lost
-
-
-def _compare_keys(card: Card, keys: dict[str, PrivateKey]) -> list[str]:
-    lost = []
-    wanted = {
-        "identity.pem": {card.identity_key},
-        "log.pem": {card.log_key.public_key},
-        "witness.pem": {card.witness_key.public_key},
-        "tls.pem": {_public(x509.load_der_x509_certificate(der).public_key()) for der in card.tls_certificates},
-    }
-    for name, allowed in wanted.items():
-        if name not in keys:
-            raise HomeError(f"the key {name} is missing", hint="name the folder that holds all of them: --keys DIR")
-        if _public(keys[name].public_key()) in allowed:
-            continue
-        if name == "identity.pem":
-            raise HomeError(
-                f"{name} is not the key in the card of {card.member}",
-                hint="use the keys as they were when the backup was made",
-            )
-        lost.append(name.removesuffix(".pem"))
-    return lost
-
-
-def _public(key: object) -> bytes:
-    if isinstance(key, Ed25519PublicKey):
-        return key.public_bytes_raw()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return b""  # none that a card names
-
-
-def _read_keys(folder: Path) -> dict[str, bytes]:
-    """The private keys in a folder, by file name.
-
-    Raises:
-        HomeError: there are none, or one can be read by others; the hint mends it.
-    """
-    try:
-        found = {
-            path.name: read_private_file(path)
-            for path in sorted(folder.iterdir())
-            if _KEY_MEMBER.fullmatch(f"keys/{path.name}")
-        }
-    except OSError as error:
-        raise HomeError(f"{error.filename} cannot be read: {error.strerror}", hint="name the folder of the keys") from error
-    if not found:
-        raise HomeError(f"{folder} holds no private keys", hint="name the folder that holds them")
-    return found
-
-
-def _parse_key(name: str, raw: bytes, passphrase: bytes | None) -> PrivateKey:
-    protected = b"ENCRYPTED" in raw
-    try:
-        key = serialization.load_pem_private_key(raw, password=passphrase if protected else None)
-    except NO_KEY as error:
-        if protected:
-            raise HomeError(f"the passphrase does not open {name}", hint="type it again") from error
-        raise HomeError(f"{name} is not a private key in PEM", hint="use another backup") from error
-    if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise HomeError(f"{name} is not a key of a Labmesh node", hint="use another backup")
-    return key
-
-
-def _format_key(key: PrivateKey, encryption: serialization.KeySerializationEncryption) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-
-
-def _write_key(path: Path, raw: bytes) -> None:
-    with _create(path) as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())

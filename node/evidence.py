@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 
@@ -33,6 +32,7 @@ from node.core.merkle import Tree
 from node.core.misconduct import Judgement, find_settlement, judge_evidence
 from node.core.names import log_origin
 from node.errors import FormatError, GovernanceError, NotFoundError, SignatureError, UserError, VerificationError
+from node.held_evidence import HeldEvidence, basis_of, describe, judge_stored
 from node.store import Store
 from node.store.evidence import Contradiction, EvidenceEntry
 from node.store.logs import LogState
@@ -48,26 +48,6 @@ PASSED_OVER_MAX = 200
 IDS_MAX = 1000
 SEARCHED_PAGES_MAX = 4
 PREFIX_MIN = 8
-
-
-@dataclass(frozen=True, slots=True)
-class HeldEvidence:
-    """A piece that this node holds. `settled` says why it no longer stands; empty while it does.
-
-    The judgement of one that does not stand may be empty but for kind and member.
-    """
-
-    id: str
-    found_ms: int
-    kind: str
-    member: str
-    judgement: Judgement
-    settled: str = ""
-
-    @property
-    def stands(self) -> bool:
-        """Whether nobody has settled it."""
-        return not self.settled
 
 
 class EvidenceKeeper:
@@ -103,17 +83,17 @@ class EvidenceKeeper:
             before = self._standing()
             self._passed_over.clear()
             self._pieces = tuple(self._rejudge(entry, alliance) for entry in self._store.evidence.load_entries())
-            self._judged_under = {piece.id: _basis(alliance, piece.member) for piece in self._pieces}
+            self._judged_under = {piece.id: basis_of(alliance, piece.member) for piece in self._pieces}
             changed = before != self._standing()
         if changed:
             self._notify()
 
     def _rejudge(self, entry: EvidenceEntry, alliance: Alliance) -> HeldEvidence:
-        if self._judged_under.get(entry.id) == _basis(alliance, entry.member):
+        if self._judged_under.get(entry.id) == basis_of(alliance, entry.member):
             known = next((piece for piece in self._pieces if piece.id == entry.id), None)
             if known is not None:
                 return known
-        return _judge_stored(entry, self._store.evidence.find(entry.id) or b"", alliance)
+        return judge_stored(entry, self._store.evidence.find(entry.id) or b"", alliance)
 
     def pieces(self) -> tuple[HeldEvidence, ...]:
         """Every piece, the oldest first."""
@@ -130,7 +110,7 @@ class EvidenceKeeper:
 
     def alarms(self) -> list[str]:
         """One sentence for each standing piece, and for each that could not be kept."""
-        return [*(_sentence(piece, self._member) for piece in self._pieces if piece.stands), *sorted(self._failures)]
+        return [*(describe(piece, self._member) for piece in self._pieces if piece.stands), *sorted(self._failures)]
 
     def export(self, prefix: str) -> tuple[HeldEvidence, bytes]:
         """The piece whose id begins like this, and its file.
@@ -358,7 +338,7 @@ class EvidenceKeeper:
             ):
                 return
             self._pieces = (*(held for held in self._pieces if held.id not in {piece.id, *gone}), piece)
-            self._judged_under[piece.id] = _basis(alliance, piece.member)
+            self._judged_under[piece.id] = basis_of(alliance, piece.member)
             self.note_told(piece.id, peer)
         logger.error("event=evidence id=%s kind=%s member=%s told_by=%s", piece.id, piece.kind, piece.member, peer or "-")
         self._notify()
@@ -422,34 +402,3 @@ class EvidenceKeeper:
     def _notify(self) -> None:
         for notify in self._subscribers:
             notify()
-
-
-def _basis(alliance: Alliance, member: str) -> tuple[str, str]:
-    """What a judgement rests on: the hash of the newest roster, and of the member's newest card."""
-    return alliance.fingerprint, alliance.cards[member][0].hash if member in alliance.cards else ""
-
-
-def _judge_stored(row: EvidenceEntry, file: bytes, alliance: Alliance) -> HeldEvidence:
-    try:
-        evidence = parse_evidence(file)
-    except FormatError as error:
-        return HeldEvidence(row.id, row.found_ms, row.kind, row.member, Judgement((), row.kind), error.message)
-    judgement = judge_evidence(evidence, held=alliance)
-    if judgement.verified:
-        return HeldEvidence(row.id, row.found_ms, row.kind, row.member, judgement, find_settlement(judgement, alliance))
-    failed = next(step for step in judgement.steps if not step.ok)
-    settled = f"under the newest rosters and cards it proves nothing more: {failed.detail}"
-    version = min(len(evidence.rosters), len(alliance.rosters))
-    then = judge_evidence(evidence, fingerprint=alliance.rosters[version - 1][0].hash)
-    return HeldEvidence(row.id, row.found_ms, row.kind, row.member, then, settled)
-
-
-def _sentence(piece: HeldEvidence, own: str) -> str:
-    export = f"labmesh evidence export {piece.id} -o FILE"
-    if piece.member == own:
-        advice = f"this is the own member: has somebody its keys, or was its home rolled back? look at it: {export}"
-    elif piece.kind == "split-view":
-        advice = f"its log is not followed any more until the council settles it; for the council: {export}"
-    else:
-        advice = f"for the council: {export}"
-    return f"{piece.judgement.summary}; {advice}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
 
 def put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
@@ -22,6 +23,15 @@ def put_in_place(draft: Path, target: Path, *, replace: bool) -> None:
     else:
         _name_first(draft, target)
     sync_folder(target.parent)
+
+
+def create_private(path: Path) -> IO[bytes]:
+    """Open a new file that only its owner may read, to write into.
+
+    Raises:
+        FileExistsError: something is there already.
+    """
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def sync_folder(path: Path) -> None:

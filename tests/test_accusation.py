@@ -16,7 +16,7 @@ from node.core.card import parse_card
 from node.core.proposal import format_proposal, parse_proposal
 from node.core.roster import parse_roster
 from node.errors import FormatError, GovernanceError, LabmeshError
-from node.evidence import HeldEvidence
+from node.held_evidence import HeldEvidence
 from tests.alliance import SimulatedAlliance, SimulatedMember
 from tests.attacks.calling import caller, node_servicer, refused
 from tests.builders import Lab, sign_card, sign_roster

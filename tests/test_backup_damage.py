@@ -43,6 +43,7 @@ def test_a_rotation_during_the_copy_makes_it_begin_again(tmp_path: Path, monkeyp
         if len(copies) == 1:  # the whole rotation
             (folder / "log.pem").write_bytes(new)
         elif len(copies) == 2:  # another one begins
+            (folder / "log.next.pem").touch(mode=0o600)
             (folder / "log.next.pem").write_bytes(old)
         elif len(copies) == 3:  # and ends
             (folder / "log.next.pem").rename(folder / "log.pem")

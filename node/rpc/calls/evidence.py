@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from labmesh.v1 import node_pb2
 from node.core.times import format_milliseconds
-from node.evidence import HeldEvidence
+from node.held_evidence import HeldEvidence
 from node.rpc.calls.parts import Calls, Context
 from node.rpc.faults import answered
 
