@@ -180,7 +180,7 @@ class RemoteConnection:
         try:
             certificate = x509.load_der_x509_certificate(self._shake_hands(context))
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (OSError, ValueError, x509.ExtensionNotFound):
+        except (OSError, ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion):
             return ()
         addresses = map(str, names.get_values_for_type(x509.IPAddress))
         return (*names.get_values_for_type(x509.DNSName), *addresses)

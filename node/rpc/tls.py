@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from ssl import PEM_cert_to_DER_cert
 
 import grpc
 from cryptography import x509
@@ -56,20 +57,14 @@ class TrustedCertificates:
 
     def member_of(self, pem: bytes) -> str | None:
         """The active member whose card holds exactly this certificate (PEM), if there is one."""
-        try:
-            der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-        except ValueError:
-            return None
-        return self._by_certificate().get(der)
+        der = _der_of(pem)
+        return None if der is None else self._by_certificate().get(der)
 
     def removed_member_of(self, pem: bytes) -> str | None:
         """The removed member whose last card holds this certificate, if there is one: it is refused, but told why."""
-        try:
-            der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-        except ValueError:
-            return None
         self._by_certificate()
-        return self._removed.get(der)
+        der = _der_of(pem)
+        return None if der is None else self._removed.get(der)
 
     def state(self) -> tuple[tuple[bytes, ...], ...]:
         """What the TLS configuration is made of: it has changed when this has."""
@@ -171,3 +166,11 @@ def remote_credentials(load: Callable[[], tuple[bytes, bytes]], state: Callable[
         configuration_if_changed,  # type: ignore[arg-type]  # the stubs do not know None, which means "as before"
         require_client_authentication=False,
     )
+
+
+def _der_of(pem: bytes) -> bytes | None:
+    """The bytes of a certificate that a caller has presented, to be compared and not parsed; None where it is no PEM."""
+    try:
+        return PEM_cert_to_DER_cert(pem.decode())
+    except ValueError:
+        return None

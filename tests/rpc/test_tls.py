@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from ssl import DER_cert_to_PEM_cert
+
+import pytest
 
 from node.core.alliance import Alliance
 from node.rpc.tls import TrustedCertificates, certificate_pem
@@ -45,3 +48,13 @@ def test_before_an_alliance_only_the_own_certificate() -> None:
     trusted = TrustedCertificates(own_card=lambda: build_card(JINAN), alliance=lambda: None)
     assert trusted.roots() == pem(JINAN)
     assert trusted.member_of(pem(JINAN)) is None
+
+
+@pytest.mark.parametrize("version", [9, 255])
+def test_a_certificate_of_an_unknown_version_is_nobody_s(version: int) -> None:
+    held = JINAN.certificate.replace(bytes.fromhex("a003020102"), bytes.fromhex("a0030201") + bytes([version]))
+    assert held != JINAN.certificate
+    alliance = build_alliance(LABS)
+    trusted = TrustedCertificates(own_card=lambda: build_card(QINGDAO), alliance=lambda: alliance)
+    odd = DER_cert_to_PEM_cert(held).encode()
+    assert trusted.member_of(odd) is trusted.removed_member_of(odd) is None
