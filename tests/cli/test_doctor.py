@@ -15,6 +15,7 @@ from cli.facts import ClientFacts, DaemonFacts, Facts, Fault, PeerFacts, RemoteF
 from cli.key_facts import ANOTHER, RESTORE
 from labmesh.v1 import node_pb2
 from node.core.standing import Notice
+from node.errors import HANGS
 from node.home import Home
 from node.lost_keys import describe_lost_role
 from tests.cli.conftest import run
@@ -339,6 +340,12 @@ def test_somebody_else_at_the_address_of_a_node_that_does_not_run():
     assert [finding.check for finding in found] == ["daemon", "address"] and "another program" in found[1].message
     found = _troubles(addresses=[("jinan.example:7443", "Connection refused")], **down)
     assert [finding.check for finding in found] == ["daemon"]  # one fault: it does not run
+
+
+def test_a_node_that_hangs_is_no_other_program_at_its_address():
+    hanging = Fault(f"a process (pid 7) {HANGS}: no greeting", "end it (kill 7)")
+    found = _troubles(daemon=None, daemon_fault=hanging, addresses=[("jinan.example:7443", "")])
+    assert [(finding.check, finding.hint) for finding in found] == [("daemon", "end it (kill 7)")]
 
 
 def _troubles(**changes):
