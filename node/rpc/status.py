@@ -69,7 +69,7 @@ def _state(parts: StatusParts) -> str:
     if confirmation.longer is not None:
         return "recovering"
     needs_person = any(notice.level == "error" for notice in _notices(parts))
-    if confirmation.conflict is not None or needs_person or parts.split_views() or parts.lost_roles():
+    if confirmation.conflict is not None or needs_person or parts.split_views() or parts.lost_roles() or _disk_faults(parts):
         return "degraded"
     return "ready" if confirmation.confirmed else "unconfirmed"
 
@@ -94,7 +94,11 @@ def _alarms(parts: StatusParts, losses: Losses) -> list[str]:
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")
     found += map(describe_lost_role, parts.lost_roles())
-    return found + [str(notice) for notice in _notices(parts)]
+    return found + _disk_faults(parts) + [str(notice) for notice in _notices(parts)]
+
+
+def _disk_faults(parts: StatusParts) -> list[str]:
+    return parts.store.database.write_faults.sentences()
 
 
 def _notices(parts: StatusParts) -> list[Notice]:
