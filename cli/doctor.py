@@ -242,7 +242,7 @@ def _alarm(alarm: str) -> Finding:
             "alarm", "error", alarm, "write that file, and give it to the council; all pieces: labmesh evidence list"
         )
     message, parting, command = alarm.partition("; type: ")
-    return Finding("alarm", "error", message, f"type: {command}" if parting else "type: labmesh status")
+    return Finding("alarm", "error", message, f"type: {command}" if parting else "")
 
 
 def _check_peers(facts: Facts) -> Iterator[Finding]:
