@@ -130,9 +130,10 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     if output is None:
         _abandon_identity(app)
         return
+    home = app.home
     require_place(output, replace=app.force)
-    own = parse_card(read_held_alliance(app.home).own_card)
-    files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
+    own = parse_card(read_held_alliance(home).own_card)
+    files = home.key_files(home_passphrase(home, app.passphrase_file))
     raw = propose_identity(files, own)
     write_output(output, raw, replace=app.force)
     card = parse_card(raw)[1]

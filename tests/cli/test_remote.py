@@ -289,19 +289,31 @@ class TestOptions:
             ["upgrade"],
             ["doctor"],
             ["roster", "create", "--title", "t"],
+            # Not that a file is missing, which would not help.
+            ["roster", "sign", "missing"],
+            ["roster", "add", "missing"],
+            ["roster", "settle", "missing", "--keep", "first"],
+            ["roster", "rekey", "qingdao", "missing"],
+            ["join", "missing"],
+            ["restore", "missing"],
+            ["restore", "--keys", "missing", "missing"],
+            ["keys", "identity", "-o", "/missing/card"],
         ],
         ids=lambda args: args[0],
     )
     def test_what_needs_the_home_says_so(self, remote: Remote, args: list[str]) -> None:
         ended = remote.run(*args, "--json")
         assert ended.exit_code == 2, ended
-        assert f"labmesh {' '.join(args[: 2 if args[0] == 'roster' else 1])} works in the home" in ended.error["message"]
+        assert (
+            f"labmesh {' '.join(args[: 2 if args[0] in ('roster', 'keys') else 1])} works in the home"
+            in ended.error["message"]
+        )
         assert "LABMESH_REMOTE" in ended.error["hint"]
         assert remote.fake.calls == []
 
     def test_hints_are_completed_for_commands_that_work_from_afar(self, remote: Remote) -> None:
         """Each is tried; what it is answered does not matter, as long as it asks the node."""
-        words = {
+        words: dict[str, list[object]] = {
             "list": [],
             "status": [],
             "peers": [],
