@@ -86,9 +86,14 @@ def _alarms(parts: StatusParts, losses: Losses) -> list[str]:
         )
         found += parts.recovery.sentences()
     if losses.unseen:
+        noun = (
+            "1 entry of this member's log was"
+            if losses.unseen == 1
+            else f"{losses.unseen} entries of this member's log were"
+        )
         found.append(
-            f"{losses.unseen} entries of this member's log were published, but no peer reached so far has given back what "
-            "they say (one may have erased a record that can be read here again); type: labmesh list --lost   and, once "
+            f"{noun} published, but no peer reached so far has given back what "
+            "was said (one may have erased a record that can be read here again); type: labmesh list --lost   and, once "
             "they are pushed or erased again, or given up: labmesh confirm --lost"
         )
     if confirmation.conflict is not None:
