@@ -11,9 +11,10 @@ import pytest
 
 from labmesh.v1 import node_pb2
 from node.errors import HANGS, PeerUnreachableError, UserError
+from node.home import Home
 from node.rpc import connection, node_client
 from node.rpc.node_client import NodeClient
-from tests.cli.conftest import run
+from tests.cli.conftest import init, run
 from tests.cli.fake_node import serve
 
 
@@ -65,6 +66,18 @@ def test_a_process_that_hangs_is_told_from_a_node_that_does_not_run(node_home, m
                 other.setblocking(False)
                 other.connect_ex(str(path))
             assert HANGS in _refusal(path).message
+
+
+def test_a_change_of_the_roster_is_told_of_a_process_that_hangs(node_home, monkeypatch):
+    """Whoever has the lock and greets nobody will not end by itself: it is not waited for."""
+    monkeypatch.setattr(connection, "GREETING_S", 0.2)
+    home = Home(init(node_home / "home"))
+    with socket.socket(socket.AF_UNIX) as stuck, home.lock():
+        stuck.bind(str(home.socket_path))
+        stuck.listen()
+        ended = run("roster", "create", "--title", "t", home=home.path)
+    assert (ended.exit_code, ended.out) == (3, "")
+    assert f"error: a process (pid {os.getpid()}) {HANGS}" in ended.err and "no node answers there" not in ended.err
 
 
 def test_a_node_that_answers_late_is_waited_for(node, node_home, monkeypatch):
