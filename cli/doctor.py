@@ -21,7 +21,7 @@ from typing import Any, Literal
 from cli.facts import Facts, PeerFacts
 from cli.key_facts import ANOTHER, CARD_BY_HAND
 from cli.texts import format_size
-from node.errors import OTHER_CERTIFICATE
+from node.errors import HANGS, OTHER_CERTIFICATE
 
 Level = Literal["ok", "warning", "error"]
 
@@ -242,7 +242,7 @@ def _alarm(alarm: str) -> Finding:
             "alarm", "error", alarm, "write that file, and give it to the council; all pieces: labmesh evidence list"
         )
     message, parting, command = alarm.partition("; type: ")
-    return Finding("alarm", "error", message, f"type: {command}" if parting else "type: labmesh status")
+    return Finding("alarm", "error", message, f"type: {command}" if parting else "")
 
 
 def _check_peers(facts: Facts) -> Iterator[Finding]:
@@ -311,6 +311,8 @@ def _check_address(facts: Facts) -> Iterator[Finding]:
                 "this test may fail although others reach the node, so let another member try"
             )
             yield Finding("address", "warning", f"{address} cannot be reached from here: {reason}", hint)
+        elif facts.daemon_fault is not None and HANGS in facts.daemon_fault.message:
+            continue  # the system takes connections for a process that hangs, which is told
         elif facts.daemon_fault is not None:
             message = f"{address} takes connections, although this node does not run: another program is there"
             yield Finding("address", "warning", message, "stop it, or set another port in `listen` in labmesh.toml")

@@ -21,7 +21,26 @@ SECRET_MODE = 0o600
 INPUT_SIZE_MAX = 3 * 1024 * 1024 * 1024
 STDIN = "-"
 
+
+class HomeInput(click.Path):
+    """A file for a command that works in a home: for a far node it does not matter whether the file is there."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """The file's name.
+
+        Raises:
+            UsageFault: a node on another machine is meant.
+            click.BadParameter: there is no such file.
+        """
+        if ctx is not None:
+            ctx.ensure_object(App).home_path  # noqa: B018 -- refuses
+        return super().convert(value, param, ctx)
+
+
 INPUT_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+HOME_INPUT_FILE = HomeInput(exists=True, dir_okay=False, allow_dash=True)
 OUTPUT_FILE = click.Path(dir_okay=False)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from cli.alliance_file import AllianceFile
 from cli.app import App
 from cli.consent import can_ask, require_consent
-from node.errors import HomeError, PeerUnreachableError, UnconfirmedError
+from node.errors import HANGS, HomeError, PeerUnreachableError, UnconfirmedError
 
 if TYPE_CHECKING:
     from labmesh.v1 import node_pb2
@@ -253,6 +253,8 @@ def claim_home(app: App, stack: ExitStack) -> NodeClient | None:
             try:
                 return stack.enter_context(app.node)
             except PeerUnreachableError as error:
+                if HANGS in error.message:
+                    raise
                 # A daemon that has just started, or another command that is done in a moment.
                 if time.monotonic() > deadline:
                     raise PeerUnreachableError(

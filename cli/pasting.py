@@ -12,7 +12,10 @@ _OTHERS = re.compile(
     r"the token is what|the member whose|name the file that|at (?:one of them|a peer))\b"
 )
 _CLAUSE_END = re.compile(r"[;.](?=\s)")
-REMOTE = frozenset({"push", "list", "show", "search", "status", "peers", "prove"})
+REMOTE = frozenset(
+    {"push", "list", "show", "search", "status", "peers", "prove", "audit", "grant", "erase", "confirm"}
+    | {"client list", "client revoke", "evidence list", "evidence export", "roster show", "roster export"}
+)
 """Commands that a client on another machine may type, too."""
 
 
@@ -24,8 +27,8 @@ def complete_commands(text: str, options: str, *, remote: bool) -> str:
     def complete(found: re.Match[str]) -> str:
         before = text[: found.start()]
         clause = _CLAUSE_END.split(before)[-1]
-        command = text[found.end() :].split(maxsplit=1)[0].strip(",;.:)`")
-        if _OTHERS.search(clause) or (remote and command not in REMOTE):
+        words = [word.strip(",;.:)`") for word in text[found.end() :].split(maxsplit=2)[:2]]
+        if _OTHERS.search(clause) or (remote and not {words[0], " ".join(words)} & REMOTE):
             return found.group()
         return f"labmesh {options} "
 

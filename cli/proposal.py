@@ -89,7 +89,7 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
         return
     review = review_file(require_alliance(app), state.proposal)
     print_lines(
-        f"Roster version {review.roster.version} has {state.have} of {state.needed} signatures: it is not in force yet.",
+        f"Roster version {review.roster.version} has {review.format_count()}: it is not in force yet.",
         app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
         else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
@@ -112,7 +112,7 @@ def print_review(review: Review) -> None:
         f"Version {review.roster.version} of the roster of {review.roster.alliance}, made at "
         f"{format_seconds(review.roster.issued)}, instead of version {review.alliance.roster.version}:",
         *(f"  {change}" for change in changes),
-        f"It has {len(review.signers)} of {review.needed} signatures.",
+        f"It has {review.format_count()}.",
     )
 
 
@@ -218,8 +218,8 @@ def review_file(alliance: Alliance, proposal: bytes) -> Review:
 
 
 def format_awaited(review: Review) -> str:
-    """Who may sign next, for a sentence."""
-    *others, last = review.awaited() or ["a council member"]
+    """Who may sign next, for a sentence; those alone whose signature is the last one needed, where there are any."""
+    *others, last = review.next_signers() or ["a council member"]
     return f"{', '.join(others)} or {last}" if others else last
 
 

@@ -96,6 +96,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def count_entries(number: int, adjective: str = "") -> str:
+    """`1 entry`, `2,000 lost entries`."""
+    return f"{number:,} {adjective}{' ' if adjective else ''}{'entry' if number == 1 else 'entries'}"
+
+
 def format_age(seconds: float) -> str:
     """An age in one unit."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

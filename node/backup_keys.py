@@ -135,7 +135,11 @@ def _parse_key(name: str, raw: bytes, passphrase: bytes | None) -> PrivateKey:
         key = serialization.load_pem_private_key(raw, password=passphrase if protected else None)
     except NO_KEY as error:
         if protected:
-            raise HomeError(f"the passphrase does not open {name}", hint="type it again") from error
+            raise HomeError(
+                f"the passphrase does not open {name}",
+                hint="it is the one that the keys had then; --passphrase-file FILE goes first, then the variable "
+                "LABMESH_BACKUP_PASSPHRASE, and last the prompt: correct the one that was taken",
+            ) from error
         raise HomeError(f"{name} is not a private key in PEM", hint="use another backup") from error
     if not isinstance(key, Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise HomeError(f"{name} is not a key of a Labmesh node", hint="use another backup")

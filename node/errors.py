@@ -54,6 +54,9 @@ MAKE_HOME = "type: labmesh init; for a member whose home is lost: labmesh restor
 OTHER_CERTIFICATE = "shows another certificate than the member's card names"
 """What is said of a peer's address where somebody else answers, or a home that is older than its card."""
 
+HANGS = "has the home, but does not answer"
+"""What is said of a node's own process that takes connections and does nothing with them: stopped, or stuck."""
+
 
 class LabmeshError(Exception):
     """Root of the tree. ``hint`` says what to do or type next, and may be empty."""

@@ -7,6 +7,7 @@ import click
 from cli.app import App, node_command, pass_app
 from cli.consent import require_consent
 from cli.output import print_document, print_lines, print_note
+from cli.texts import count_entries
 
 
 @node_command()
@@ -48,13 +49,15 @@ def _confirm_lost(app: App) -> None:
             away = [peer.member for peer in status.peers if peer.state != "connected"]
             if away:
                 print_note(f"{', '.join(away)} may still give entries back, but {_are(away)} not connected now.")
-            question = f"Are the {status.lost:,} entries of labmesh list --lost pushed again, or given up?"
+            noun = count_entries(status.lost)
+            question = f"{'Is' if status.lost == 1 else 'Are'} the {noun} of labmesh list --lost pushed again, or given up?"
             require_consent(app, app.complete(question))
         total = node.confirm_lost(status.lost)
     if app.json:
         print_document({"lost": total})
     elif total:
-        seen = f"{total:,} lost entries are seen: no alarm tells of them any more. They stay in: labmesh list --lost"
+        noun = f"{count_entries(total, 'lost')} {'is' if total == 1 else 'are'} seen"
+        seen = f"{noun}: no alarm tells of that any more. What is lost stays in: labmesh list --lost"
         print_lines(app.complete(seen))
     else:
         print_lines("No entry of the own log is lost.")

@@ -138,7 +138,7 @@ def _held_alliance(app: App, *, required: bool) -> Alliance | None:
         hint="give it: labmesh evidence verify FILE --fingerprint HEX, as you have it from another source than the file",
     )
     alliance = None
-    if app.home_path.is_dir():
+    if not app.is_remote and app.home_path.is_dir():
         from cli.governance import read_held_alliance
 
         try:

@@ -11,7 +11,7 @@ import click
 from cli.alliance_file import EXPORT_HINT, AllianceFile, parse_alliance_file
 from cli.app import App, node_command, pass_app
 from cli.consent import can_ask, require_consent
-from cli.files import INPUT_FILE, STDIN, display_name, read_input
+from cli.files import HOME_INPUT_FILE, STDIN, display_name, read_input
 from cli.governance import open_governance, read_held_alliance
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
@@ -27,7 +27,7 @@ HEARD = "Running nodes hear of it from one another."
 
 
 @node_command()
-@click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.argument("file", metavar="FILE", type=HOME_INPUT_FILE)
 @click.option("--fingerprint", metavar="HEX", type=TEXT, help="The alliance's fingerprint, from another source than FILE.")
 @pass_app
 def command(app: App, file: str, fingerprint: str | None) -> None:

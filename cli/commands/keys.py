@@ -115,7 +115,8 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     """Make a new identity key, because the old one was lost or stolen, and write the card that names it.
 
     Send the card to a member of the council, who types `labmesh roster rekey`. The home changes to the new key at the first
-    start after the council's roster has arrived; until then change no other key. Typed again it writes the same card.
+    start after the council's roster has arrived; until then change no other key. Typed again it writes the same card: so it
+    is dated a second after the card before, not by the clock, and `labmesh keys show` tells that time.
     Where the council does not sign after all, --abandon gives it up; tell the council first, for a roster that names a key
     which nobody has any more needs another `labmesh roster rekey`.
     """
@@ -123,6 +124,7 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     from cli.passphrase import home_passphrase
     from node.core.card import parse_card
     from node.core.keys import format_base64
+    from node.core.times import format_seconds
     from node.identity import propose_identity
 
     if abandon == (output is not None):
@@ -130,9 +132,10 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     if output is None:
         _abandon_identity(app)
         return
+    home = app.home
     require_place(output, replace=app.force)
-    own = parse_card(read_held_alliance(app.home).own_card)
-    files = app.home.key_files(home_passphrase(app.home, app.passphrase_file))
+    own = parse_card(read_held_alliance(home).own_card)
+    files = home.key_files(home_passphrase(home, app.passphrase_file))
     raw = propose_identity(files, own)
     write_output(output, raw, replace=app.force)
     card = parse_card(raw)[1]
@@ -143,6 +146,7 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
     print_lines(
         f"The new identity key is {key}.",
         f"Send {display_name(output)} to a council member, who types: labmesh roster rekey {card.member} FILE",
+        f"The card is dated {format_seconds(card.issued)}, a second after the one before: typed again, it is the same.",
         "Tell them the key by telephone. When the roster is in force and has arrived here, restart the node.",
     )
 

@@ -12,6 +12,7 @@ from cli.app import App, node_command, pass_app
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines, print_note, print_table
 from cli.paging import Page, page_options, print_page
+from cli.texts import count_entries
 
 if TYPE_CHECKING:
     from labmesh.v1.node_pb2 import ListLostResponse
@@ -71,8 +72,9 @@ def _list_lost(app: App, page: Page) -> None:
     columns = ("index", "commitment", "checkpoint")
     print_table((*columns, "seen"), (_lost_row(entry, columns) for entry in content["lost"]))
     print_note(
-        f"{content['total']:,} entries were published before this home was restored, and no peer reached so far has given "
-        "back what they say. Push those records again from the lab's own system; the commitments stay in the log."
+        f"{count_entries(content['total'])} {'was' if content['total'] == 1 else 'were'} published before this home was "
+        "restored, and no peer reached so far has given back what is said there. Push it again from the lab's own system; "
+        "the commitments stay in the log."
     )
     print_note(
         "One of them may have been the erasure of a record that nobody else could read: it can be read here again. "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.app import App, node_command, pass_app
+from cli.files import HomeInput
 from cli.output import print_document, print_lines, print_note
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @node_command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=HomeInput(exists=True, dir_okay=False))
 @click.option(
-    "--keys", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="The folder with the private keys."
+    "--keys", metavar="DIR", type=HomeInput(exists=True, file_okay=False), help="The folder with the private keys."
 )
 @click.option(
     "--passphrase-file",

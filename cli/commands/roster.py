@@ -12,7 +12,7 @@ from cli.app import App, NodeGroup, pass_app
 from cli.consent import require_consent
 from cli.files import (
     FORCE_OPTION,
-    INPUT_FILE,
+    HOME_INPUT_FILE,
     OUTPUT_FILE,
     STDIN,
     display_name,
@@ -105,7 +105,7 @@ def create(app: App, title: str, threshold: int) -> None:
 
 
 @command.command()
-@click.argument("cards", metavar="CARD...", nargs=-1, required=True, type=INPUT_FILE)
+@click.argument("cards", metavar="CARD...", nargs=-1, required=True, type=HOME_INPUT_FILE)
 @proposal_options
 @OFFLINE_OPTION
 @pass_app
@@ -197,7 +197,7 @@ def quorum(app: App, number: int, output: str | None) -> None:
 
 @command.command()
 @click.argument("member", type=MEMBER)
-@click.argument("card", metavar="CARD", type=INPUT_FILE)
+@click.argument("card", metavar="CARD", type=HOME_INPUT_FILE)
 @proposal_options
 @OFFLINE_OPTION
 @pass_app
@@ -226,7 +226,7 @@ def renew(app: App, output: str | None) -> None:
 
 
 @command.command()
-@click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.argument("file", metavar="FILE", type=HOME_INPUT_FILE)
 @click.option(
     "--keep",
     type=click.Choice(["first", "second"]),
@@ -252,7 +252,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
 
 
 @command.command()
-@click.argument("file", metavar="FILE", type=INPUT_FILE)
+@click.argument("file", metavar="FILE", type=HOME_INPUT_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "-o", "--output", metavar="OUT", type=OUTPUT_FILE, help="Write the signed proposal here; into FILE unless given."

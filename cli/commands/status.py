@@ -7,7 +7,7 @@ from typing import Any
 from cli.app import App, node_command, pass_app
 from cli.output import print_document, print_lines, print_table
 from cli.status import status_document
-from cli.texts import format_fingerprint
+from cli.texts import count_entries, format_fingerprint
 
 _STATES = {
     "unconfirmed": "waits for peers to tell what they hold of its log; takes pushes; signs, cosigns, publishes nothing new",
@@ -39,7 +39,9 @@ def command(app: App) -> None:
         )
     else:
         print_lines(app.complete("roster       none yet; type: labmesh roster create --title …   or: labmesh join FILE"))
-    print_lines(f"own log      {content['size']:,} entries, root {content['root']}", f"records      {_records(content)}")
+    print_lines(
+        f"own log      {count_entries(content['size'])}, root {content['root']}", f"records      {_records(content)}"
+    )
     if remote := content["remote"]:
         print_lines(
             f"remote       port {remote['port']} for {remote['clients']} clients, as {', '.join(remote['names'])}; "
@@ -48,8 +50,8 @@ def command(app: App) -> None:
     if content["lost_seen"]:
         print_lines(
             app.complete(
-                f"lost         {content['lost_seen']:,} entries of the own log that nobody can open; a person has seen "
-                "them: labmesh list --lost"
+                f"lost         {count_entries(content['lost_seen'])} of the own log that nobody can open; a person has "
+                "seen that: labmesh list --lost"
             )
         )
     for alarm in content["alarms"]:

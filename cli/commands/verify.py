@@ -25,6 +25,10 @@ Pin = Callable[["Bundle"], str]
 """The fingerprint to hold against a bundle."""
 
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
+_ORIGIN = (
+    "a bundle is the file that its sender made with: labmesh prove ID -o FILE (evidence is checked with: labmesh evidence "
+    "verify FILE)"
+)
 
 
 @node_command()
@@ -114,11 +118,18 @@ def _verify(name: str, pin: Pin, known: Alliance | None) -> Verdict:
     from node.core.verdict import STEPS, Step, Verdict, verify_bundle
     from node.schemas import load_schemas
 
-    try:
-        bundle = parse_bundle(_read_bundle(name))
-    except FormatError as error:
-        first = Step(STEPS[0], False, f"the file is not a readable bundle: {error.message}")
+    def unreadable(reason: str) -> Verdict:
+        first = Step(STEPS[0], False, f"the file is not a readable bundle: {reason}")
         return Verdict((first, *(Step(step, None, "not reached") for step in STEPS[1:])))
+
+    try:
+        raw = _read_bundle(name)
+    except FormatError as error:
+        return unreadable(error.message)
+    try:
+        bundle = parse_bundle(raw)
+    except FormatError as error:
+        return unreadable(f"{error.message}; {_ORIGIN}")
     return verify_bundle(bundle, fingerprint=pin(bundle), kinds=Kinds(load_schemas()), known=known)
 
 

@@ -52,24 +52,54 @@ class Review:
     @property
     def missing(self) -> int:
         """How many more signatures make it complete, when those sign who count most."""
-        old, new = self.alliance.roster, self.roster
-        old_missing = max(0, old.threshold - len(self.signers.intersection(old.council)))
-        new_missing = max(0, new.threshold - len(self.signers.intersection(new.council)))
-        both = len(set(old.council).intersection(new.council) - self.signers)
-        return old_missing + new_missing - min(old_missing, new_missing, both)
+        return self._missing_with(self.signers)
 
     @property
     def needed(self) -> int:
-        """How many signatures it needs, with those that it has."""
+        """How many signatures it needs at least, with those that it has."""
         return len(self.signers) + self.missing
 
     def awaited(self) -> list[str]:
         """Members whose signatures would count and are not there, sorted."""
-        keys: set[bytes] = set()
-        for roster in (self.alliance.roster, self.roster):
-            if len(self.signers.intersection(roster.council)) < roster.threshold:
-                keys |= set(roster.council) - self.signers
-        return self._named(keys)
+        return sorted({name for _, names in self._lacks() for name in names})
+
+    def next_signers(self) -> list[str]:
+        """To whom it goes next, sorted: those of whom one signature is enough, or, where none is, all who count."""
+        if self.missing != 1:
+            return self.awaited()
+        keys = {*self.alliance.roster.council, *self.roster.council} - self.signers
+        return self._named({key for key in keys if not self._missing_with({*self.signers, key})})
+
+    def format_count(self) -> str:
+        """How far it has come, in words; each council's count where they differ."""
+        old, new = self.alliance.roster, self.roster
+        have, will = (len(self.signers.intersection(roster.council)) for roster in (old, new))
+        if set(old.council) == set(new.council):
+            return f"{len(self.signers)} of {self.needed} signatures"
+        return f"{have} of {old.threshold} signatures of the council in force and {will} of {new.threshold} of the new one"
+
+    def format_lack(self) -> str:
+        """Who can make it complete, in words."""
+        lacks = self._lacks()
+        if self.missing == 1 or len({tuple(names) for _, names in lacks}) <= 1:
+            return _so_many_of(self.missing, self.next_signers())
+        (old, held), (new, proposed) = lacks
+        return f"{_so_many_of(old, held)} (the council in force) with {_so_many_of(new, proposed)} (the new one)"
+
+    def _lacks(self) -> list[tuple[int, list[str]]]:
+        """Of each council that lacks signatures: how many, and whose would count."""
+        return [
+            (lack, self._named(set(roster.council) - self.signers))
+            for roster in (self.alliance.roster, self.roster)
+            if (lack := roster.threshold - len(self.signers.intersection(roster.council))) > 0
+        ]
+
+    def _missing_with(self, signers: Collection[bytes]) -> int:
+        old, new = self.alliance.roster, self.roster
+        old_missing = max(0, old.threshold - len(set(old.council).intersection(signers)))
+        new_missing = max(0, new.threshold - len(set(new.council).intersection(signers)))
+        both = len(set(old.council).intersection(new.council).difference(signers))
+        return old_missing + new_missing - min(old_missing, new_missing, both)
 
     def _named(self, keys: Collection[bytes]) -> list[str]:
         """Members to whom the held or the proposed roster gives these identity keys, sorted."""
@@ -155,16 +185,16 @@ def require_may_sign(review: Review, member: str, key: bytes, *, withdrawn: bool
             f"roster version {new.version} carries every signature that it needs",
             hint="take it as it is: labmesh join FILE",
         )
-    awaited = ", ".join(review.awaited())
+    awaited = " or ".join(review.next_signers())
     if key in review.signers and not withdrawn:
         raise GovernanceError(
             f"{member} has signed this proposal already; {review.missing} more must sign it",
-            hint=f"send the file to one of {awaited}, who type: labmesh roster sign FILE",
+            hint=f"send the file to {awaited}, who type: labmesh roster sign FILE",
         )
     if key not in old.council and key not in new.council:
         raise GovernanceError(
             f"{member} sits neither on the council of version {old.version} nor on that of version {new.version}",
-            hint=f"send the file to one of {awaited}, who type: labmesh roster sign FILE",
+            hint=f"send the file to {awaited}, who type: labmesh roster sign FILE",
         )
 
 
@@ -180,7 +210,7 @@ def require_free(signed: Review | None, review: Review) -> None:
         f"this home has signed another roster of version {review.roster.version} already, made at "
         f"{format_seconds(signed.roster.issued)}, so it does not sign the one made at "
         f"{format_seconds(review.roster.issued)}: nobody signs two of one version",
-        hint=f"{_so_many_of(signed.missing, signed.awaited())} can put the first in force (its file: labmesh roster "
+        hint=f"{signed.format_lack()} can put the first in force (its file: labmesh roster "
         "proposal -o FILE); or, once everybody has deleted that file, give it up: labmesh roster withdraw",
     )
 

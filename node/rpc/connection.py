@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import socket
 import ssl
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +16,13 @@ from urllib.parse import quote
 
 import grpc
 
-from node.errors import ConfigError, LabmeshError, PeerUnreachableError
+from node.errors import HANGS, ConfigError, LabmeshError, PeerUnreachableError
 
 MESSAGE_SIZE_MAX = 16 * 1024 * 1024
 REQUEST_SIZE_MAX = 8 * 1024 * 1024
 PROBE_S = 5.0
+GREETING_S = 4.0
+"""So long a node may take to greet a connection to its socket; a call may then take much longer."""
 
 _OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_SIZE_MAX),
@@ -33,6 +36,9 @@ _REMOTE_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
+
+# RFC 9113, 3.4: a client's preface and an empty SETTINGS frame. A server answers with a frame, whatever is asked later.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 # What X509_verify_cert says; Python's ssl does not name them.
 _EXPIRED, _NOT_YET, _NAME_MISMATCH = 10, 9, {62, 64}
@@ -55,33 +61,57 @@ class SocketConnection:
     path: Path
 
     def probe(self) -> PeerUnreachableError | None:
-        """Try the socket; what is wrong with it, or None."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.settimeout(PROBE_S)
+        """Greet who listens on the socket; what is wrong, or None."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(GREETING_S)
+            try:
                 probe.connect(str(self.path))
-        except PermissionError:
-            return PeerUnreachableError(
-                f"this account may not use {self.path}",
-                hint="work as the account that the node runs under, or name a group in the setting socket_group",
-            )
-        except OSError:
-            return PeerUnreachableError(f"the node is not running (no answer on {self.path})", hint=self._hint())
-        return None
+                probe.sendall(_GREETING)
+                if probe.recv(1):
+                    return None
+            except PermissionError:
+                return PeerUnreachableError(
+                    f"this account may not use {self.path}",
+                    hint="work as the account that the node runs under, or name a group in the setting socket_group",
+                )
+            except (TimeoutError, BlockingIOError):  # the latter where too many wait already to be let in
+                return self._hanging(_listener(probe))
+            except OSError:
+                pass  # nobody listens
+        return PeerUnreachableError(f"the node is not running (no answer on {self.path})", hint=self._hint())
 
     def open(self) -> grpc.Channel:
         """A channel to the socket."""
         # gRPC reads the target as a URI: a '%' or '#' in the home's path must be escaped.
         return grpc.insecure_channel("unix:" + quote(str(self.path)), options=_OPTIONS)
 
+    def _hanging(self, pid: int) -> PeerUnreachableError:
+        number, kill = (f" (pid {pid})", f" (kill {pid}; if it stays: kill -9 {pid})") if pid else ("", "")
+        return PeerUnreachableError(
+            f"a process{number} {HANGS}: no greeting on {self.path} in {GREETING_S:.0f} s",
+            hint=f"it is stopped, or stuck; end it{kill}, then type: {self._command()} run",
+        )
+
+    def _command(self) -> str:
+        return f"labmesh --home {shlex.quote(str(self.path.parent))}"
+
     def _hint(self) -> str:
-        home = self.path.parent
-        command = f"labmesh --home {shlex.quote(str(home))}"
+        home, command = self.path.parent, self._command()
         try:
             exists = any(home.iterdir())
         except OSError:
             exists = False
         return f"type: {command} run" if exists else f"there is no node in {home} yet; type: {command} init …"
+
+
+def _listener(probe: socket.socket) -> int:
+    """The process that listens where `probe` is connected to; 0 when that is not known."""
+    try:
+        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return 0
+    pid: int = struct.unpack("3i", raw)[0]
+    return pid
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def error_of_node(error: grpc.RpcError) -> LabmeshError:
     message = _message(error)
     if info is None or info.domain != DOMAIN:
         if _code(error) in _UNREACHABLE:
-            return PeerUnreachableError(f"the node does not answer: {message}")
+            return PeerUnreachableError(f"the node does not answer: {message}", hint="type: labmesh doctor")
         return LabmeshError(f"the node answered {_code(error).name}: {message}")
     failed = UserError(message, hint=info.metadata.get("hint", ""))
     failed.reason = info.reason

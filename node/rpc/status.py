@@ -69,7 +69,7 @@ def _state(parts: StatusParts) -> str:
     if confirmation.longer is not None:
         return "recovering"
     needs_person = any(notice.level == "error" for notice in _notices(parts))
-    if confirmation.conflict is not None or needs_person or parts.split_views() or parts.lost_roles():
+    if confirmation.conflict is not None or needs_person or parts.split_views() or parts.lost_roles() or _disk_faults(parts):
         return "degraded"
     return "ready" if confirmation.confirmed else "unconfirmed"
 
@@ -86,15 +86,24 @@ def _alarms(parts: StatusParts, losses: Losses) -> list[str]:
         )
         found += parts.recovery.sentences()
     if losses.unseen:
+        noun = (
+            "1 entry of this member's log was"
+            if losses.unseen == 1
+            else f"{losses.unseen} entries of this member's log were"
+        )
         found.append(
-            f"{losses.unseen} entries of this member's log were published, but no peer reached so far has given back what "
-            "they say (one may have erased a record that can be read here again); type: labmesh list --lost   and, once "
+            f"{noun} published, but no peer reached so far has given back what "
+            "was said (one may have erased a record that can be read here again); type: labmesh list --lost   and, once "
             "they are pushed or erased again, or given up: labmesh confirm --lost"
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")
     found += map(describe_lost_role, parts.lost_roles())
-    return found + [str(notice) for notice in _notices(parts)]
+    return found + _disk_faults(parts) + [str(notice) for notice in _notices(parts)]
+
+
+def _disk_faults(parts: StatusParts) -> list[str]:
+    return parts.store.database.write_faults.sentences()
 
 
 def _notices(parts: StatusParts) -> list[Notice]:

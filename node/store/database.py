@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, ins
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from node.errors import MAKE_HOME, HomeError, StoreError
+from node.store.disk import DISK_HINT, WriteFaults, is_disk_fault
 
 SCHEMA_REVISION = "0003"
 RESTORE_HINT = "keep this home as it is, and restore a backup into a new one: labmesh --home DIR restore FILE"
@@ -41,6 +42,7 @@ class Database:
         self._attach = attach or {}
         self._lock = threading.RLock()
         self._compiled: dict[tuple[str, tuple[str, ...], str], str] = {}
+        self.write_faults = WriteFaults()
         self._writer = self._create_engine(pool_size=1, attach=False)
         self._reader = self._create_engine(pool_size=8, attach=True)
 
@@ -51,8 +53,12 @@ class Database:
         Raises:
             StoreError: the database refused.
         """
-        with self._lock, store_errors(), self._writer.connect() as connection, connection.begin():
-            yield connection
+        with self._lock, store_errors(), self._noted_faults(), self._writer.connect() as connection:
+            before = _count_changes(connection)
+            with connection.begin():
+                yield connection
+            if _count_changes(connection) > before:
+                self.write_faults.note_success()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -108,6 +114,15 @@ class Database:
         """Move the write-ahead log into the file and cut it to nothing; False while a reader needs what is in it."""
         with self._lock, store_errors(), closing(connect_alone(self.path)) as connection:
             return truncate_log(connection)
+
+    @contextmanager
+    def _noted_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                self.write_faults.note_failure(error.orig)
+            raise
 
     def _create_engine(self, *, pool_size: int, attach: bool) -> Engine:
         engine = create_engine(
@@ -204,9 +219,17 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise StoreError(f"the database refused: {error.orig}") from error
+        hint = DISK_HINT if is_disk_fault(error.orig) else ""
+        raise StoreError(f"the database refused: {error.orig}", hint=hint) from error
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise StoreError(f"the database refused: {type(error).__name__}: {error}") from error
+        hint = DISK_HINT if is_disk_fault(error) else ""
+        raise StoreError(f"the database refused: {type(error).__name__}: {error}", hint=hint) from error
+
+
+def _count_changes(connection: Connection) -> int:
+    """Rows changed on this connection since it was opened."""
+    changes: int = connection.connection.driver_connection.total_changes  # type: ignore[union-attr]
+    return changes
 
 
 def _begin_read(connection: Connection) -> None:

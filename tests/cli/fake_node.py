@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
 
     answers: dict[str, Answer] = field(default_factory=dict)
     calls: list[Any] = field(default_factory=list)
+    delay_s: float = 0.0
 
     def Push(self, request_iterator, context):
         self.calls.append(list(request_iterator))
@@ -120,6 +122,7 @@ class FakeNode(node_pb2_grpc.NodeServiceServicer):
         return self._answer(name, context)
 
     def _answer(self, name, context):
+        time.sleep(self.delay_s)
         answer = self.answers[name]
         if isinstance(answer, LabmeshError):
             abort(context, answer)

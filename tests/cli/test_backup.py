@@ -172,6 +172,8 @@ class TestRestore:
         file = backup(founded, tmp_path / "b", "--keys")
         ended = run("restore", file, "--json", home=tmp_path / "new", env={"LABMESH_BACKUP_PASSPHRASE": "wrong"})
         assert refused(ended) == "the passphrase does not open identity.pem"
+        hint = ended.error["hint"]
+        assert "LABMESH_BACKUP_PASSPHRASE" in hint and "type it again" not in hint, "nothing was typed"
         assert not (tmp_path / "new").exists()
 
     def test_keys_of_somebody_else(self, founded: Path, made_home: Path, tmp_path: Path) -> None:

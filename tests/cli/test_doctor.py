@@ -15,6 +15,7 @@ from cli.facts import ClientFacts, DaemonFacts, Facts, Fault, PeerFacts, RemoteF
 from cli.key_facts import ANOTHER, RESTORE
 from labmesh.v1 import node_pb2
 from node.core.standing import Notice
+from node.errors import HANGS
 from node.home import Home
 from node.lost_keys import describe_lost_role
 from tests.cli.conftest import run
@@ -134,7 +135,8 @@ def test_each_rule(changes, check, level, named):
     assert report.ok is (level != "error")
     others = [finding for finding in report.findings if finding.check != check]
     assert all(finding.level == "ok" for finding in others)
-    assert all(finding.hint for finding in report.findings if finding.level != "ok")
+    # An alarm says itself what to do, where there is something.
+    assert all(finding.hint for finding in report.findings if finding.level != "ok" and finding.check != "alarm")
 
 
 def test_the_clock_is_compared_with_the_median():
@@ -341,6 +343,12 @@ def test_somebody_else_at_the_address_of_a_node_that_does_not_run():
     assert [finding.check for finding in found] == ["daemon"]  # one fault: it does not run
 
 
+def test_a_node_that_hangs_is_no_other_program_at_its_address():
+    hanging = Fault(f"a process (pid 7) {HANGS}: no greeting", "end it (kill 7)")
+    found = _troubles(daemon=None, daemon_fault=hanging, addresses=[("jinan.example:7443", "")])
+    assert [(finding.check, finding.hint) for finding in found] == [("daemon", "end it (kill 7)")]
+
+
 def _troubles(**changes):
     return [finding for finding in examine(replace(HEALTHY, **changes)).findings if finding.level != "ok"]
 
@@ -352,7 +360,7 @@ def test_an_alarm_is_parted_into_what_is_wrong_and_what_to_type():
         "alarm", "error", "3 entries were published", "type: labmesh list --lost   and then: labmesh confirm --lost"
     )
     (found,) = _troubles(**_daemon(alarms=["two histories"]))
-    assert (found.message, found.hint) == ("two histories", "type: labmesh status")
+    assert (found.message, found.hint) == ("two histories", ""), "status says no more"
 
 
 @pytest.mark.parametrize("role", ["log", "witness", "tls"])

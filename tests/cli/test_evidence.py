@@ -129,6 +129,12 @@ class TestVerify:
         assert [step["step"] for step in content["steps"]] == list(STEPS)
         assert not nowhere.exists()
 
+    def test_a_far_node_in_the_environment_has_no_say(self, tmp_path: Path) -> None:
+        file, far = write(tmp_path, same_size()), {"LABMESH_REMOTE": "lab:7444"}
+        assert run("evidence", "verify", file, "--fingerprint", FINGERPRINT, env=far).exit_code == 0
+        ended = run("evidence", "verify", file, env=far)
+        assert ended.exit_code == 2 and "no fingerprint was given" in ended.err
+
     def test_for_people(self, nowhere: Path, tmp_path: Path) -> None:
         file = write(tmp_path, same_size())
         shown = run("evidence", "verify", file, "--fingerprint", FINGERPRINT, home=nowhere).out

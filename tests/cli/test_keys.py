@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from labmesh.v1 import node_pb2
 from node.core.card import Card, parse_card
+from node.core.times import format_seconds, parse_seconds
 from node.errors import GovernanceError
 from node.home import Home
 from node.keyfiles import KEY_NAMES, is_protected
@@ -171,6 +173,16 @@ def test_a_new_identity_key_is_given_up(home, tmp_path):
     ended = run("keys", "identity", "--abandon", home=home)
     assert ended.exit_code == 0 and "the old one stays" in ended.out
     assert not Home(home).key_files().next_path("identity").exists()
+
+
+def test_the_card_of_a_new_identity_key_says_why_it_is_dated_so(home, tmp_path):
+    before = parse_seconds(run("keys", "show", "--json", home=home).document["card"]["issued"])
+    ended = run("keys", "identity", "-o", tmp_path / "one.card", home=home)
+    dated = before + timedelta(seconds=1)
+    assert f"is dated {format_seconds(dated)}, a second after the one before" in ended.out
+    assert run("keys", "identity", "-o", tmp_path / "two.card", home=home).exit_code == 0
+    raw = (tmp_path / "one.card").read_bytes()
+    assert raw == (tmp_path / "two.card").read_bytes() and parse_card(raw)[1].issued == dated
 
 
 def test_a_running_node_gives_the_new_identity_key_up_itself(node_home):

@@ -31,6 +31,7 @@ def test_lost_entries_for_people(node_home: Path, node: FakeNode) -> None:
     unseen = node_pb2.LostEntry(index=5, commitment=bytes(32), checkpoint_size=8)
     node.answers["ListLost"] = node_pb2.ListLostResponse(entries=[unseen], total=1)
     assert f"labmesh --home '{node_home}' confirm --lost" in run("list", "--lost", home=node_home).err
+    assert run("list", "--lost", home=node_home).err.startswith("1 entry was published before this home was restored")
     node.answers["ListLost"] = node_pb2.ListLostResponse()
     assert run("list", "--lost", home=node_home).out == "No entry of the own log is lost.\n"
 
@@ -54,6 +55,15 @@ def test_what_is_lost_is_seen(node_home: Path, node: FakeNode) -> None:
     assert ended.out.startswith("3 lost entries are seen") and "weifang" not in ended.err
     assert ended.err == "qingdao may still give entries back, but is not connected now.\n"
     assert run("confirm", "--lost", "--json", home=node_home).document == {"lost": 3}
+
+
+def test_one_entry_is_one_entry(node_home: Path, node: FakeNode) -> None:
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="ready", lost=1, size=1)
+    node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse(total=1)
+    assert run("confirm", "--lost", home=node_home).out.startswith("1 lost entry is seen: ")
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="ready", lost=1, lost_seen=1, size=1)
+    shown = run("status", home=node_home).out
+    assert "lost         1 entry of the own log" in shown and "own log      1 entry, root" in shown
 
 
 def test_nothing_is_lost(node_home: Path, node: FakeNode) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from labmesh.v1 import node_pb2
-from node.errors import PeerUnreachableError, UserError
-from node.rpc import node_client
+from node.errors import HANGS, PeerUnreachableError, UserError
+from node.home import Home
+from node.rpc import connection, node_client
 from node.rpc.node_client import NodeClient
-from tests.cli.conftest import run
+from tests.cli.conftest import init, run
 from tests.cli.fake_node import serve
 
 
@@ -47,6 +49,43 @@ def test_a_socket_that_was_left_behind(node_home, leave):
     assert _refusal(path).message == f"the node is not running (no answer on {path})"
     ended = run("status", "--json", home=node_home)
     assert (ended.exit_code, ended.out) == (3, "") and "run" in ended.err
+
+
+def test_a_process_that_hangs_is_told_from_a_node_that_does_not_run(node_home, monkeypatch):
+    monkeypatch.setattr(connection, "GREETING_S", 0.2)
+    path = node_home / "labmesh.sock"
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.bind(str(path))
+        stuck.listen(1)
+        error = _refusal(path)
+        assert f"(pid {os.getpid()}) {HANGS}" in error.message
+        assert f"kill {os.getpid()}" in error.hint and f"labmesh --home '{node_home}' run" in error.hint
+        with ExitStack() as waiting:  # until nobody is let in any more
+            for _ in range(4):
+                other = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                other.setblocking(False)
+                other.connect_ex(str(path))
+            assert HANGS in _refusal(path).message
+
+
+def test_a_change_of_the_roster_is_told_of_a_process_that_hangs(node_home, monkeypatch):
+    """Whoever has the lock and greets nobody will not end by itself: it is not waited for."""
+    monkeypatch.setattr(connection, "GREETING_S", 0.2)
+    home = Home(init(node_home / "home"))
+    with socket.socket(socket.AF_UNIX) as stuck, home.lock():
+        stuck.bind(str(home.socket_path))
+        stuck.listen()
+        ended = run("roster", "create", "--title", "t", home=home.path)
+    assert (ended.exit_code, ended.out) == (3, "")
+    assert f"error: a process (pid {os.getpid()}) {HANGS}" in ended.err and "no node answers there" not in ended.err
+
+
+def test_a_node_that_answers_late_is_waited_for(node, node_home, monkeypatch):
+    """Only the greeting is short."""
+    monkeypatch.setattr(connection, "GREETING_S", 0.2)
+    node.delay_s, node.answers["GetStatus"] = 0.6, node_pb2.GetStatusResponse(member="jinan")
+    with NodeClient(node_home / "labmesh.sock") as client:
+        assert client.get_status().member == "jinan"
 
 
 def test_a_path_that_is_too_long_for_a_socket(tmp_path):

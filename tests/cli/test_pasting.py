@@ -64,7 +64,11 @@ def test_a_far_node_stands_in_what_can_be_typed_from_afar() -> None:
     assert App(far=far).complete("type: labmesh list --lost") == (
         "type: labmesh --remote lab:7444 --token-file 'my token' list --lost"
     )
-    assert App(far=far).complete("type: labmesh run") == "type: labmesh run"
+    typed = "labmesh --remote lab:7444 --token-file 'my token'"
+    assert App(far=far).complete("type: labmesh client list") == f"type: {typed} client list"
+    assert App(far=far).complete("all pieces: labmesh evidence list.") == f"all pieces: {typed} evidence list."
+    for text in ("type: labmesh run", "type: labmesh client add NAME", "labmesh roster", "labmesh client"):
+        assert App(far=far).complete(text) == text
     assert App(far=RemoteOptions("lab:7444", "t", "c")).complete("type: labmesh list") == "type: labmesh list"
 
 

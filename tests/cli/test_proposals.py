@@ -109,6 +109,24 @@ def test_the_home_signs_no_other_roster_of_that_version(council):
     assert ended.exit_code == 1 and ended.out == "" and "1 of qingdao, yantai can put the first in force" in ended.err
 
 
+def test_a_change_of_the_council_says_what_each_council_lacks(council):
+    """The council in force is all three; the new one has zibo in yantai's place."""
+    propose(council, "add", "zibo.card")
+    assert run("roster", "sign", "p.json", home=council / "qingdao").exit_code == 0
+    for name in ("jinan", "yantai"):
+        assert run("join", "p.json", home=council / name).exit_code == 0
+    ended = run("roster", "council", "jinan", "qingdao", "zibo", "--threshold", "2", "-o", "c.json", home=council / "jinan")
+    assert "1 of 2 signatures of the council in force and 1 of 2 of the new one: it is not in force yet" in ended.out
+    assert "Send c.json to qingdao, who type" in ended.out
+    ended = run("roster", "sign", "c.json", home=council / "yantai")
+    assert "2 of 2 signatures of the council in force and 1 of 2 of the new one" in ended.out
+    assert "Send c.json to qingdao or zibo, who type" in ended.out
+    ended = run("roster", "renew", "-o", "r.json", home=council / "jinan")
+    assert ended.exit_code == 1 and "hint: qingdao can put the first in force" in ended.err
+    assert run("roster", "sign", "c.json", home=council / "qingdao").exit_code == 0
+    assert version_of(council / "qingdao") == 5
+
+
 def _seat_two(council):
     """Jinan and qingdao alone, who must both sign."""
     propose(council, "council", "jinan", "qingdao", "--threshold", "2", output="two.json")

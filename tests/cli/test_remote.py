@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cli.main import COMMANDS
+from cli.pasting import REMOTE
 from labmesh.v1 import node_pb2, node_pb2_grpc
 from node.core.token import format_token
-from node.errors import DeniedError, UnauthenticatedError
+from node.errors import DeniedError, NotFoundError, UnauthenticatedError
 from node.remote_certificate import LIFETIME, build_certificate
 from tests.cli.conftest import Ended, run
 from tests.cli.fake_node import FakeNode
@@ -288,15 +289,60 @@ class TestOptions:
             ["upgrade"],
             ["doctor"],
             ["roster", "create", "--title", "t"],
+            # Not that a file is missing, which would not help.
+            ["roster", "sign", "missing"],
+            ["roster", "add", "missing"],
+            ["roster", "settle", "missing", "--keep", "first"],
+            ["roster", "rekey", "qingdao", "missing"],
+            ["join", "missing"],
+            ["restore", "missing"],
+            ["restore", "--keys", "missing", "missing"],
+            ["keys", "identity", "-o", "/missing/card"],
         ],
         ids=lambda args: args[0],
     )
     def test_what_needs_the_home_says_so(self, remote: Remote, args: list[str]) -> None:
         ended = remote.run(*args, "--json")
         assert ended.exit_code == 2, ended
-        assert f"labmesh {' '.join(args[: 2 if args[0] == 'roster' else 1])} works in the home" in ended.error["message"]
+        assert (
+            f"labmesh {' '.join(args[: 2 if args[0] in ('roster', 'keys') else 1])} works in the home"
+            in ended.error["message"]
+        )
         assert "LABMESH_REMOTE" in ended.error["hint"]
         assert remote.fake.calls == []
+
+    def test_hints_are_completed_for_commands_that_work_from_afar(self, remote: Remote) -> None:
+        """Each is tried; what it is answered does not matter, as long as it asks the node."""
+        words: dict[str, list[object]] = {
+            "list": [],
+            "status": [],
+            "peers": [],
+            "confirm": [],
+            "client list": [],
+            "evidence list": [],
+            "roster show": [],
+        }
+        words |= {"roster export": ["-o", remote.folder / "roster"], "client revoke": ["nix"], "audit": ["jinan"]}
+        words |= {"show": ["jinan/result/R"], "search": ["x"], "prove": ["jinan/result/R", "-o", remote.folder / "bundle"]}
+        words |= {"grant": ["jinan/result/R", "--to", "qingdao"], "erase": ["jinan/result/R", "--reason", "x"]}
+        words |= {"evidence export": ["aabbccdd", "-o", remote.folder / "evidence"]}
+        words |= {"push": ["--kind", "result", remote.folder / "records"]}
+        (remote.folder / "records").write_text('{"key":"R","body":{}}')
+        assert set(words) == REMOTE
+        for command, arguments in words.items():
+            assert "works in the home" not in remote.run(*command.split(), *arguments).err
+            assert remote.fake.calls, command
+            remote.fake.calls.clear()
+
+    @pytest.mark.parametrize("args", [["client", "revoke", "nix"], ["evidence", "export", "aabbccdd", "-o", "x"]])
+    def test_the_hint_of_a_far_refusal_can_be_pasted(
+        self, remote: Remote, args: list[str], tmp_path: Path, monkeypatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        refusal = NotFoundError("there is none", hint=f"type: labmesh {args[0]} list")
+        remote.fake.answers |= {"RevokeClient": refusal, "ExportEvidence": refusal}
+        typed = f"labmesh --remote localhost:{remote.port} --token-file {remote.folder}/token --ca {remote.folder}/ca.crt"
+        assert f"hint: type: {typed} {args[0]} list\n" in remote.run(*args).err
 
     def test_no_command_takes_a_token_as_a_value(self) -> None:
         for command in COMMANDS:

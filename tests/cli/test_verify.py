@@ -116,7 +116,7 @@ def test_a_file_that_is_no_bundle_fails_at_the_first_step(tmp_path, content, now
     steps = ended.document["steps"]
     assert [step["step"] for step in steps] == list(STEPS)
     assert [step["ok"] for step in steps] == [False] + [None] * 7
-    assert "not a readable bundle" in steps[0]["detail"]
+    assert "not a readable bundle" in steps[0]["detail"] and "labmesh prove ID -o FILE" in steps[0]["detail"]
     assert run("verify", file, "--fingerprint", "0" * 64, home=nowhere).exit_code == 1
 
 

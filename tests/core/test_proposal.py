@@ -17,6 +17,7 @@ from node.core.dsse import format_envelope
 from node.core.proposal import (
     PROPOSAL_SIZE_MAX,
     Proposal,
+    Review,
     format_proposal,
     parse_proposal,
     require_free,
@@ -210,6 +211,65 @@ class TestRefusals:
             review_proposal(HELD, Proposal(NEWCOMER))
         with pytest.raises(GovernanceError):
             review_proposal(HELD, Proposal(format_roster(HELD.rosters[0])))
+
+
+class TestWhoIsNext:
+    """The council in force is jinan, qingdao and yantai; the new one jinan, qingdao and weifang. Two of each must sign."""
+
+    def review(self, *signers: Lab) -> Review:
+        return review_proposal(HELD, propose(*signers, change=SeatCouncil(("jinan", "qingdao", "weifang"), 2)))
+
+    def test_whose_one_signature_is_enough_for_both_councils(self) -> None:
+        review = self.review(JINAN)
+        assert (review.missing, review.needed) == (1, 2)
+        assert review.awaited() == ["qingdao", "weifang", "yantai"] and review.next_signers() == ["qingdao"]
+        assert review.format_count() == "1 of 2 signatures of the council in force and 1 of 2 of the new one"
+        assert review.format_lack() == "qingdao"
+
+    def test_after_one_who_counts_for_the_council_in_force_alone(self) -> None:
+        review = self.review(JINAN, YANTAI)
+        assert (review.missing, review.needed) == (1, 3)
+        assert review.next_signers() == ["qingdao", "weifang"] and review.format_lack() == "1 of qingdao, weifang"
+        assert review.format_count() == "2 of 2 signatures of the council in force and 1 of 2 of the new one"
+
+    def test_where_no_one_signature_is_enough(self) -> None:
+        review = self.review(YANTAI)
+        assert review.missing == 2 and review.next_signers() == review.awaited()
+        assert (
+            review.format_lack()
+            == "1 of jinan, qingdao (the council in force) with 2 of jinan, qingdao, weifang (the new one)"
+        )
+
+    def test_hints_name_those_alone(self) -> None:
+        review = self.review(JINAN)
+        with pytest.raises(GovernanceError) as caught:
+            require_may_sign(review, "jinan", JINAN.identity_key)
+        assert caught.value.hint == "send the file to qingdao, who type: labmesh roster sign FILE"
+        with pytest.raises(GovernanceError) as caught:
+            require_free(review, review_proposal(HELD, propose(JINAN)))
+        assert caught.value.hint.startswith("qingdao can put the first in force")
+
+    @given(
+        st.sets(st.sampled_from(LABS[:4]), min_size=1),
+        st.sets(st.sampled_from(["jinan", "yantai", "weifang", "zibo"]), min_size=1),
+    )
+    def test_any_councils(self, signers: set[Lab], council: set[str]) -> None:
+        """Each who is named completes it with one signature, and nobody else does."""
+        roster, _ = build_successor(HELD, SeatCouncil(tuple(sorted(council)), len(council) // 2 + 1), now=NOW)
+        seats = {*HELD.roster.council, *roster.council}
+        counting = [lab for lab in signers if lab.identity_key in seats]
+        if not counting or set(council) == {"jinan"}:
+            return
+        review = review_proposal(HELD, Proposal(sign_roster(roster, *counting)))
+        if review.missing != 1:
+            return
+        completing = [
+            lab.member
+            for lab in LABS
+            if lab.identity_key in seats - review.signers
+            and not review_proposal(HELD, Proposal(sign_roster(roster, *counting, lab))).missing
+        ]
+        assert review.next_signers() == sorted(completing) != []
 
 
 class TestWhoMaySign:

@@ -1022,9 +1022,9 @@ class RosterProposal(_message.Message):
     file: _builtins.bytes
     """The bytes of the proposal's file: canonical JSON with the envelopes of the roster and of the cards that go with it."""
     have: _builtins.int
-    """How many signatures that count it carries."""
+    """How many signatures that count, for either council, it carries."""
     needed: _builtins.int
-    """How many it needs."""
+    """How many it needs: `have` and the smallest number of further ones that complete it for both councils."""
     def __init__(
         self,
         *,
