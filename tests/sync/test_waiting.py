@@ -63,7 +63,7 @@ def test_a_forgotten_rotation_comes_back_whatever_was_pushed_meanwhile(
         push(jinan, waiting, "W")
     assert jinan.member.ledger.log.signed_size == 2
     for peer in PEERS:
-        rotating.simulated.follow("jinan", peer, lambda _, peer=peer: has_heard(jinan, peer))
+        rotating.simulated.follow("jinan", peer, lambda state: has_heard(jinan, state.member))
     assert jinan.member.alarms == [] and jinan.member.ledger.log.head_size == 7 + waiting
     if old_keys:
         assert jinan.rotation.lost_roles() == ["log"]
