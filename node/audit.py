@@ -92,7 +92,7 @@ def _require_counted(store: Store, alliance: Alliance, log: LogState, index: int
     line, counted = alliance.roster.members[log.member], alliance.counted_size(log.member, log.head_size)
     hint = "type: labmesh roster show"
     tree, head = store.logs.tree(log.id), line.head
-    if head is not None and head.size <= log.head_size and tree.root(head.size) != head.root:
+    if head is not None and head.size <= log.signed_size and tree.root(head.size) != head.root:
         raise NotFoundError(f"the roster names another history of the log of {log.member} than is held here", hint=hint)
     if index >= counted:
         problem = f"the roster ends the log of {log.member} at size {counted}; nobody accepts a proof of entry {index}"

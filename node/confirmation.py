@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -24,6 +24,7 @@ from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_chec
 from node.core.roster import Head
 from node.core.succession import revoked_at
 from node.errors import FormatError, MalformedError
+from node.shown_cards import TAKE_CARD, ShownCard
 from node.store import Store
 from node.store.logs import LogState
 
@@ -62,6 +63,7 @@ class Confirmation:
         member: str,
         log: Callable[[], LogState],
         alliance: Callable[[], Alliance | None],
+        unheld_cards: Callable[[], Sequence[ShownCard]],
         watch: ClockWatch | None = None,
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,11 +74,12 @@ class Confirmation:
             member: the member whose log this is.
             log: the own log as last written.
             alliance: the alliance; None before one is joined.
+            unheld_cards: cards of the member that others have shown and its home has forgotten (`Membership.unheld_cards`).
             watch: notices that this machine was frozen; without one, nothing does.
             on_doubt: called when a confirmed node becomes unconfirmed again; peers should be asked at once.
         """
         self._store, self._member, self._log, self._alliance = store, member, log, alliance
-        self._watch, self._on_doubt = watch, on_doubt
+        self._unheld_cards, self._watch, self._on_doubt = unheld_cards, watch, on_doubt
         self._lock = threading.RLock()
         self._told: dict[str, int] = {}
         self._ahead: dict[str, SignedCheckpoint] = {}
@@ -98,7 +101,7 @@ class Confirmation:
         with self._lock:
             self._notice_jump()
             self._forget_former_peers()
-            if self._ahead or self.conflict is not None:
+            if self._ahead or self.conflict is not None or self.outdated is not None:
                 return False
             return self._overridden or self._kept or len(self._told) >= self.needed
 
@@ -115,6 +118,47 @@ class Confirmation:
             return next(told, None)
 
     @property
+    def forgotten_card(self) -> str | None:
+        """That somebody has shown a card which this home has signed, forgotten and not taken, in words; None for nobody."""
+        alliance = self._alliance()
+        if alliance is None or self._member not in alliance.cards:
+            return None
+        card, log, others = alliance.card(self._member), self._log(), alliance.other_members(self._member)
+        shown = [item for item in self._unheld_cards() if not item.teller or item.teller in others]
+        return shown[0].describe(card, self._store.logs.tree(log.id), log.signed_size) if shown else None
+
+    @property
+    def outdated(self) -> str | None:
+        """That cards prove this home older than what its member has signed, in words; None where they do not.
+
+        No risk that a person may take: the next signature would be a second one for a published size, or by a key that
+        nobody takes it from.
+        """
+        if (said := self.forgotten_card) is not None:
+            return said
+        alliance, signed_size = self._alliance(), self._log().signed_size
+        former = (
+            () if alliance is None or self._member not in alliance.cards else alliance.card(self._member).former_log_keys
+        )
+        if not former or former[-1].size <= signed_size:
+            return None
+        return (
+            f"this member's card ends a log key at size {former[-1].size}, and only {signed_size} entries are signed here: "
+            "this home is older than what it published"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What to do, and to type, so that this home becomes confirmed."""
+        if self.forgotten_card is not None:
+            return TAKE_CARD
+        if self.outdated is not None:
+            return "let the peers connect that hold the others (labmesh peers), or restore a newer backup"
+        if self.longer is not None or self.conflict is not None:
+            return "type: labmesh status"
+        return "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
+
+    @property
     def may_revoke(self) -> bool:
         """Whether the log key may be ended at an earlier size: when confirmed, and while a peer shows another history, too.
 
@@ -125,6 +169,8 @@ class Confirmation:
         with self._lock:
             if self.confirmed:
                 return True
+            if self.outdated is not None:  # another card would part from the forgotten one
+                return False
             if self._kept:
                 return bool(self._contradicting or self._ahead)
             trusted = len(self._told.keys() - self._contradicting) >= self.needed
@@ -165,10 +211,11 @@ class Confirmation:
     def override(self) -> int:
         """Publish without waiting for peers, because a person takes the risk; returns the size that may be published.
 
-        A longer log at a peer is no longer a matter of risk: it stays in force.
+        A longer log at a peer is no longer a matter of risk: it stays in force. So does a card that proves this home older
+        (`outdated`), and then the word does not stand for later either.
         """
         with self._lock:
-            self._overridden = True
+            self._overridden = self._overridden or self.outdated is None
         return self.ceiling
 
     def keep(self) -> None:

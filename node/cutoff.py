@@ -18,7 +18,7 @@ def find_other_histories(store: Store, alliance: Alliance, *, own: str = "") -> 
         if entry.status == "active" and member != own:
             continue
         log = None if entry.head is None else store.logs.find_log(log_origin(alliance.name, member))
-        if entry.head is None or log is None or log.head_size < entry.head.size:
+        if entry.head is None or log is None or log.signed_size < entry.head.size:
             continue
         if store.logs.tree(log.id).root(entry.head.size) != entry.head.root:
             yield (

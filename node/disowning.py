@@ -44,7 +44,7 @@ def find_unnamed(store: Store, alliance: Alliance | None, card: Card) -> str | N
         if vouched_size(card, seen) is not None:
             return f"the card of {card.member} does not name the log key of what a quorum has cosigned at size {seen.size}"
     if vouched_size(card, log.head) is not None and revoked_at(card, log.head) is None:
-        return f"the card of {card.member} does not name the log key that signed its log up to size {log.head_size}"
+        return f"the card of {card.member} does not name the log key that signed its log up to size {log.signed_size}"
     return None
 
 
@@ -121,6 +121,7 @@ def _find_seen(store: Store, alliance: Alliance, member: str, log: LogState, for
 
 
 def _find_other_root(store: Store, member: str, log: LogState, former: FormerLogKey) -> str | None:
-    if former.size > log.head_size or store.logs.tree(log.id).root(former.size) == former.root:
+    # What waits for a signature speaks against nothing: peers may hold other entries there, which come back.
+    if former.size > log.signed_size or store.logs.tree(log.id).root(former.size) == former.root:
         return None
     return f"the card of {member} ends a log key at size {former.size} with another root than its log has there"

@@ -144,9 +144,8 @@ class KeyChange:
                 "the council says which history survives: labmesh roster settle",
             )
         if not self._parts.confirmation.confirmed:
-            raise UnconfirmedError(
-                NO_CARD, hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
-            )
+            said = self._parts.confirmation.outdated
+            raise UnconfirmedError(f"{said}; {NO_CARD}" if said else NO_CARD, hint=self._parts.confirmation.remedy)
 
 
 def name_signer(key: Ed25519PrivateKey, former: VerifierKey) -> Signer:

@@ -25,6 +25,7 @@ from node.errors import ConfigError, FormatError, GovernanceError, PeerFaultErro
 from node.forgotten import draw_leap, find_forgotten, require_same_log
 from node.governing import Governing
 from node.pace import CardPace
+from node.shown_cards import ShownCard, ShownCards
 from node.store.membership import MembershipStore
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,11 @@ class Membership(Governing):
         """As `CurrentAlliance`; nobody has told cards yet."""
         super().__init__(store, identity=identity, clock=clock, objector=objector)
         self._pace = CardPace()
+        self._shown = ShownCards()
+
+    def unheld_cards(self) -> list[ShownCard]:
+        """Cards of this member that others have shown, and that this home has signed and forgotten and not taken."""
+        return self._shown.unheld(self.own_card[1])
 
     def import_alliance(self, rosters: list[bytes], cards: Iterable[bytes], *, fingerprint: str | None) -> Alliance:
         """Join, or on a joined home take newer rosters and cards, from what a person brought.
@@ -63,9 +69,13 @@ class Membership(Governing):
             FormatError: the file's rosters or cards are not valid.
             SignatureError: a card is not signed by its member.
         """
+        cards = list(cards)
         with self._lock:
             if self._alliance is not None:
-                return self._import_newer(self._alliance, rosters, cards, fingerprint)
+                try:
+                    return self._import_newer(self._alliance, rosters, cards, fingerprint)
+                finally:
+                    self._shown.note(self._own_card[1], cards, teller="")
             alliance = load_alliance(rosters, fingerprint=fingerprint)
             if alliance.name != self.alliance_name:
                 raise GovernanceError(
@@ -88,13 +98,14 @@ class Membership(Governing):
                 alliance = alliance.accept_card(raw)
             return self._adopt(alliance, pin=fingerprint)
 
-    def accept_update(self, rosters: Iterable[bytes], cards: Iterable[bytes]) -> Update:
-        """Take what a peer told. Each roster and card is judged alone.
+    def accept_update(self, rosters: Iterable[bytes], cards: Iterable[bytes], *, teller: str = "") -> Update:
+        """Take what a peer, `teller`, told. Each roster and card is judged alone.
 
         One that cannot be taken keeps nobody else's out, and is no reason to stop listening to whoever passed it on: it may
         be the author of the card, or the council, that signed two. A card that comes too soon after its member's others
         is left for a later contact, and is no fault.
         """
+        cards = list(cards)
         with self._lock:
             alliance = before = self.joined
             faults: list[str] = []
@@ -113,6 +124,7 @@ class Membership(Governing):
                             faults.append(error.message)
             if alliance is not before:
                 self._adopt(alliance)
+            self._shown.note(self._own_card[1], cards, teller=teller)
             return Update(alliance is not before, tuple(faults), tuple(conflicts))
 
     def require_presentable(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> None:

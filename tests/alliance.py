@@ -189,7 +189,11 @@ class SimulatedMember:
             store, self.ledger, author=self.name, kinds=self.kinds, clock=clock, members=self._audience_members
         )
         self.confirmation = Confirmation(
-            store, member=self.name, log=lambda: self.ledger.log, alliance=lambda: self.membership.alliance
+            store,
+            member=self.name,
+            log=lambda: self.ledger.log,
+            alliance=lambda: self.membership.alliance,
+            unheld_cards=self.membership.unheld_cards,
         )
         self.evidence = EvidenceKeeper(store, member=self.name, alliance=lambda: self.membership.alliance, clock=clock)
         self.membership.subscribe(self.evidence.refresh)

@@ -135,7 +135,8 @@ class RotatingAlliance:
         """Tell the newest card of a member; returns why it was not taken."""
         faults: list[str] = []
         for reader in readers:
-            faults += self[reader].member.membership.accept_update([], [self[author].member.card]).faults
+            update = self[reader].member.membership.accept_update([], [self[author].member.card], teller=author)
+            faults += [*update.faults, *(f"two cards of {conflict}" for conflict in update.conflicts)]
         return faults
 
     def close(self) -> None:

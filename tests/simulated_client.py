@@ -79,7 +79,7 @@ class SimulatedPeerClient:
         """As PeerService.ExchangeCheckpoints."""
         self._reach()
         server = self._server
-        update = server.membership.accept_update(rosters, [card] if card else [])
+        update = server.membership.accept_update(rosters, [card] if card else [], teller=self._caller)
         server.evidence.accept_conflicts(update.conflicts)
         held = server.exchange.held_notes()
         own = server.exchange.digest(held)

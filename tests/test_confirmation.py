@@ -339,6 +339,7 @@ class TestClock:
             member="jinan",
             log=lambda: jinan.ledger.log,
             alliance=lambda: jinan.membership.alliance,
+            unheld_cards=jinan.membership.unheld_cards,
             watch=ClockWatch(jinan.clock, lambda: counted[0]),
             on_doubt=lambda: counted.append(-1.0),
         )

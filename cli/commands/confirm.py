@@ -35,11 +35,13 @@ def command(app: App, lost: bool) -> None:
                 "can prove it."
             )
             require_consent(app, "Publish all the same?")
-        size = node.confirm_log()
+        answer = node.confirm_log()
     if app.json:
-        print_document({"size": size})
+        print_document({"size": answer.size, "waiting": answer.waiting})
     else:
-        print_lines(f"Published up to entry {size}.")
+        print_lines(f"Published up to entry {answer.size}.")
+    if answer.waiting:
+        print_note(app.complete(f"{answer.waiting} more are stored and not published: {answer.waits_for}"))
 
 
 def _confirm_lost(app: App) -> None:

@@ -68,12 +68,8 @@ def command(app: App, files: tuple[str, ...], kind: str, audience: str | None, r
     for warning in answer.warnings:
         print_note(f"Stored here, but not taken by the alliance: {warning}.")
     if answer.unsigned and not answer.warnings:
-        print_note(
-            app.complete(
-                "Not published yet: since its start this node has not heard from enough peers what they hold of its log, or "
-                "it takes back what they hold. The records are stored, and will be published then (labmesh status)."
-            )
-        )
+        why = answer.waits_for or "see labmesh status"  # a node before this field says no more
+        print_note(app.complete(f"The records are stored, and not published yet: {why}"))
     if content["rejected"]:
         raise click.exceptions.Exit(REFUSED)
 

@@ -63,6 +63,15 @@ def continues(held: Card, card: Card) -> bool:
     return True
 
 
+def continues_log(held: Card, card: Card) -> bool:
+    """`continues`, for the log keys alone: every checkpoint that `held` vouches for has its key in `card`, too."""
+    try:
+        _require_log_keys(held, card)
+    except FormatError:
+        return False
+    return True
+
+
 def is_forgotten(held: SignedCard, card: SignedCard) -> bool:
     """Whether two cards of one home were signed without knowledge of each other, so that who holds one refuses the other.
 

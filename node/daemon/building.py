@@ -232,6 +232,7 @@ class Daemon:
             member=self.membership.member,
             log=lambda: self.ledger.log,
             alliance=self._alliance,
+            unheld_cards=self.membership.unheld_cards,
             watch=ClockWatch(self.clock),
             on_doubt=self._on_loop(self._nudge_peers),
         )

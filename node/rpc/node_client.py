@@ -165,9 +165,9 @@ class NodeClient:
         request = node_pb2.WithdrawRosterRequest(hash=roster_hash)
         return self._call(self._stub.WithdrawRoster, request, CHANGE_DEADLINE_S).version
 
-    def confirm_log(self) -> int:
-        """Publish although too few peers have answered; returns the size that is published now."""
-        return self._call(self._stub.ConfirmLog, node_pb2.ConfirmLogRequest(), CHANGE_DEADLINE_S).size
+    def confirm_log(self) -> node_pb2.ConfirmLogResponse:
+        """Publish although too few peers have answered."""
+        return self._call(self._stub.ConfirmLog, node_pb2.ConfirmLogRequest(), CHANGE_DEADLINE_S)
 
     def list_lost(self, *, page_size: int = 0, page_token: str = "") -> node_pb2.ListLostResponse:
         """One page of the own entries that nobody can open again."""

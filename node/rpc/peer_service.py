@@ -148,7 +148,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             raise LimitError(f"{len(request.rosters)} rosters in one call; at most {ROSTERS_TOLD_MAX} are taken")
         cards = [request.card] if request.card else []
         with _one_at_a_time(self._updating, caller, "telling rosters or its card"):
-            update = await asyncio.to_thread(self._parts.membership.accept_update, list(request.rosters), cards)
+            accept = self._parts.membership.accept_update
+            update = await asyncio.to_thread(accept, list(request.rosters), cards, teller=caller)
         for fault in update.faults:
             self._parts.on_alarm(f"{caller} told a roster or card that cannot be taken: {fault}")
         await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)

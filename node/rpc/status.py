@@ -69,8 +69,17 @@ def _state(parts: StatusParts) -> str:
     if confirmation.longer is not None:
         return "recovering"
     needs_person = any(notice.level == "error" for notice in _notices(parts))
-    if confirmation.conflict is not None or needs_person or parts.split_views() or parts.lost_roles() or _disk_faults(parts):
+    if (
+        confirmation.conflict is not None
+        or confirmation.forgotten_card is not None
+        or needs_person
+        or parts.split_views()
+        or parts.lost_roles()
+        or _disk_faults(parts)
+    ):
         return "degraded"
+    if confirmation.outdated is not None:
+        return "recovering"
     return "ready" if confirmation.confirmed else "unconfirmed"
 
 
@@ -98,6 +107,8 @@ def _alarms(parts: StatusParts, losses: Losses) -> list[str]:
         )
     if confirmation.conflict is not None:
         found.append(f"{confirmation.conflict}; nothing more is published")
+    if (outdated := confirmation.outdated) is not None:
+        found.append(f"{outdated}; nothing more is published; {confirmation.remedy}")
     found += map(describe_lost_role, parts.lost_roles())
     return found + _disk_faults(parts) + [str(notice) for notice in _notices(parts)]
 

@@ -71,6 +71,11 @@ class LogState:
         return int(self.head_note.split(b"\n", 2)[1]) if self.head_note else 0
 
     @property
+    def unsigned(self) -> int:
+        """How many entries of the own log no checkpoint covers yet."""
+        return self.head_size - self.signed_size
+
+    @property
     def head(self) -> SignedCheckpoint | None:
         """The verified checkpoint, with the author's signature alone."""
         return parse_checkpoint(self.head_note) if self.head_note else None

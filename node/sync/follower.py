@@ -281,7 +281,7 @@ class Follower:
         held = membership.held_cards()
         held.pop(membership.member, None)  # whatever its `seq`: the peer may hold one that this home has forgotten
         rosters, cards = await client.get_roster(version, held)
-        update = await asyncio.to_thread(membership.accept_update, rosters, cards)
+        update = await asyncio.to_thread(membership.accept_update, rosters, cards, teller=self.member)
         for fault in update.faults:
             self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")
         await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)

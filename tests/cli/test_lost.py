@@ -87,11 +87,13 @@ def test_push_says_that_nothing_is_published_yet(node_home: Path, node: FakeNode
     (tmp_path / "r.json").write_text('{"key": "A", "body": {}}')
     checkpoint = node_pb2.PushedCheckpoint(origin="o", size=1, root=bytes(32))
     for unsigned in (True, False):
-        node.answers["Push"] = node_pb2.PushResponse(accepted=1, checkpoint=checkpoint, unsigned=unsigned)
+        node.answers["Push"] = node_pb2.PushResponse(
+            accepted=1, checkpoint=checkpoint, unsigned=unsigned, waits_for="peers are away"
+        )
         for options in ((), ("--json",)):
             ended = run("push", tmp_path / "r.json", "--kind", "result", *options, home=node_home)
             assert ended.exit_code == 0
-            assert ("Not published yet" in ended.err) == unsigned
+            assert ("not published yet: peers are away\n" in ended.err) == unsigned
             assert "unsigned" not in ended.out
 
 

@@ -114,7 +114,7 @@ def test_a_relative_path(node, node_home, monkeypatch):
     monkeypatch.chdir(node_home)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=3)
     with NodeClient(Path("labmesh.sock")) as client:
-        assert client.confirm_log() == 3
+        assert client.confirm_log().size == 3
 
 
 def test_a_node_that_ends_while_it_is_asked(node_home):

@@ -269,8 +269,19 @@ def test_confirm_says_what_is_risked(node, node_home, state, warned):
     node.answers["GetStatus"] = node_pb2.GetStatusResponse(state=state)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=12)
     ended = run("confirm", "--json", home=node_home)
-    assert ended.document == {"size": 12}
+    assert ended.document == {"size": 12, "waiting": 0}
     assert ("two histories" in ended.err) == warned
+
+
+def test_confirm_says_what_waits_all_the_same(node, node_home):
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="degraded")
+    node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(
+        size=110, waiting=5, waits_for="a key is lost; type: labmesh keys rotate log"
+    )
+    ended = run("confirm", home=node_home)
+    assert ended.out == "Published up to entry 110.\n" and ended.exit_code == 0
+    assert "5 more are stored and not published: a key is lost; type: labmesh" in ended.err
+    assert run("confirm", "--json", home=node_home).document == {"size": 110, "waiting": 5}
 
 
 def test_a_fault_of_the_node_is_one_line(node, node_home):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from labmesh.v1 import node_pb2
 from node.backup import create_backup, restore_backup
 from node.clock import utc_now
+from tests.end_to_end.disk import read_log_file
 from tests.end_to_end.harness import Mesh, Node, eventually, result_record
 from tests.end_to_end.test_audit import audit
 from tests.end_to_end.test_keys import await_card, await_quorum, await_ready, held_cards, key_files, labmesh, rotate
@@ -184,3 +188,66 @@ def test_a_home_from_before_a_change_of_its_tls_key(make_mesh, tmp_path: Path) -
     go_on(mesh, size, "log")
     for node in peers_of(mesh):
         assert node.stub.ListEvidence(node_pb2.ListEvidenceRequest(), timeout=30).evidence == []
+
+
+def test_records_and_a_file_while_the_peers_of_a_rolled_back_home_are_away(make_mesh, tmp_path: Path) -> None:
+    """The log key was rotated since: pushes only wait, no word publishes them, and the whole log comes back."""
+    mesh: Mesh = make_mesh("jinan", "qingdao", "weifang")
+    jinan, export, frozen = mesh["jinan"], tmp_path / "alliance.json", mesh.folder / "frozen"
+    mesh.start()
+    await_ready(mesh, "jinan", "qingdao", "weifang")
+    publish(mesh, "OLD")
+    assert jinan.stop() == 0
+    shutil.copytree(jinan.home.path, frozen)
+    jinan.start()
+    await_ready(mesh, "jinan")
+    publish(mesh, "A", "B", "C")
+    newest, _ = rotate(jinan, "log")
+    size = publish(mesh, "D", "NEW")
+    for peer in peers_of(mesh):
+        await_card(peer, newest)
+    type_at(mesh["qingdao"], "roster", "export", "-o", str(export))
+    jinan.kill()
+    shutil.rmtree(jinan.home.path)
+    shutil.copytree(frozen, jinan.home.path)
+    with paused(*peers_of(mesh)):
+        jinan.start()
+        for prefix in "EF":
+            assert jinan.push([result_record(f"{prefix}{i}") for i in range(4)]).unsigned
+        assert "has not heard from enough peers" in push_at(jinan, tmp_path, "G")
+        type_at(jinan, "join", str(export))
+        said = type_at(jinan, "confirm", refused=True)
+        assert "ends a log key at size 4, and only 1 entries are signed here" in said and "labmesh peers" in said
+        assert "labmesh confirm" not in type_at(jinan, "keys", "rotate", "log", refused=True)
+        assert "type: labmesh keys rotate log" in push_at(jinan, tmp_path, "H")
+        assert jinan.status().state == "degraded" and read_log_file(jinan, "jinan").head_note.split("\n")[1] == "1"
+    size += 10
+    eventually(lambda: jinan.status().size == size, "the log is back, and what waits stands behind it")
+    jinan.await_peer("weifang", "connected")
+    assert "10 more are stored" in eventually(lambda: type_at(jinan, "confirm"), "the lost key is named")
+    card = eventually(lambda: rotate(jinan, "log")[0], "the lost key is replaced")
+    assert [former.size for former in card.former_log_keys] == [4, 6]
+    eventually(lambda: jinan.status().state == "ready" and not jinan.status().alarms, "jinan is ready")
+    assert publish(mesh, "AFTER") == size + 1
+    logs = [read_log_file(node, "jinan").commitments for node in mesh.nodes.values()]
+    assert logs == logs[:1] * 3 and len(logs[0]) == size + 1
+    for node in mesh.nodes.values():
+        assert node.stub.ListEvidence(node_pb2.ListEvidenceRequest(), timeout=30).evidence == []
+
+
+def push_at(node: Node, folder: Path, key: str) -> str:
+    """`labmesh push`, typed by a person."""
+    (folder / "record.json").write_bytes(result_record(key))
+    return type_at(node, "push", str(folder / "record.json"), "--kind", "result")
+
+
+@contextmanager
+def paused(*nodes: Node) -> Iterator[None]:
+    """These answer nobody meanwhile, and know nothing of it."""
+    for node in nodes:
+        node.running.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.running.send_signal(signal.SIGCONT)

@@ -127,7 +127,7 @@ class AllianceCalls(Calls):
         if not self._parts.confirmation.confirmed:
             raise UnconfirmedError(
                 "this home may be older than what it has signed, so no roster is signed: two of one version are misconduct",
-                hint="wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm",
+                hint=self._parts.confirmation.remedy,
             )
 
     async def _changed(self, context: Context, change: Callable[..., Alliance], *args: Any, **named: Any) -> Alliance:

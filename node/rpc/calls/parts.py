@@ -18,6 +18,7 @@ from node.evidence import EvidenceKeeper
 from node.ledger import Ledger
 from node.membership import Membership
 from node.rotation import KeyRotation
+from node.rpc.waiting import describe_waiting
 from node.store import Store
 from node.sync.peer import PeerState
 
@@ -50,3 +51,6 @@ class Calls:
     def __init__(self, parts: NodeServiceParts) -> None:
         """Answer from `parts`."""
         self._parts = parts
+
+    def _describe_waiting(self) -> str:
+        return describe_waiting(self._parts.confirmation, self._parts.rotation.lost_roles())

@@ -58,6 +58,8 @@ class RecordCalls(Calls):
                 caller.name,
             )
             answer = outcome_to_wire(outcome)
+            if answer.unsigned:
+                answer.waits_for = await asyncio.to_thread(self._describe_waiting)
             membership = self._parts.membership
             answer.warnings.extend(build_push_warnings(membership.alliance, membership.member, membership.identity_key))
             return answer

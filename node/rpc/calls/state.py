@@ -25,14 +25,23 @@ class StateCalls(Calls):
         """Publish without waiting for peers."""
 
         async def answer() -> node_pb2.ConfirmLogResponse:
-            self._parts.confirmation.override()
-            if not self._parts.confirmation.confirmed:
-                raise UnconfirmedError(
-                    "a peer holds entries of this log that this home does not have, so nothing more is published",
-                    hint="type: labmesh status",
-                )
-            await asyncio.to_thread(self._parts.ledger.sign_head)
+            await asyncio.to_thread(self._override)
             self._parts.on_confirm()
-            return node_pb2.ConfirmLogResponse(size=self._parts.confirmation.ceiling)
+            size, waiting = self._parts.confirmation.ceiling, self._parts.ledger.log.unsigned
+            waits_for = await asyncio.to_thread(self._describe_waiting) if waiting else ""
+            return node_pb2.ConfirmLogResponse(size=size, waiting=waiting, waits_for=waits_for)
 
         return await answered(answer(), context)
+
+    def _override(self) -> None:
+        """Sign what waits, on a person's word.
+
+        Raises:
+            UnconfirmedError: it is no risk any more, but known, that this home is older than what it published.
+        """
+        confirmation = self._parts.confirmation
+        confirmation.override()
+        if not confirmation.confirmed:
+            said = confirmation.outdated or "a peer holds entries of this log that this home does not have"
+            raise UnconfirmedError(f"{said}, so nothing more is published", hint=confirmation.remedy)
+        self._parts.ledger.sign_head()

@@ -182,6 +182,7 @@ class PushResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     UNSIGNED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Records appended."""
     unchanged: _builtins.int
@@ -189,8 +190,10 @@ class PushResponse(_message.Message):
     rejected: _builtins.int
     """Records refused. Without `keep_going` one refusal means that nothing was appended."""
     unsigned: _builtins.bool
-    """The checkpoint is not signed yet: too few peers have told what they hold of this log since the start, or some hold more
-    than this node, which takes that back first. The records are durable, and will be published.
+    """The checkpoint is not signed yet; `waits_for` says why. The records are durable, and are published when that has come."""
+    waits_for: _builtins.str
+    """What a checkpoint that is not signed waits for, and what to do, in one sentence: too few peers have told since the start
+    what they hold of this log, some hold more, a card proves this home older than what it published, or it lacks the log key.
     """
     @_builtins.property
     def checkpoint(self) -> Global___PushedCheckpoint:
@@ -216,10 +219,11 @@ class PushResponse(_message.Message):
         errors: _abc.Iterable[Global___PushError] | None = ...,
         unsigned: _builtins.bool = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "checkpoint", b"checkpoint", "errors", b"errors", "rejected", b"rejected", "unchanged", b"unchanged", "unsigned", b"unsigned", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "checkpoint", b"checkpoint", "errors", b"errors", "rejected", b"rejected", "unchanged", b"unchanged", "unsigned", b"unsigned", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1413,16 +1417,24 @@ class ConfirmLogResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SIZE_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """The size that is published now."""
+    waiting: _builtins.int
+    """How many entries beyond are stored and not published all the same."""
+    waits_for: _builtins.str
+    """What these wait for, as in PushResponse."""
     def __init__(
         self,
         *,
         size: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "waiting", b"waiting", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
