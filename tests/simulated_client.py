@@ -106,9 +106,7 @@ class SimulatedPeerClient:
         try:
             return self._server.evidence.accept(evidence, peer=self._caller)
         except LabmeshError as error:
-            fault = PeerFaultError(error.message)
-            fault.reason = error.reason  # as `node.rpc.faults.error_of_peer` takes it from the answer
-            raise fault from error
+            raise _fault(error) from error
 
     async def read_log(
         self, origin: str, *, start: int, after: int, follow: bool, entries_max: int
@@ -122,7 +120,7 @@ class SimulatedPeerClient:
         while True:
             assert server.heads is not None, "use SimulatedAlliance.run"
             generation = server.heads.generation
-            messages = [message_from_wire(message) for message in stream.advance()]
+            messages = [message_from_wire(message) for message in _as_answered(stream.advance)]
             for message in tampering.stream(messages):
                 self._reach()
                 yield tampering.page(message) if isinstance(message, LogPage) else tampering.announcement(message)
@@ -150,3 +148,17 @@ class SimulatedPeerClient:
     def _reach(self) -> None:
         if self._server.name in self._alliance.unreachable:
             raise PeerUnreachableError(f"{self._server.name} cannot be reached: it is switched off")
+
+
+def _as_answered(call: Callable[[], list[peer_pb2.ReadLogResponse]]) -> list[peer_pb2.ReadLogResponse]:
+    """A refusal of the served node, as the caller of a real one gets it."""
+    try:
+        return call()
+    except LabmeshError as error:
+        raise _fault(error) from error
+
+
+def _fault(error: LabmeshError) -> PeerFaultError:
+    fault = PeerFaultError(error.message)
+    fault.reason = error.reason  # as `node.rpc.faults.error_of_peer` takes it from the answer
+    return fault
