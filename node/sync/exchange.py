@@ -270,18 +270,21 @@ class CheckpointExchange:
         held = self._store.checkpoints.find(log.id, signed.size)
         if not self._require_same_history(log, signed, surviving) or held is None:
             return 0
-        accepted = without_borrowed(alliance, accept_cosignatures(alliance, author, signed))
-        self._make_room(alliance, log, held, accepted)
-        return self._save(log, signed.size, accepted)
+        return self._take_cosignatures(alliance, log, held, signed)
 
-    def _make_room(
-        self, alliance: Alliance, log: LogState, held: SignedCheckpoint, accepted: dict[str, Cosignature]
-    ) -> None:
-        """Forget cosignatures that count no more, where their witnesses have made others: each has one place."""
-        lines = {line.name: line for line in held.note.signatures}
-        other = {name for name, item in accepted.items() if lines.get(item.key.name, item.line) != item.line}
-        for member in other - accept_cosignatures(alliance, log.member, held).keys() if other else ():
-            self._store.checkpoints.forget_cosignature(log.id, held.size, member)
+    def _take_cosignatures(self, alliance: Alliance, log: LogState, held: SignedCheckpoint, told: SignedCheckpoint) -> int:
+        """Save cosignatures that are new and count, also in the place of those by the same witnesses that count no more."""
+        known = set(held.note.signatures)
+        accepted = accept_cosignatures(alliance, log.member, told)
+        if all(item.line in known for item in accepted.values()):
+            return 0
+        counting = accept_cosignatures(alliance, log.member, held)
+        accepted = without_borrowed(alliance, accepted, held=counting)
+        names = {line.name for line in known}
+        for member in accepted.keys() - counting.keys():
+            if accepted[member].key.name in names:  # each witness has one place
+                self._store.checkpoints.forget_cosignature(log.id, held.size, member)
+        return self._save(log, held.size, accepted)
 
     def _require_same_history(self, log: LogState, signed: SignedCheckpoint, surviving: Head | None) -> bool:
         """Whether our log contains a checkpoint that was told while the roster said `surviving` of that log.
