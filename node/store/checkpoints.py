@@ -91,10 +91,12 @@ class CheckpointStore:
                 return False
             return self._database.insert_rows(connection, _COSIGNATURE, columns, [row], prefix="OR IGNORE") > 0
 
-    def newest_cosigned_time(self, witness: str, key: VerifierKey) -> int:
-        """The latest time, in seconds, that this witness key is known to have signed; 0 when it signed nothing."""
+    def newest_cosigned_time(self, witness: str, key: VerifierKey, *, until_s: int | None = None) -> int:
+        """The latest time, in seconds, that this key is known to have signed, up to `until_s`; 0 when it signed nothing."""
         start = line_start(key)
         by_key = (_COSIGNATURE.c.witness == witness) & (func.substr(_COSIGNATURE.c.line, 1, len(start)) == start)
+        if until_s is not None:
+            by_key &= _COSIGNATURE.c.time <= until_s
         with self._database.read() as connection:
             return connection.execute(select(func.max(_COSIGNATURE.c.time)).where(by_key)).scalar() or 0
 

@@ -38,6 +38,9 @@ from node.sync.unreached import Unreached
 
 logger = logging.getLogger(__name__)
 
+# How far the clock may have gone back since this node signed what a peer tells it as its own.
+_CLOCK_STEP_S = 300
+
 
 class CheckpointExchange:
     """Which checkpoints this node holds, and what it makes of those it is told. Any thread may call."""
@@ -280,11 +283,17 @@ class CheckpointExchange:
             return 0
         counting = accept_cosignatures(alliance, log.member, held)
         accepted = without_borrowed(alliance, accepted, held=counting)
+        if self._is_ahead(accepted.get(self._membership.member)):
+            del accepted[self._membership.member]
         names = {line.name for line in known}
         for member in accepted.keys() - counting.keys():
             if accepted[member].key.name in names:  # each witness has one place
                 self._store.checkpoints.forget_cosignature(log.id, held.size, member)
         return self._save(log, held.size, accepted)
+
+    def _is_ahead(self, cosignature: Cosignature | None) -> bool:
+        """Whether a cosignature is from a time to come: a rotation would let its key count until then."""
+        return cosignature is not None and cosignature.time > milliseconds(self._clock()) // 1000 + _CLOCK_STEP_S
 
     def _require_same_history(self, log: LogState, signed: SignedCheckpoint, surviving: Head | None) -> bool:
         """Whether our log contains a checkpoint that was told while the roster said `surviving` of that log.
