@@ -9,7 +9,7 @@ from node.core.dsse import format_envelope
 from node.core.names import RecordId
 from node.core.proof import TlogProof, format_tlog_proof
 from node.core.succession import SignedCard, vouched_size
-from node.core.witness import accept_cosignatures, retirements
+from node.core.witness import accept_cosignatures, each_key_once, retirements
 from node.errors import NotFoundError, UnconfirmedError
 from node.store import Store
 from node.store.logs import LogState
@@ -121,7 +121,7 @@ def _pack_card(signed: SignedCard) -> bytes:
 def _counting_only(alliance: Alliance, author: str, signed: SignedCheckpoint) -> SignedCheckpoint:
     """The checkpoint with the author's signature and only those cosignatures that count today."""
     key = alliance.card(author).log_key_at(signed.size, signed.root)
-    cosignatures = accept_cosignatures(alliance, author, signed)
+    cosignatures = each_key_once(alliance, accept_cosignatures(alliance, author, signed))
     return signed.signed_by(key).with_lines(tuple(item.line for item in cosignatures.values()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 __all__ = ("ROLES", "TLS_PATIENCE", "KeyRotation", "RotationParts")
 
 ROLES = ("log", "witness", "tls")
+
+# By how much the end of a witness key can lie ahead of the clock, which may have been put back since the key signed.
+WITNESS_AHEAD = timedelta(days=1)
 
 
 class KeyRotation(TlsRotation):
@@ -212,7 +215,13 @@ class KeyRotation(TlsRotation):
     def _end_of_witness(self, card: Card) -> datetime:
         """The second up to which the witness key counts: now, or where the clock was ahead, the last one that it signed.
 
-        Otherwise the rotation would take back what this node has cosigned meanwhile.
+        Otherwise the rotation would take back what this node has cosigned meanwhile. But a former key's end is never taken
+        back: one far ahead would leave a stolen key good until then. So what it signed for later than a day from now is
+        disowned, and forgotten with the change of the card.
         """
-        signed_s = self._parts.store.checkpoints.newest_cosigned_time(card.member, card.witness_key)
-        return max(self._parts.clock().replace(microsecond=0), datetime.fromtimestamp(signed_s, UTC))
+        now = self._parts.clock().replace(microsecond=0)
+        newest_time, limit_s = self._parts.store.checkpoints.newest_cosigned_time, int((now + WITNESS_AHEAD).timestamp())
+        signed_s = newest_time(card.member, card.witness_key, until_s=limit_s)
+        if (latest_s := newest_time(card.member, card.witness_key)) > limit_s:
+            logger.warning("event=cosignatures_disowned latest=%s", datetime.fromtimestamp(latest_s, UTC).isoformat())
+        return max(now, datetime.fromtimestamp(signed_s, UTC))

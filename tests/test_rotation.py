@@ -138,6 +138,28 @@ class TestWitness:
         clock.turn(60)
         assert jinan.rotation.rotate("witness").former_witness_keys[1].until == clock().replace(microsecond=0)
 
+    @pytest.mark.parametrize("ahead", [timedelta(days=1, seconds=1), timedelta(days=365 * 73)])
+    def test_no_end_lies_further_ahead_than_a_day(self, trio: RotatingAlliance, ahead: timedelta) -> None:
+        """The clock stood years ahead once. What was cosigned then is given up, and the next key cosigns it."""
+        jinan, qingdao, clock = trio["jinan"].member, trio["qingdao"], trio.simulated.clock
+        jinan.membership.subscribe(jinan.exchange.forget_void_cosignatures)
+        push(qingdao, 2, "Q")
+        trio.simulated.catch_up("jinan", "qingdao")
+        clock.turn(ahead.total_seconds())
+        assert jinan.exchange.cosign_head(qingdao.member.lab.origin)
+        clock.turn(-ahead.total_seconds())
+        contact(trio.simulated, "qingdao", "jinan")
+        ended = trio["jinan"].rotation.rotate("witness").former_witness_keys[0].until
+        assert ended == clock().replace(microsecond=0)
+        clock.turn(60)
+        assert trio.tell_card("jinan", "qingdao", "yantai") == []
+        assert jinan.exchange.cosign_head(qingdao.member.lab.origin)
+        contact(trio.simulated, "qingdao", "jinan")
+        note = qingdao.member.store.checkpoints.find(qingdao.member.ledger.log.id, 2)
+        assert note is not None
+        counted = accept_cosignatures(qingdao.member.membership.joined, "qingdao", note)
+        assert {name: item.time for name, item in counted.items()} == {"jinan": int(clock().timestamp())}
+
 
 class TestTls:
     def test_the_old_certificate_stays_until_everybody_has_the_card(self, trio: RotatingAlliance, jinan: Rotating) -> None:

@@ -69,17 +69,35 @@ def accept_cosignatures(alliance: Alliance, author: str, signed: SignedCheckpoin
     return accepted
 
 
-def without_borrowed(alliance: Alliance, cosignatures: Mapping[str, Cosignature]) -> dict[str, Cosignature]:
-    """Those that are not by a key with which another active member cosigns now.
+def each_key_once(alliance: Alliance, cosignatures: Mapping[str, Cosignature]) -> dict[str, Cosignature]:
+    """At most one cosignature by each key: that of the member who cosigns with it now, else the first.
 
-    A card may name any key as a former one, so whoever names another's could give that member's cosignatures again, as its
-    own, and one witness would count twice.
+    The signed bytes do not hold the witness's name, and a card may name any key as a former one. So whoever names another's
+    can give that member's cosignatures again, as its own: of the two one counts. Which of two members retired a key first
+    nobody can know, so neither claim takes the other's cosignature away where only one was given.
     """
-    current = {
-        alliance.cards[name][1].witness_key.public_key: name for name in alliance.active_members() if name in alliance.cards
-    }
-    return {
-        member: cosignature
-        for member, cosignature in cosignatures.items()
-        if current.get(cosignature.key.public_key, member) == member
-    }
+    current = _current_holders(alliance)
+    kept: dict[bytes, str] = {}
+    for member, cosignature in cosignatures.items():
+        key = cosignature.key.public_key
+        if key not in kept or current.get(key) == member:
+            kept[key] = member
+    return {member: item for member, item in cosignatures.items() if kept[item.key.public_key] == member}
+
+
+def without_borrowed(
+    alliance: Alliance, told: Mapping[str, Cosignature], *, held: Mapping[str, Cosignature]
+) -> dict[str, Cosignature]:
+    """Those of the cosignatures that were told of a checkpoint by which no witness counts twice.
+
+    None by a key with which another active member cosigns now, and none by the key of one that is held, and counts, under
+    another name: what is held stays, or a false claim to a key could take away what its owner has cosigned.
+    """
+    taken = _current_holders(alliance) | {item.key.public_key: member for member, item in held.items()}
+    own = {member: item for member, item in told.items() if taken.get(item.key.public_key, member) == member}
+    return each_key_once(alliance, own)
+
+
+def _current_holders(alliance: Alliance) -> dict[bytes, str]:
+    active = (name for name in alliance.active_members() if name in alliance.cards)
+    return {alliance.cards[name][1].witness_key.public_key: name for name in active}

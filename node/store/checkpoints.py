@@ -15,7 +15,7 @@ from node.core.thinning import Held, superfluous
 from node.core.witness import line_start, outlives
 from node.store.database import Database
 from node.store.logs import LogState
-from node.store.seen import count_seen, load_mark
+from node.store.seen import SIGNATURE_CHARACTERS, count_keys, count_seen, load_mark
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
 
 _CHECKPOINT, _COSIGNATURE, _LOG = table_of(CheckpointRow), table_of(CosignatureRow), table_of(LogRow)
@@ -91,10 +91,12 @@ class CheckpointStore:
                 return False
             return self._database.insert_rows(connection, _COSIGNATURE, columns, [row], prefix="OR IGNORE") > 0
 
-    def newest_cosigned_time(self, witness: str, key: VerifierKey) -> int:
-        """The latest time, in seconds, that this witness key is known to have signed; 0 when it signed nothing."""
+    def newest_cosigned_time(self, witness: str, key: VerifierKey, *, until_s: int | None = None) -> int:
+        """The latest time, in seconds, that this key is known to have signed, up to `until_s`; 0 when it signed nothing."""
         start = line_start(key)
         by_key = (_COSIGNATURE.c.witness == witness) & (func.substr(_COSIGNATURE.c.line, 1, len(start)) == start)
+        if until_s is not None:
+            by_key &= _COSIGNATURE.c.time <= until_s
         with self._database.read() as connection:
             return connection.execute(select(func.max(_COSIGNATURE.c.time)).where(by_key)).scalar() or 0
 
@@ -174,12 +176,12 @@ class CheckpointStore:
                 return []
             here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.size.between(rows[-1].size, rows[0].size)
             counting = here & _COSIGNATURE.c.witness.in_(list(rule.witnesses))
-            times: dict[int, list[int]] = {}
+            times: dict[int, dict[str, int]] = {}
             columns = (_COSIGNATURE.c.size, _COSIGNATURE.c.time, _COSIGNATURE.c.line)
             for size, time, line in connection.execute(select(*columns).where(counting)):
                 if not outlives(line, time, rule.retired):
-                    times.setdefault(size, []).append(time)
-        return [Held(size, made_ms, _seen(times.get(size, []), rule.quorum)) for size, made_ms in rows]
+                    times.setdefault(size, {})[line[-SIGNATURE_CHARACTERS:]] = time
+        return [Held(size, made_ms, _seen(times.get(size, {}), rule.quorum)) for size, made_ms in rows]
 
     def _delete(self, log_id: int, sizes: list[int]) -> int:
         if not sizes:
@@ -197,14 +199,15 @@ class CheckpointStore:
         What one of the keys in `retired` (`core.witness.retirements`) signed after its end does not count.
         """
         here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.witness.in_(list(witnesses))
-        sizes = select(_COSIGNATURE.c.size).group_by(_COSIGNATURE.c.size).having(func.count() >= quorum)
+        sizes = select(_COSIGNATURE.c.size).group_by(_COSIGNATURE.c.size).having(count_keys() >= quorum)
         sizes = sizes.order_by(_COSIGNATURE.c.size).limit(1)
         lines = select(_COSIGNATURE.c.line, _COSIGNATURE.c.time).where(here)
         size: int | None = index
         with self._database.read() as connection:
             while (size := connection.execute(sizes.where(here, _COSIGNATURE.c.size > size)).scalar()) is not None:
                 found = connection.execute(lines.where(_COSIGNATURE.c.size == size))
-                if sum(not outlives(line, time, retired or {}) for line, time in found) >= quorum:
+                counting = {line[-SIGNATURE_CHARACTERS:] for line, time in found if not outlives(line, time, retired or {})}
+                if len(counting) >= quorum:
                     break
         return size
 
@@ -223,7 +226,7 @@ class CheckpointStore:
             select(_COSIGNATURE.c.size)
             .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
             .group_by(_COSIGNATURE.c.size)
-            .having(func.count() >= quorum)
+            .having(count_keys() >= quorum)
         )
         mark = select(_LOG.c.seen_size).where(_LOG.c.id == log_id).scalar_subquery()
         statement = (
@@ -273,9 +276,9 @@ class CheckpointStore:
         connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(head_note=bytes(signed)))
 
 
-def _seen(times: list[int], quorum: int) -> int | None:
-    """The time by which a quorum had seen a checkpoint."""
-    return sorted(times)[quorum - 1] if len(times) >= quorum else None
+def _seen(times: Mapping[str, int], quorum: int) -> int | None:
+    """The time by which a quorum had seen a checkpoint, of the times by signature."""
+    return sorted(times.values())[quorum - 1] if len(times) >= quorum else None
 
 
 def _body(note: bytes) -> bytes:

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from node.core.roster import Roster
 from node.store.tables import CosignatureRow, LogRow, table_of
 
+# The end of a cosignature line that the name of the witness does not change.
+SIGNATURE_CHARACTERS = 96
+
 _COSIGNATURE, _LOG = table_of(CosignatureRow), table_of(LogRow)
+
+
+def count_keys() -> ColumnElement[int]:
+    """How many keys made the cosignatures of a group, for SQL.
+
+    Another's cosignature under one's own name, which earlier releases kept for whoever named the other's key as a former
+    one, ends like the other's: its last 96 characters are the last six bytes of the time and the signature.
+    """
+    return func.count(func.substr(_COSIGNATURE.c.line, -SIGNATURE_CHARACTERS).distinct())
 
 
 def count_seen(connection: Connection, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
@@ -24,7 +36,7 @@ def count_seen(connection: Connection, log_id: int, *, quorum: int, witnesses: I
         select(_COSIGNATURE.c.size)
         .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
         .group_by(_COSIGNATURE.c.size)
-        .having(func.count() >= quorum)
+        .having(count_keys() >= quorum)
         .order_by(_COSIGNATURE.c.size.desc())
         .limit(1)
     )

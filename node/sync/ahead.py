@@ -8,7 +8,7 @@ from __future__ import annotations
 from node.core.alliance import Alliance
 from node.core.checkpoint import SignedCheckpoint
 from node.core.roster import Head
-from node.core.witness import accept_cosignatures, without_borrowed
+from node.core.witness import accept_cosignatures, each_key_once
 
 
 class SeenAhead:
@@ -22,7 +22,7 @@ class SeenAhead:
         """Note a checkpoint that its author signed, if a quorum has cosigned it."""
         if signed.size <= self.size_of(alliance, author):
             return
-        cosignatures = without_borrowed(alliance, accept_cosignatures(alliance, author, signed))
+        cosignatures = each_key_once(alliance, accept_cosignatures(alliance, author, signed))
         if len(cosignatures) >= alliance.roster.quorum:
             self._sizes[author] = (alliance.roster.members[author].head, signed.size)
 

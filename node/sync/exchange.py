@@ -38,6 +38,9 @@ from node.sync.unreached import Unreached
 
 logger = logging.getLogger(__name__)
 
+# How far the clock may have gone back since this node signed what a peer tells it as its own.
+_CLOCK_STEP_S = 300
+
 
 class CheckpointExchange:
     """Which checkpoints this node holds, and what it makes of those it is told. Any thread may call."""
@@ -270,18 +273,27 @@ class CheckpointExchange:
         held = self._store.checkpoints.find(log.id, signed.size)
         if not self._require_same_history(log, signed, surviving) or held is None:
             return 0
-        accepted = without_borrowed(alliance, accept_cosignatures(alliance, author, signed))
-        self._make_room(alliance, log, held, accepted)
-        return self._save(log, signed.size, accepted)
+        return self._take_cosignatures(alliance, log, held, signed)
 
-    def _make_room(
-        self, alliance: Alliance, log: LogState, held: SignedCheckpoint, accepted: dict[str, Cosignature]
-    ) -> None:
-        """Forget cosignatures that count no more, where their witnesses have made others: each has one place."""
-        lines = {line.name: line for line in held.note.signatures}
-        other = {name for name, item in accepted.items() if lines.get(item.key.name, item.line) != item.line}
-        for member in other - accept_cosignatures(alliance, log.member, held).keys() if other else ():
-            self._store.checkpoints.forget_cosignature(log.id, held.size, member)
+    def _take_cosignatures(self, alliance: Alliance, log: LogState, held: SignedCheckpoint, told: SignedCheckpoint) -> int:
+        """Save cosignatures that are new and count, also in the place of those by the same witnesses that count no more."""
+        known = set(held.note.signatures)
+        accepted = accept_cosignatures(alliance, log.member, told)
+        if all(item.line in known for item in accepted.values()):
+            return 0
+        counting = accept_cosignatures(alliance, log.member, held)
+        accepted = without_borrowed(alliance, accepted, held=counting)
+        if self._is_ahead(accepted.get(self._membership.member)):
+            del accepted[self._membership.member]
+        names = {line.name for line in known}
+        for member in accepted.keys() - counting.keys():
+            if accepted[member].key.name in names:  # each witness has one place
+                self._store.checkpoints.forget_cosignature(log.id, held.size, member)
+        return self._save(log, held.size, accepted)
+
+    def _is_ahead(self, cosignature: Cosignature | None) -> bool:
+        """Whether a cosignature is from a time to come: a rotation would let its key count until then."""
+        return cosignature is not None and cosignature.time > milliseconds(self._clock()) // 1000 + _CLOCK_STEP_S
 
     def _require_same_history(self, log: LogState, signed: SignedCheckpoint, surviving: Head | None) -> bool:
         """Whether our log contains a checkpoint that was told while the roster said `surviving` of that log.

@@ -11,7 +11,7 @@ from node.core.alliance import format_card
 from node.core.bundle import Bundle
 from node.core.card import CARD_TYPE, FormerLogKey, FormerWitnessKey, card_content
 from node.core.checkpoint import Checkpoint, cosign_checkpoint, sign_checkpoint
-from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, VerifierKey, format_base64
+from node.core.keys import LOW_ORDER_ENCODINGS, TYPE_LOG, TYPE_WITNESS, Signer, VerifierKey, format_base64
 from tests.alliance import NOON
 from tests.attacks.scene import (
     JINAN,
@@ -177,6 +177,18 @@ def one_key_under_two_names(bundle, scene):
     line = cosign_checkpoint(scene.checkpoint().checkpoint, replace(shared, sign=YANTAI.witness.sign), NOON_S).line
     proof = bundle.proof + f"{line}\n".encode()
     return replace(bundle, proof=proof, cards={**bundle.cards, "qingdao": sign_card(card, QINGDAO)})
+
+
+@attack(FAMILY, BUNDLE, "cosignatures", "the cosignature of qingdao cannot count")
+def anothers_cosignature_given_again(bundle, scene):
+    """qingdao's next card names yantai's witness key as a former one, and yantai's cosignature stands under both names."""
+    borrowed = replace(QINGDAO.witness.key, public_key=YANTAI.witness.key.public_key)
+    former = (FormerWitnessKey(borrowed, NOON + timedelta(days=1)),)
+    card = changed_card(scene, QINGDAO, former_witness_keys=former)
+    line = cosign_checkpoint(scene.checkpoint().checkpoint, Signer(borrowed, YANTAI.witness.sign), NOON_S).line
+    lines = bundle.proof.splitlines(keepends=True)
+    others = b"".join(each for each in lines if not each.startswith(f"\u2014 {borrowed.name} ".encode()))
+    return replace(bundle, proof=others + f"{line}\n".encode(), cards={**bundle.cards, "qingdao": sign_card(card, QINGDAO)})
 
 
 @attack(FAMILY, BUNDLE, "cosignatures", "retired before")

@@ -13,7 +13,14 @@ from node.core.checkpoint import Checkpoint, cosign_checkpoint, sign_checkpoint
 from node.core.keys import TYPE_WITNESS, Signer, VerifierKey
 from node.core.note import SignatureLine
 from node.core.roster import Member
-from node.core.witness import accept_cosignatures, outlives, retirements, verify_witness_line, without_borrowed
+from node.core.witness import (
+    accept_cosignatures,
+    each_key_once,
+    outlives,
+    retirements,
+    verify_witness_line,
+    without_borrowed,
+)
 from node.errors import GovernanceError, SignatureError
 from tests.builders import (
     NOW_S,
@@ -139,19 +146,58 @@ def test_a_member_counts_once_with_its_first_line() -> None:
     assert {member: cosignature.time for member, cosignature in accepted.items()} == {"qingdao": NOW_S}
 
 
-def test_whoever_names_anothers_key_as_a_former_one_gives_no_second_cosignature() -> None:
-    """The key is qingdao's; yantai says that it was its own, and shows qingdao's signature again, under its own name."""
-    shared = Signer(VerifierKey(YANTAI.witness.key.name, TYPE_WITNESS, QINGDAO.witness.key.public_key), QINGDAO.witness.sign)
-    former = (FormerWitnessKey(shared.key, datetime.fromtimestamp(NOW_S, UTC)),)
-    alliance = ALLIANCE.accept_card(
-        sign_card(build_card(YANTAI, seq=2, previous=ALLIANCE.cards["yantai"][0].hash, former_witness_keys=former), YANTAI)
-    )
-    signed = SIGNED.with_lines((line_of(QINGDAO.witness), line_of(shared)))
-    accepted = accept_cosignatures(alliance, "jinan", signed)
-    assert sorted(accepted) == ["qingdao", "yantai"]
-    assert sorted(without_borrowed(alliance, accepted)) == ["qingdao"]
+# Qingdao's key under yantai's name: who names it as a former key of its own can show qingdao's signature again.
+SHARED = Signer(VerifierKey(YANTAI.witness.key.name, TYPE_WITNESS, QINGDAO.witness.key.public_key), QINGDAO.witness.sign)
+
+
+def borrowing(alliance: Alliance) -> Alliance:
+    """Yantai names qingdao's first witness key as a former one of its own."""
+    former = (FormerWitnessKey(SHARED.key, datetime.fromtimestamp(NOW_S, UTC)),)
+    card = build_card(YANTAI, seq=2, previous=ALLIANCE.cards["yantai"][0].hash, former_witness_keys=former)
+    return alliance.accept_card(sign_card(card, YANTAI))
+
+
+def claiming() -> Alliance:
+    """Qingdao has retired its first witness key, and yantai says that it cosigns with it now."""
+    former = (FormerWitnessKey(YANTAI.witness.key, datetime.fromtimestamp(NOW_S, UTC)),)
+    changes = {"witness_key": SHARED.key, "former_witness_keys": former}
+    card = build_card(YANTAI, seq=2, previous=ALLIANCE.cards["yantai"][0].hash, **changes)
+    return rotated(datetime.fromtimestamp(NOW_S, UTC)).accept_card(sign_card(card, YANTAI))
+
+
+BORROWED = {
+    "current": borrowing(ALLIANCE),
+    "retired": borrowing(rotated(datetime.fromtimestamp(NOW_S, UTC))),
+    "claimed": claiming(),
+}
+
+
+@pytest.mark.parametrize("owner", BORROWED)
+def test_whoever_names_anothers_key_gives_no_second_cosignature(owner: str) -> None:
+    alliance = BORROWED[owner]
+    accepted = accept_cosignatures(alliance, "jinan", SIGNED.with_lines((line_of(QINGDAO.witness), line_of(SHARED))))
+    assert list(accepted) == ["qingdao", "yantai"]
+    assert len(each_key_once(alliance, accepted)) == len(without_borrowed(alliance, accepted, held={})) == 1
+    # What is held is not taken away from whom it was taken of, whatever another says of the key since.
+    theirs, own = ({name: accepted[name]} for name in ("yantai", "qingdao"))
+    assert without_borrowed(alliance, theirs, held=own) == {}
+    assert without_borrowed(alliance, own, held=own) == each_key_once(alliance, own) == own
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_member_who_cosigns_with_a_key_now_has_the_cosignature(order: int) -> None:
+    lines = (line_of(QINGDAO.witness), line_of(SHARED))[::order]
+    accepted = accept_cosignatures(BORROWED["current"], "jinan", SIGNED.with_lines(lines))
+    assert list(each_key_once(BORROWED["current"], accepted)) == ["qingdao"]
+    assert list(without_borrowed(BORROWED["current"], accepted, held={})) == ["qingdao"]
+    assert without_borrowed(BORROWED["current"], {"yantai": accepted["yantai"]}, held={}) == {}
+
+
+def test_two_keys_are_two_cosignatures() -> None:
     both = accept_cosignatures(ALLIANCE, "jinan", cosign(SIGNED, {QINGDAO: NOW_S, YANTAI: NOW_S}))
-    assert without_borrowed(ALLIANCE, both) == both and len(both) == 2
+    assert len(both) == 2
+    assert without_borrowed(ALLIANCE, both, held={}) == without_borrowed(ALLIANCE, both, held=both) == both
+    assert each_key_once(ALLIANCE, both) == both
 
 
 def test_two_members_cannot_cosign_with_one_key_now() -> None:

@@ -98,6 +98,7 @@ def test_the_newest_time_of_each_witness_key(store: Store) -> None:
         store.checkpoints.save_cosignatures(state.id, size, {"qingdao": signed})
     newest = store.checkpoints.newest_cosigned_time
     assert [newest("qingdao", lab.witness.key) for lab in (QINGDAO, newer)] == [50, 30]
+    assert [newest("qingdao", QINGDAO.witness.key, until_s=until_s) for until_s in (50, 49, 20, 19)] == [50, 20, 20, 0]
     assert newest("yantai", YANTAI.witness.key) == newest("yantai", QINGDAO.witness.key) == 0
 
 

@@ -151,6 +151,16 @@ class TestTaking:
         assert list(accept_cosignatures(jinan.membership.joined, "jinan", stored(jinan, 5))) == ["yantai"]
         assert jinan.exchange.accept_notes([bytes(cosign(head(jinan), {newer: NOW_S + 30}))], peer="yantai") == (0, [])
 
+    @pytest.mark.parametrize(("ahead_s", "saved"), [(0, 1), (300, 1), (301, 0), (10**9, 0)])
+    def test_of_its_own_a_node_takes_none_from_times_to_come(
+        self, alliance: SimulatedAlliance, jinan: SimulatedMember, ahead_s: int, saved: int
+    ) -> None:
+        """A thief of the witness key made it: the next rotation would let that key count until then."""
+        yantai = alliance["yantai"]
+        note = bytes(cosign(head(jinan), {YANTAI: int(yantai.clock().timestamp()) + ahead_s}))
+        assert yantai.exchange.accept_notes([note], peer="qingdao") == (saved, [])
+        assert alliance["qingdao"].exchange.accept_notes([note], peer="yantai") == (1, [])
+
     def test_the_first_cosignature_of_a_witness_stays(self, jinan: SimulatedMember) -> None:
         for time, saved in ((NOW_S + 9, 1), (NOW_S, 0)):
             note = bytes(cosign(head(jinan), {YANTAI: time}))
