@@ -105,6 +105,58 @@ def test_the_author_itself_refuses_to_end_its_key_below(
         alliance[AUTHOR].rotation.revoke_log(SIZE - 1)
 
 
+def away(folder: Path, *, days: float = 0) -> RotatingAlliance:
+    """The same, but the author has heard of nothing since it pushed: the two witnesses have told each other.
+
+    They cosign `days` after the council has asked for a larger quorum, of which they have not heard, if that is not 0.
+    """
+    made = RotatingAlliance(folder, 5)
+    simulated = made.simulated
+    simulated[AUTHOR].push(*drafts(SIZE))
+    if days:
+        ask_more(simulated[COUNCIL])
+        simulated.clock.turn(days * 86400)
+    for witness in (FIRST, SECOND):
+        simulated.catch_up(witness, AUTHOR)
+        assert simulated[witness].exchange.cosign_head(simulated[AUTHOR].ledger.origin)
+    contact(simulated, FIRST, SECOND)
+    contact(simulated, SECOND, FIRST)
+    return made
+
+
+@pytest.mark.parametrize("make", [add_two, ask_more])
+def test_an_author_that_hears_of_the_roster_first_knows_what_was_seen(
+    tmp_path: Path, make: Callable[[SimulatedMember], None]
+) -> None:
+    """Else it ends its key at a size where the witnesses refuse the card for ever."""
+    alliance = away(tmp_path)
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    change(alliance, make)
+    assert mark_of(author) == 0 and seen(witness) == mark_of(witness) == SIZE
+    for name in (COUNCIL, FIRST, SECOND):
+        contact(alliance.simulated, AUTHOR, name)
+    assert mark_of(author) == 0 and seen(author) == SIZE
+    author.confirmation.override()
+    with pytest.raises(GovernanceError, match=f"a quorum of the other members has cosigned the log up to size {SIZE}"):
+        alliance[AUTHOR].rotation.revoke_log(SIZE - 1)
+    alliance.close()
+
+
+@pytest.mark.parametrize("days", [0.9, 1.1])
+def test_a_witness_that_has_not_heard_of_the_roster_counts_by_the_one_before_for_a_day(tmp_path: Path, days: float) -> None:
+    """And for all nodes alike, in whichever order the roster and the cosignatures come."""
+    alliance = away(tmp_path, days=days)
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    assert seen(witness) == SIZE, "by the only roster that it knows"
+    for name in (FIRST, AUTHOR):
+        alliance[name].member.membership.accept_update(*alliance.simulated.exported(COUNCIL))
+    for name in (COUNCIL, FIRST, SECOND):
+        contact(alliance.simulated, AUTHOR, name)
+    expected = SIZE if days < 1 else 0
+    assert seen(witness) == mark_of(witness) == seen(author) == expected
+    alliance.close()
+
+
 def test_the_card_of_a_new_identity_key_must_vouch_for_it(alliance: RotatingAlliance) -> None:
     change(alliance, ask_more)
     author, witness = alliance[AUTHOR].member, alliance[FIRST].member
