@@ -12,6 +12,7 @@ from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SetQuoru
 from node.core.card import FormerLogKey
 from node.core.merkle import EMPTY_ROOT
 from node.core.roster import Head
+from node.daemon.thinning import Thinning
 from node.disowning import find_unnamed, seen_size
 from node.errors import GovernanceError
 from node.store.checkpoints import ThinningRule
@@ -112,7 +113,8 @@ def away(folder: Path, *, days: float = 0) -> RotatingAlliance:
     """
     made = RotatingAlliance(folder, 5)
     simulated = made.simulated
-    simulated[AUTHOR].push(*drafts(SIZE))
+    simulated[AUTHOR].push(*drafts(SIZE)[:2])
+    simulated[AUTHOR].push(*drafts(SIZE)[2:])
     if days:
         ask_more(simulated[COUNCIL])
         simulated.clock.turn(days * 86400)
@@ -182,6 +184,27 @@ def test_thinning_keeps_what_was_seen(alliance: RotatingAlliance) -> None:
     witness.store.checkpoints.thin(log.id, ThinningRule(2**60, quorum=3, witnesses=[FIRST, COUNCIL]))
     assert witness.store.checkpoints.find(log.id, SIZE) is not None
     assert witness.store.checkpoints.find(log.id, SIZE + 1) is None
+
+
+def test_thinning_keeps_what_only_the_cosignatures_say(tmp_path: Path) -> None:
+    """The author has noted no mark, and by today's quorum nothing was seen; each cosigner has cosigned more since."""
+    alliance = away(tmp_path)
+    author, simulated = alliance[AUTHOR].member, alliance.simulated
+    change(alliance, ask_more)
+    for name in (COUNCIL, FIRST, SECOND):
+        contact(simulated, AUTHOR, name)
+    author.confirmation.override()
+    for count, witness in enumerate((FIRST, SECOND, FIRST)):
+        author.push(draft(f"ZB-{count}"))
+        simulated.catch_up(witness, AUTHOR)
+        assert simulated[witness].exchange.cosign_head(author.ledger.origin)
+        contact(simulated, AUTHOR, witness)
+    simulated.clock.turn(2 * 86400)
+    log = author.mirror_of(AUTHOR)
+    Thinning(author.store, author.membership, simulated.clock).thin(log.id, AUTHOR)
+    assert author.store.checkpoints.find(log.id, SIZE + 1) is None, "others of that hour go"
+    assert seen(author) == SIZE and mark_of(author) == 0
+    alliance.close()
 
 
 def test_the_mark_falls_with_the_history_alone(alliance: RotatingAlliance) -> None:
