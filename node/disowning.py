@@ -15,6 +15,7 @@ from collections.abc import Callable
 from node.core.alliance import Alliance
 from node.core.card import Card, FormerLogKey
 from node.core.names import log_origin
+from node.core.quorums import quorums_over
 from node.core.roster import Head
 from node.core.succession import revoked_at, vouched_size
 from node.ending import find_other_history
@@ -39,8 +40,7 @@ def find_unnamed(store: Store, alliance: Alliance | None, card: Card) -> str | N
     log = store.logs.find_log(card.origin)
     if alliance is None or log is None or log.head is None:
         return None
-    witnesses = alliance.other_members(card.member)
-    for seen in store.checkpoints.load_seen(log.id, quorum=alliance.roster.quorum, witnesses=witnesses):
+    for seen in store.checkpoints.load_seen(log.id, quorums_over(alliance, card.member)):
         if vouched_size(card, seen) is not None:
             return f"the card of {card.member} does not name the log key of what a quorum has cosigned at size {seen.size}"
     if vouched_size(card, log.head) is not None and revoked_at(card, log.head) is None:
@@ -104,10 +104,7 @@ class Objector:
 
 def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState) -> int:
     """The largest size of a member's log that a quorum has cosigned, by this roster or an earlier one; 0 for none."""
-    if alliance is None:
-        return 0
-    witnesses = alliance.other_members(member)
-    return store.checkpoints.find_seen_size(log.id, quorum=alliance.roster.quorum, witnesses=witnesses)
+    return 0 if alliance is None else store.checkpoints.find_seen_size(log.id, quorums_over(alliance, member))
 
 
 def _find_seen(store: Store, alliance: Alliance, member: str, log: LogState, former: FormerLogKey) -> str | None:

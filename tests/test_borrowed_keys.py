@@ -14,6 +14,7 @@ from node.core.card import FormerWitnessKey
 from node.core.checkpoint import SignedCheckpoint
 from node.core.names import parse_record_id
 from node.core.note import SignatureLine
+from node.core.quorums import Quorum
 from node.core.verdict import Verdict
 from node.core.witness import accept_cosignatures
 from node.store.checkpoints import ThinningRule
@@ -99,8 +100,9 @@ def test_what_an_earlier_release_kept_twice_counts_once(trio: RotatingAlliance, 
     checkpoints, witnesses = author.store.checkpoints, [VICTIM, LIAR]
     for quorum, seen in ((1, SIZE), (2, None)):
         assert checkpoints.find_quorum_size(log_id, index=0, quorum=quorum, witnesses=witnesses) == seen
-        assert checkpoints.find_seen_size(log_id, quorum=quorum, witnesses=witnesses) == (seen or 0)
-        assert len(checkpoints.load_seen(log_id, quorum=quorum, witnesses=witnesses)) == (seen is not None)
+        quorums = [Quorum(quorum, frozenset(witnesses), None)]
+        assert checkpoints.find_seen_size(log_id, quorums) == (seen or 0)
+        assert len(checkpoints.load_seen(log_id, quorums)) == (seen is not None)
         rule = ThinningRule(2**60, quorum, witnesses)
         assert [held.seen_s for held in checkpoints._old(log_id, rule)] == [
             None if seen is None else next(iter(borrowed.values())).time

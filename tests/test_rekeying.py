@@ -13,6 +13,7 @@ from node.core.alliance import format_card
 from node.core.amendment import ReplaceIdentity
 from node.core.card import CARD_TYPE, Card, FormerLogKey, card_content, parse_card
 from node.core.dsse import build_envelope, format_envelope
+from node.core.quorums import Quorum
 from node.core.succession import SignedCard
 from node.disowning import find_unnamed
 from node.errors import GovernanceError, SignatureError
@@ -131,10 +132,10 @@ def test_what_a_quorum_has_seen_is_read_in_one_query(alliance: RotatingAlliance,
     """There may be thousands of such checkpoints; the smallest that is not vouched for is named."""
     jinan, own = alliance["jinan"].member, alliance["qingdao"].member.membership.own_card
     log = jinan.mirror_of("qingdao")
-    seen = jinan.store.checkpoints.load_seen(log.id, quorum=1, witnesses=READERS)
+    seen = jinan.store.checkpoints.load_seen(log.id, [Quorum(1, frozenset(READERS), None)])
     assert [signed.size for signed in seen] == [3, 6]
     assert [signed.root for signed in seen] == [jinan.store.logs.tree(log.id).root(size) for size in (3, 6)]
-    assert jinan.store.checkpoints.load_seen(log.id, quorum=3, witnesses=READERS) == []
+    assert jinan.store.checkpoints.load_seen(log.id, [Quorum(3, frozenset(READERS), None)]) == []
     liar = replace(own[1], former_log_keys=(), **other_log_key(alliance, own[1]))  # type: ignore[arg-type]
 
     def one_by_one(*_: object) -> None:

@@ -7,6 +7,7 @@ import logging
 
 from node.clock import Clock, milliseconds
 from node.core.alliance import Alliance
+from node.core.quorums import quorums_over
 from node.core.witness import retirements
 from node.errors import LabmeshError
 from node.membership import Membership
@@ -45,15 +46,16 @@ class Thinning:
         if alliance is None:
             return 0
         before_ms = milliseconds(self._clock()) - YOUNG_MS
-        rule = ThinningRule(
-            before_ms,
-            quorum=alliance.roster.quorum,
-            witnesses=alliance.other_members(member),
-            keep=named_sizes(alliance, member),
-            since_ms=self._since_ms.get(log_id, 0),
-            retired=retirements(alliance),
-        )
         try:
+            seen = self._store.checkpoints.find_seen_size(log_id, quorums_over(alliance, member))
+            rule = ThinningRule(
+                before_ms,
+                quorum=alliance.roster.quorum,
+                witnesses=alliance.other_members(member),
+                keep={*named_sizes(alliance, member), seen},
+                since_ms=self._since_ms.get(log_id, 0),
+                retired=retirements(alliance),
+            )
             gone = self._store.checkpoints.thin(log_id, rule)
         except LabmeshError as error:
             logger.warning("event=thinning_failed member=%s error=%r", member, error.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -11,11 +11,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.keys import VerifierKey
 from node.core.note import NOTE_SIZE_MAX, SIGNATURES_MAX, parse_note
+from node.core.quorums import Quorum
 from node.core.thinning import Held, superfluous
 from node.core.witness import line_start, outlives
 from node.store.database import Database
 from node.store.logs import LogState
-from node.store.seen import SIGNATURE_CHARACTERS, count_keys, count_seen, load_mark
+from node.store.seen import SIGNATURE_CHARACTERS, count_keys, count_seen, load_mark, seen_sizes
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
 
 _CHECKPOINT, _COSIGNATURE, _LOG = table_of(CheckpointRow), table_of(CosignatureRow), table_of(LogRow)
@@ -211,31 +212,21 @@ class CheckpointStore:
                     break
         return size
 
-    def find_seen_size(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
-        """Size of the largest checkpoint that `quorum` of the witnesses cosigned, or a quorum before them; 0 for none."""
+    def find_seen_size(self, log_id: int, quorums: Sequence[Quorum]) -> int:
+        """Size of the largest checkpoint that one of the quorums (`core.quorums`) is known to have cosigned; 0 for none."""
         with self._database.read() as connection:
-            counted = count_seen(connection, log_id, quorum=quorum, witnesses=witnesses)
-            return max(counted, load_mark(connection, log_id))
+            return count_seen(connection, log_id, quorums)
 
-    def load_seen(self, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> list[SignedCheckpoint]:
-        """The held checkpoints that `quorum` of the witnesses cosigned, the smallest first, with the author's signature.
+    def load_seen(self, log_id: int, quorums: Sequence[Quorum]) -> list[SignedCheckpoint]:
+        """The held checkpoints that one of the quorums cosigned, the smallest first, with the author's signature.
 
         Also the largest that a quorum before them had cosigned.
         """
-        seen = (
-            select(_COSIGNATURE.c.size)
-            .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
-            .group_by(_COSIGNATURE.c.size)
-            .having(count_keys() >= quorum)
-        )
-        mark = select(_LOG.c.seen_size).where(_LOG.c.id == log_id).scalar_subquery()
-        statement = (
-            select(_CHECKPOINT.c.note)
-            .where(_CHECKPOINT.c.log_id == log_id, _CHECKPOINT.c.size.in_(seen) | (_CHECKPOINT.c.size == mark))
-            .order_by(_CHECKPOINT.c.size)
-        )
+        statement = select(_CHECKPOINT.c.size, _CHECKPOINT.c.note).where(_CHECKPOINT.c.log_id == log_id)
         with self._database.read() as connection:
-            return [parse_checkpoint(note) for note in connection.execute(statement).scalars()]
+            seen = {*seen_sizes(connection, log_id, quorums), load_mark(connection, log_id)}
+            rows = connection.execute(statement.order_by(_CHECKPOINT.c.size))
+            return [parse_checkpoint(note) for size, note in rows if size in seen]
 
     def witness_key_ids(self, witness: str, key_name: str) -> set[bytes]:
         """The key ids (4 bytes) of every cosignature held of a member, whose witness keys have this name."""

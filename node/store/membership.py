@@ -113,8 +113,8 @@ class MembershipStore:
                 if roster.version not in held
             ]
             if rows:
-                if held:  # what was seen by the roster until now stays seen
-                    raise_marks(connection, alliance.rosters[max(held) - 1][1])
+                if held:  # what was seen by the rosters until now stays seen
+                    raise_marks(connection, alliance)
                 connection.execute(insert(_ROSTER), rows)
             _save_cuts(connection, alliance)
             have = set(connection.execute(select(_CARD.c.hash)).scalars())

@@ -1,46 +1,59 @@
-"""How much of each log a quorum has cosigned: a mark that outlives the quorum it was counted by.
+"""How much of each log a quorum has cosigned, by whichever roster; and a mark that outlives the cosignatures.
 
-The cosignatures that are stored can be counted by the present roster alone. When members join, the quorum grows, and when a
-witness leaves, its cosignatures count no more: then fewer than a quorum have cosigned what a quorum had seen. So before a
-new roster is written, what was seen by the one until then is noted for every log. The mark falls only with the history
-itself: when that is forgotten or cut.
+The cosignatures that are held say it themselves (`core.quorums`), in whichever order they and the rosters came. The mark is
+for those that go: of witnesses whose keys count no more, or with old checkpoints. It is raised in the transaction that
+writes a new roster, and falls only with the history itself: when that is forgotten or cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
-from node.core.roster import Roster
+from node.core.alliance import Alliance
+from node.core.quorums import Quorum, quorums_over
 from node.store.tables import CosignatureRow, LogRow, table_of
 
-# The end of a cosignature line that the name of the witness does not change.
+# The end of a cosignature line that the name of the witness does not change: the last six bytes of the time and the
+# signature. Another's cosignature under one's own name, which earlier releases kept for whoever named the other's key as a
+# former one, ends like the other's, and counts once.
 SIGNATURE_CHARACTERS = 96
 
 _COSIGNATURE, _LOG = table_of(CosignatureRow), table_of(LogRow)
 
 
 def count_keys() -> ColumnElement[int]:
-    """How many keys made the cosignatures of a group, for SQL.
-
-    Another's cosignature under one's own name, which earlier releases kept for whoever named the other's key as a former
-    one, ends like the other's: its last 96 characters are the last six bytes of the time and the signature.
-    """
+    """How many keys made the cosignatures of a group, for SQL."""
     return func.count(func.substr(_COSIGNATURE.c.line, -SIGNATURE_CHARACTERS).distinct())
 
 
-def count_seen(connection: Connection, log_id: int, *, quorum: int, witnesses: Iterable[str]) -> int:
-    """Size of the largest checkpoint that `quorum` of the witnesses cosigned; 0 when there is none."""
+def seen_sizes(connection: Connection, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> Iterator[int]:
+    """Sizes of the checkpoints that one of the quorums cosigned, the largest first, down to `above`, which is left out."""
     statement = (
-        select(_COSIGNATURE.c.size)
-        .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.witness.in_(list(witnesses)))
-        .group_by(_COSIGNATURE.c.size)
-        .having(count_keys() >= quorum)
+        select(_COSIGNATURE.c.size, _COSIGNATURE.c.witness, _COSIGNATURE.c.time, _COSIGNATURE.c.line)
+        .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.size > above)
         .order_by(_COSIGNATURE.c.size.desc())
-        .limit(1)
     )
-    return connection.execute(statement).scalar() or 0
+    with connection.execute(statement) as rows:
+        for size, group in groupby(rows, key=lambda row: int(row.size)):
+            lines = list(group)
+            if any(quorum.is_met(_times_of(lines, quorum.witnesses)) for quorum in quorums):
+                yield size
+
+
+def _times_of(lines: Iterable[Any], witnesses: Collection[str]) -> dict[str, int]:
+    """When these witnesses cosigned, each signature once."""
+    by_signature = {line.line[-SIGNATURE_CHARACTERS:]: line for line in lines if line.witness in witnesses}
+    return {line.witness: line.time for line in by_signature.values()}
+
+
+def count_seen(connection: Connection, log_id: int, quorums: Sequence[Quorum]) -> int:
+    """The largest size of a log that a quorum is known to have cosigned; 0 when there is none."""
+    mark = load_mark(connection, log_id)
+    return next(seen_sizes(connection, log_id, quorums, above=mark), mark)
 
 
 def load_mark(connection: Connection, log_id: int) -> int:
@@ -48,12 +61,10 @@ def load_mark(connection: Connection, log_id: int) -> int:
     return connection.execute(select(_LOG.c.seen_size).where(_LOG.c.id == log_id)).scalar() or 0
 
 
-def raise_marks(connection: Connection, roster: Roster) -> None:
-    """Note for every log what a quorum has seen by this roster, inside the transaction that replaces it."""
-    active = roster.active_members()
+def raise_marks(connection: Connection, alliance: Alliance) -> None:
+    """Note for every log what a quorum has seen, inside the transaction that writes the newest roster of `alliance`."""
     for log_id, member in connection.execute(select(_LOG.c.id, _LOG.c.member).where(_LOG.c.member != "")).all():
-        witnesses = [name for name in active if name != member]
-        size = count_seen(connection, log_id, quorum=roster.quorum, witnesses=witnesses)
+        size = count_seen(connection, log_id, quorums_over(alliance, member))
         connection.execute(update(_LOG).where(_LOG.c.id == log_id, _LOG.c.seen_size < size).values(seen_size=size))
 
 

@@ -19,7 +19,6 @@ from node.errors import StoreError
 from node.lab.text import index_terms
 from node.store import SEARCH_NAME, Store, open_store
 from node.store.records import Filter
-from node.store.rows import format_audience, parse_audience, split_audience, widen_audience
 from tests.alliance import examples, list_all
 from tests.builders import MemoryLog, build_card, record_bytes
 from tests.disclosing import KINDS, Author, Reader, erased_indexes, held_openings, result_id
@@ -44,27 +43,6 @@ def statement_bytes(kind: str, index: int, record_id: str, revision: int = 1, **
     extra: dict[str, object] = {"to": ["weifang"]} if kind == "grant" else {"reason": "wrong customer"}
     body = {"index": index, "id": record_id, **extra, **members}
     return record_bytes("jinan", str(index), kind=kind, schema=f"{kind}/1", revision=revision, body=body)
-
-
-class TestAudienceColumn:
-    members = st.lists(st.sampled_from(["qingdao", "yantai", "weifang", "zibo", "a", "b-1"]), unique=True).map(sorted)
-
-    @given(members, members)
-    def test_own_and_granted_are_told_apart(self, own: list[str], granted: list[str]) -> None:
-        column = widen_audience(format_audience(own), granted)
-        assert split_audience(column) == (tuple(own), tuple(sorted(set(granted) - set(own))))
-        assert parse_audience(column) == tuple(sorted({*own, *granted}))
-        assert widen_audience(column, granted) == column
-
-    @given(members, members, members)
-    def test_grants_add_up_in_any_order(self, own: list[str], first: list[str], second: list[str]) -> None:
-        column = format_audience(own)
-        assert widen_audience(widen_audience(column, first), second) == widen_audience(widen_audience(column, second), first)
-
-    def test_what_is_for_everyone_stays_so(self) -> None:
-        assert widen_audience("*", ["qingdao"]) == "*"
-        assert parse_audience("*") == ("*",)
-        assert parse_audience("") == ()
 
 
 class TestStatementsWithoutEffect:

@@ -12,6 +12,7 @@ from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SetQuoru
 from node.core.card import FormerLogKey
 from node.core.merkle import EMPTY_ROOT
 from node.core.roster import Head
+from node.daemon.thinning import Thinning
 from node.disowning import find_unnamed, seen_size
 from node.errors import GovernanceError
 from node.store.checkpoints import ThinningRule
@@ -105,6 +106,59 @@ def test_the_author_itself_refuses_to_end_its_key_below(
         alliance[AUTHOR].rotation.revoke_log(SIZE - 1)
 
 
+def away(folder: Path, *, days: float = 0) -> RotatingAlliance:
+    """The same, but the author has heard of nothing since it pushed: the two witnesses have told each other.
+
+    They cosign `days` after the council has asked for a larger quorum, of which they have not heard, if that is not 0.
+    """
+    made = RotatingAlliance(folder, 5)
+    simulated = made.simulated
+    simulated[AUTHOR].push(*drafts(SIZE)[:2])
+    simulated[AUTHOR].push(*drafts(SIZE)[2:])
+    if days:
+        ask_more(simulated[COUNCIL])
+        simulated.clock.turn(days * 86400)
+    for witness in (FIRST, SECOND):
+        simulated.catch_up(witness, AUTHOR)
+        assert simulated[witness].exchange.cosign_head(simulated[AUTHOR].ledger.origin)
+    contact(simulated, FIRST, SECOND)
+    contact(simulated, SECOND, FIRST)
+    return made
+
+
+@pytest.mark.parametrize("make", [add_two, ask_more])
+def test_an_author_that_hears_of_the_roster_first_knows_what_was_seen(
+    tmp_path: Path, make: Callable[[SimulatedMember], None]
+) -> None:
+    """Else it ends its key at a size where the witnesses refuse the card for ever."""
+    alliance = away(tmp_path)
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    change(alliance, make)
+    assert mark_of(author) == 0 and seen(witness) == mark_of(witness) == SIZE
+    for name in (COUNCIL, FIRST, SECOND):
+        contact(alliance.simulated, AUTHOR, name)
+    assert mark_of(author) == 0 and seen(author) == SIZE
+    author.confirmation.override()
+    with pytest.raises(GovernanceError, match=f"a quorum of the other members has cosigned the log up to size {SIZE}"):
+        alliance[AUTHOR].rotation.revoke_log(SIZE - 1)
+    alliance.close()
+
+
+@pytest.mark.parametrize("days", [0.9, 1.1])
+def test_a_witness_that_has_not_heard_of_the_roster_counts_by_the_one_before_for_a_day(tmp_path: Path, days: float) -> None:
+    """And for all nodes alike, in whichever order the roster and the cosignatures come."""
+    alliance = away(tmp_path, days=days)
+    author, witness = alliance[AUTHOR].member, alliance[FIRST].member
+    assert seen(witness) == SIZE, "by the only roster that it knows"
+    for name in (FIRST, AUTHOR):
+        alliance[name].member.membership.accept_update(*alliance.simulated.exported(COUNCIL))
+    for name in (COUNCIL, FIRST, SECOND):
+        contact(alliance.simulated, AUTHOR, name)
+    expected = SIZE if days < 1 else 0
+    assert seen(witness) == mark_of(witness) == seen(author) == expected
+    alliance.close()
+
+
 def test_the_card_of_a_new_identity_key_must_vouch_for_it(alliance: RotatingAlliance) -> None:
     change(alliance, ask_more)
     author, witness = alliance[AUTHOR].member, alliance[FIRST].member
@@ -130,6 +184,27 @@ def test_thinning_keeps_what_was_seen(alliance: RotatingAlliance) -> None:
     witness.store.checkpoints.thin(log.id, ThinningRule(2**60, quorum=3, witnesses=[FIRST, COUNCIL]))
     assert witness.store.checkpoints.find(log.id, SIZE) is not None
     assert witness.store.checkpoints.find(log.id, SIZE + 1) is None
+
+
+def test_thinning_keeps_what_only_the_cosignatures_say(tmp_path: Path) -> None:
+    """The author has noted no mark, and by today's quorum nothing was seen; each cosigner has cosigned more since."""
+    alliance = away(tmp_path)
+    author, simulated = alliance[AUTHOR].member, alliance.simulated
+    change(alliance, ask_more)
+    for name in (COUNCIL, FIRST, SECOND):
+        contact(simulated, AUTHOR, name)
+    author.confirmation.override()
+    for count, witness in enumerate((FIRST, SECOND, FIRST)):
+        author.push(draft(f"ZB-{count}"))
+        simulated.catch_up(witness, AUTHOR)
+        assert simulated[witness].exchange.cosign_head(author.ledger.origin)
+        contact(simulated, AUTHOR, witness)
+    simulated.clock.turn(2 * 86400)
+    log = author.mirror_of(AUTHOR)
+    Thinning(author.store, author.membership, simulated.clock).thin(log.id, AUTHOR)
+    assert author.store.checkpoints.find(log.id, SIZE + 1) is None, "others of that hour go"
+    assert seen(author) == SIZE and mark_of(author) == 0
+    alliance.close()
 
 
 def test_the_mark_falls_with_the_history_alone(alliance: RotatingAlliance) -> None:
