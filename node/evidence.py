@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 
@@ -21,7 +22,7 @@ from node.core.conflict import conflict_subject, find_parting
 from node.core.evidence import (
     EVIDENCE_SIZE_MAX,
     Evidence,
-    build_conflict,
+    build_conflicts,
     build_contradiction,
     build_split_view,
     format_evidence,
@@ -160,14 +161,17 @@ class EvidenceKeeper:
         Returns whether it stands now that the author signed two histories.
         """
         if self.split_view_of(author) is None:
-            self._keep_found(partial(build_split_view, author=author, one=one, other=other, tree=tree))
+            self._keep_found(lambda alliance: [build_split_view(alliance, author, one, other, tree)])
         return self.split_view_of(author) is not None
 
     def accept_conflicts(self, conflicts: Iterable[tuple[bytes, bytes]]) -> list[HeldEvidence]:
-        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed; returns what stands of it."""
+        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed; returns what stands of it.
+
+        Every key that signed both makes a piece of its own.
+        """
         subjects = set()
         for pair in conflicts:
-            self._keep_found(partial(build_conflict, envelopes=pair))
+            self._keep_found(partial(build_conflicts, envelopes=pair))
             subjects.add(conflict_subject(pair))
         standing = [piece for piece in self._pieces if piece.stands]
         return [piece for piece in standing if {(piece.judgement.subject, name) for name in (piece.member, "")} & subjects]
@@ -214,7 +218,7 @@ class EvidenceKeeper:
         if any(piece.stands and piece.judgement.subject == pair.record for piece in self._pieces):
             return
         exhibits, tree = (pair.kept, pair.again), self._store.logs.tree(log.id)
-        self._keep_found(partial(build_contradiction, author=log.member, signed=head, exhibits=exhibits, tree=tree))
+        self._keep_found(lambda alliance: [build_contradiction(alliance, log.member, head, exhibits, tree)])
 
     def forget_dropped(self) -> None:
         """Forget what the store holds no more, because a record in it was erased."""
@@ -290,13 +294,18 @@ class EvidenceKeeper:
                 del self._passed_over[next(iter(self._passed_over))]
             self._passed_over[evidence_id] = {peer}
 
-    def _keep_found(self, build: Callable[[Alliance], Evidence | None]) -> None:
+    def _keep_found(self, build: Callable[[Alliance], Iterable[Evidence]]) -> None:
         """Build and keep what was found here. Where that fails an alarm says so, and nothing else is held up."""
         alliance = self._require_alliance()
+        with self._noting_failure():
+            for evidence in build(alliance):
+                with self._noting_failure():
+                    self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), "")
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
         try:
-            evidence = build(alliance)
-            if evidence is not None:
-                self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), "")
+            yield
         except (SignatureError, VerificationError) as error:
             # Under the newest card one of the two is no statement of the member any more: its key was revoked.
             logger.info("event=no_evidence error=%r", error.message)
