@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
@@ -23,13 +21,6 @@ from tests.sync.disputes import JINAN, YANTAI
 from tests.sync.equivocation import contact, holders, show
 
 WITNESSES = ("qingdao", "yantai", "weifang")
-
-
-@pytest.fixture
-def four(tmp_path: Path) -> Iterator[SimulatedAlliance]:
-    made = SimulatedAlliance(tmp_path, 4)
-    yield made
-    made.close()
 
 
 @pytest.fixture
