@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
@@ -21,7 +23,7 @@ from node.core.conflict import conflict_subject, find_parting
 from node.core.evidence import (
     EVIDENCE_SIZE_MAX,
     Evidence,
-    build_conflict,
+    build_conflicts,
     build_contradiction,
     build_split_view,
     format_evidence,
@@ -33,6 +35,7 @@ from node.core.misconduct import Judgement, find_settlement, judge_evidence
 from node.core.names import log_origin
 from node.errors import FormatError, GovernanceError, NotFoundError, SignatureError, UserError, VerificationError
 from node.held_evidence import HeldEvidence, basis_of, describe, judge_stored
+from node.passed_over import PassedFile, PassedOver
 from node.store import Store
 from node.store.evidence import Contradiction, EvidenceEntry
 from node.store.logs import LogState
@@ -44,7 +47,6 @@ TOLD_AT_ONCE_MAX = 8
 TOLD_BYTES_MAX = 6 * 1024 * 1024
 HELD_MAX = 16
 FAILURES_MAX = 10
-PASSED_OVER_MAX = 200
 IDS_MAX = 1000
 SEARCHED_PAGES_MAX = 4
 PREFIX_MIN = 8
@@ -64,7 +66,7 @@ class EvidenceKeeper:
         self._judged_under: dict[str, tuple[str, str]] = {}
         self._told: dict[str, set[str]] = {}
         self._failures: set[str] = set()
-        self._passed_over: dict[str, set[str]] = {}
+        self._passed_over = PassedOver()
         self._unsearched = {log.id for log in store.logs.load_logs()}
         # By log, the number of the last pair that was looked at; begun again at each start.
         self._searched: dict[int, int] = {}
@@ -81,9 +83,9 @@ class EvidenceKeeper:
             return
         with self._lock:
             before = self._standing()
-            self._passed_over.clear()
             self._pieces = tuple(self._rejudge(entry, alliance) for entry in self._store.evidence.load_entries())
             self._judged_under = {piece.id: basis_of(alliance, piece.member) for piece in self._pieces}
+            self._passed_over.retain(self._is_needless)
             changed = before != self._standing()
         if changed:
             self._notify()
@@ -138,17 +140,20 @@ class EvidenceKeeper:
             VerificationError: it does not prove misconduct, or is not for this member.
         """
         evidence_id = sha256(raw).hexdigest()
-        if evidence_id not in self._passed_over and all(piece.id != evidence_id for piece in self._pieces):
+        if (passed := self._find_heard(evidence_id)) is None:
             alliance = self._require_alliance()
             evidence = parse_evidence(raw)
             if len(evidence.rosters) > len(alliance.rosters):
                 return False  # made under rosters that are told first; until then nothing can be said of it
+            accused = next(iter(evidence.cards), "")  # other kinds rest on the rosters alone
+            passed = PassedFile(accused, basis_of(alliance, accused))
             try:
-                self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), peer)
+                instead = self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), peer)
             except VerificationError:
-                self._pass_over(evidence_id, peer)
+                self._pass_over(evidence_id, passed, peer)
                 raise
-        self._pass_over(evidence_id, peer)
+            passed = replace(passed, instead=instead)
+        self._pass_over(evidence_id, passed, peer)
         self.note_told(evidence_id, peer)
         return True
 
@@ -160,14 +165,17 @@ class EvidenceKeeper:
         Returns whether it stands now that the author signed two histories.
         """
         if self.split_view_of(author) is None:
-            self._keep_found(partial(build_split_view, author=author, one=one, other=other, tree=tree))
+            self._keep_found(lambda alliance: [build_split_view(alliance, author, one, other, tree)])
         return self.split_view_of(author) is not None
 
     def accept_conflicts(self, conflicts: Iterable[tuple[bytes, bytes]]) -> list[HeldEvidence]:
-        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed; returns what stands of it."""
+        """Keep pairs of rosters of one version, or of cards of one `seq`, that one key signed; returns what stands of it.
+
+        Every key that signed both makes a piece of its own.
+        """
         subjects = set()
         for pair in conflicts:
-            self._keep_found(partial(build_conflict, envelopes=pair))
+            self._keep_found(partial(build_conflicts, envelopes=pair))
             subjects.add(conflict_subject(pair))
         standing = [piece for piece in self._pieces if piece.stands]
         return [piece for piece in standing if {(piece.judgement.subject, name) for name in (piece.member, "")} & subjects]
@@ -214,13 +222,14 @@ class EvidenceKeeper:
         if any(piece.stands and piece.judgement.subject == pair.record for piece in self._pieces):
             return
         exhibits, tree = (pair.kept, pair.again), self._store.logs.tree(log.id)
-        self._keep_found(partial(build_contradiction, author=log.member, signed=head, exhibits=exhibits, tree=tree))
+        self._keep_found(lambda alliance: [build_contradiction(alliance, log.member, head, exhibits, tree)])
 
     def forget_dropped(self) -> None:
         """Forget what the store holds no more, because a record in it was erased."""
         with self._lock:
             before, held = self._pieces, self._store.evidence.load_ids()
             self._pieces = tuple(piece for piece in before if piece.id in held)
+            self._passed_over.retain(self._is_needless)
             changed = len(self._pieces) != len(before)
         if changed:
             self._notify()
@@ -245,12 +254,12 @@ class EvidenceKeeper:
         return chosen
 
     def known_ids(self, peer: str) -> list[str]:
-        """Ids that this peer needs not tell: what it told since the rosters or cards changed, and what it may be told.
+        """Ids that this peer needs not tell: what it told and needs no second hearing, and what it may be told.
 
         An id alone says that somebody contradicted himself, so it goes to nobody who may not read both records.
         """
         with self._lock:
-            told = [evidence_id for evidence_id, peers in self._passed_over.items() if peer in peers]
+            told = self._passed_over.told_by(peer)
         standing = [piece.id for piece in self._pieces if piece.stands and self._may_be_told(piece, peer)]
         return list(dict.fromkeys([*told, *standing]))[:IDS_MAX]
 
@@ -280,23 +289,39 @@ class EvidenceKeeper:
                 self._store.evidence.forget_told(lost, peer)
                 told.difference_update(lost)
 
-    def _pass_over(self, evidence_id: str, peer: str) -> None:
-        """Judge this file no second time before the rosters or cards change; the newest few are remembered."""
+    def _find_heard(self, evidence_id: str) -> PassedFile | None:
+        """Why a file needs no hearing; None where it does."""
         with self._lock:
-            if evidence_id in self._passed_over:
-                self._passed_over[evidence_id].add(peer)
-                return
-            while len(self._passed_over) >= PASSED_OVER_MAX:
-                del self._passed_over[next(iter(self._passed_over))]
-            self._passed_over[evidence_id] = {peer}
+            if any(piece.id == evidence_id for piece in self._pieces):
+                return PassedFile("", ("", ""), frozenset({evidence_id}))
+            return self._passed_over.find(evidence_id)
 
-    def _keep_found(self, build: Callable[[Alliance], Evidence | None]) -> None:
+    def _pass_over(self, evidence_id: str, passed: PassedFile, peer: str) -> None:
+        """Do not hear this file again, unless rosters, cards or pieces have changed since it was judged."""
+        with self._lock:
+            if self._is_needless(evidence_id, passed):
+                self._passed_over.add(evidence_id, passed, peer=peer)
+
+    def _is_needless(self, evidence_id: str, passed: PassedFile) -> bool:
+        """A member's ever new cards must not have told again what other pieces stand for: they are judged again instead."""
+        if any(piece.id == evidence_id for piece in self._pieces):
+            return True
+        if passed.instead:
+            return passed.instead <= self._standing()
+        return passed.basis == basis_of(self._require_alliance(), passed.member)
+
+    def _keep_found(self, build: Callable[[Alliance], Iterable[Evidence]]) -> None:
         """Build and keep what was found here. Where that fails an alarm says so, and nothing else is held up."""
         alliance = self._require_alliance()
+        with self._noting_failure():
+            for evidence in build(alliance):
+                with self._noting_failure():
+                    self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), "")
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
         try:
-            evidence = build(alliance)
-            if evidence is not None:
-                self._keep(alliance, evidence, judge_evidence(evidence, held=alliance), "")
+            yield
         except (SignatureError, VerificationError) as error:
             # Under the newest card one of the two is no statement of the member any more: its key was revoked.
             logger.info("event=no_evidence error=%r", error.message)
@@ -305,7 +330,13 @@ class EvidenceKeeper:
             if len(self._failures) < FAILURES_MAX:
                 self._failures.add(f"a contradiction between signed statements could not be kept: {error.message}")
 
-    def _keep(self, alliance: Alliance, evidence: Evidence, judgement: Judgement, peer: str) -> None:
+    def _keep(self, alliance: Alliance, evidence: Evidence, judgement: Judgement, peer: str) -> frozenset[str]:
+        """Keep what is new and stands.
+
+        Returns:
+            The pieces that make the file needless while they stand: the one kept, one that proves the same, or all those
+            that leave no room; none where nobody needs it, as it is settled.
+        """
         if not judgement.verified:
             failed = next(step for step in judgement.steps if not step.ok)
             raise VerificationError(failed.step, f"the evidence proves nothing: {failed.step}: {failed.detail}")
@@ -313,12 +344,12 @@ class EvidenceKeeper:
             raise VerificationError("conflict", f"the records in the evidence are not for {self._member}")
         with self._lock:
             if find_settlement(judgement, alliance):
-                return
+                return frozenset()
             if (same := self._find_same(judgement)) is not None:
                 self.note_told(same.id, peer)
-                return
+                return frozenset({same.id})
             if not self._has_room(judgement.kind, judgement.member):
-                return
+                return frozenset(self._standing_of(judgement.kind, judgement.member))
             # What was told beside the statements stays out: nobody vouches for it.
             raw = format_evidence(rebase_evidence(evidence, judgement.alliance or alliance))
             found_ms = milliseconds(self._clock())
@@ -336,12 +367,13 @@ class EvidenceKeeper:
                 shows=self._positions(judgement),
                 instead_of=(gone := self._choose_dropped(piece)),
             ):
-                return
+                return frozenset()
             self._pieces = (*(held for held in self._pieces if held.id not in {piece.id, *gone}), piece)
             self._judged_under[piece.id] = basis_of(alliance, piece.member)
             self.note_told(piece.id, peer)
         logger.error("event=evidence id=%s kind=%s member=%s told_by=%s", piece.id, piece.kind, piece.member, peer or "-")
         self._notify()
+        return frozenset({piece.id})
 
     def _find_same(self, judgement: Judgement) -> HeldEvidence | None:
         """The standing piece that proves the same."""
@@ -352,7 +384,10 @@ class EvidenceKeeper:
         return None
 
     def _has_room(self, kind: str, member: str) -> bool:
-        return sum(item.stands and (item.kind, item.member) == (kind, member) for item in self._pieces) < HELD_MAX
+        return len(self._standing_of(kind, member)) < HELD_MAX
+
+    def _standing_of(self, kind: str, member: str) -> list[str]:
+        return [item.id for item in self._pieces if item.stands and (item.kind, item.member) == (kind, member)]
 
     def _choose_dropped(self, piece: HeldEvidence) -> list[str]:
         """What a new piece takes the place of: the oldest of its kind and member that stand no more."""

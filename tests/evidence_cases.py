@@ -9,7 +9,7 @@ from typing import Any
 
 from node.core.alliance import Alliance
 from node.core.checkpoint import SignedCheckpoint
-from node.core.evidence import Evidence, Exhibit, build_conflict, build_contradiction, build_split_view
+from node.core.evidence import Evidence, Exhibit, build_conflicts, build_contradiction, build_split_view
 from tests.builders import (
     START,
     Lab,
@@ -94,8 +94,7 @@ def other_roster(signers: Sequence[Lab] = (JINAN,), **changes: Any) -> bytes:
 
 def two_rosters() -> Evidence:
     """Two versions 1, both signed by jinan."""
-    evidence = build_conflict(ALLIANCE, (sign_roster(build_roster(LABS), JINAN), other_roster()))
-    assert evidence is not None
+    (evidence,) = build_conflicts(ALLIANCE, (sign_roster(build_roster(LABS), JINAN), other_roster()))
     return evidence
 
 
@@ -106,8 +105,7 @@ def other_card(lab: Lab = QINGDAO, **changes: Any) -> bytes:
 
 def two_cards() -> Evidence:
     """Two cards of qingdao with seq 1."""
-    evidence = build_conflict(ALLIANCE, (sign_card(build_card(QINGDAO), QINGDAO), other_card()))
-    assert evidence is not None
+    (evidence,) = build_conflicts(ALLIANCE, (sign_card(build_card(QINGDAO), QINGDAO), other_card()))
     return evidence
 
 

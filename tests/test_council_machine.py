@@ -24,7 +24,7 @@ from node.core.amendment import Amendment, Renew, SeatCouncil, SetThreshold
 from node.core.card import CARD_TYPE
 from node.core.conflict import find_roster_conflict
 from node.core.dsse import Envelope, format_envelope
-from node.core.evidence import build_conflict
+from node.core.evidence import build_conflicts
 from node.core.proposal import Proposal, parse_proposal
 from node.core.roster import Roster, parse_roster
 from node.errors import GovernanceError
@@ -118,7 +118,7 @@ class Council(RuleBasedStateMachine):
         for one, other in combinations(everything, 2):
             if one[0] == other[0]:
                 pair = [everything[one], everything[other]]
-                assert build_conflict(self.alliances[max(self.alliances)], pair) is None
+                assert build_conflicts(self.alliances[max(self.alliances)], pair) == []
 
     def teardown(self) -> None:
         """All become willing."""

@@ -206,10 +206,11 @@ def build_contradiction(
     return Evidence("contradiction", _chain(alliance), statements, _card_of(alliance, author))
 
 
-def build_conflict(alliance: Alliance, envelopes: Iterable[bytes]) -> Evidence | None:
-    """Two rosters of one version, or two cards of one `seq`; None when no one key has signed both.
+def build_conflicts(alliance: Alliance, envelopes: Iterable[bytes]) -> list[Evidence]:
+    """Two rosters of one version, or two cards of one `seq`: one piece for each key that has signed both, or none.
 
-    Each keeps the one signature that counts: so a file cannot make its reader verify thousands.
+    Each keeps the one signature that counts: so a file cannot make its reader verify thousands. Each signer answers for
+    itself: who signs with a stolen key beside the own one is not cleared when the council replaces the stolen one.
     """
     pair = list(envelopes)
     for kind, payload_type in (("roster", ROSTER_TYPE), ("card", CARD_TYPE)):
@@ -217,17 +218,19 @@ def build_conflict(alliance: Alliance, envelopes: Iterable[bytes]) -> Evidence |
             parsed = [parse_envelope(raw, payload_type) for raw in pair]
         except FormatError:
             continue
-        first, second = sorted((envelope for envelope, _ in parsed), key=lambda envelope: envelope.hash)
         if kind == "roster":
             keys = council_keys(alliance, parsed[0][1]["version"])
         else:
             keys = identity_keys(alliance, parsed[0][1]["member"])
-        signers = first.signers(keys) & second.signers(keys)
-        if not signers:
-            return None
-        key = min(signers)
-        statements = {f"first.{kind}": _signed_by(first, key), f"second.{kind}": _signed_by(second, key)}
-        return Evidence("roster" if kind == "roster" else "card", _chain(alliance), statements)
+        first, second = sorted((envelope for envelope, _ in parsed), key=lambda envelope: envelope.hash)
+        return [
+            Evidence(
+                "roster" if kind == "roster" else "card",
+                _chain(alliance),
+                {f"first.{kind}": _signed_by(first, key), f"second.{kind}": _signed_by(second, key)},
+            )
+            for key in sorted(first.signers(keys) & second.signers(keys))
+        ]
     raise FormatError("neither two rosters nor two cards")
 
 

@@ -8,7 +8,7 @@ from node.core.alliance import format_card
 from node.core.evidence import (
     Evidence,
     Exhibit,
-    build_conflict,
+    build_conflicts,
     build_contradiction,
     build_split_view,
     format_evidence,
@@ -93,8 +93,7 @@ def one_record_as_its_own_contradiction(scene: Scene):
 @attack(FAMILY, CALL, "VERIFICATION", "no one council key has signed both")
 def two_rosters_that_no_one_key_has_signed(scene: Scene):
     pair = [sign_roster(scene.next_roster(title=title), lab) for title, lab in (("A", COUNCIL[0]), ("B", COUNCIL[0]))]
-    evidence = build_conflict(scene.joined, pair)
-    assert evidence is not None
+    (evidence,) = build_conflicts(scene.joined, pair)
     forged = {**evidence.statements, "second.roster": sign_roster(scene.next_roster(title="C"), COUNCIL[1])}
     accuse(scene, replace(evidence, statements=forged))
 
@@ -102,8 +101,7 @@ def two_rosters_that_no_one_key_has_signed(scene: Scene):
 @attack(FAMILY, CALL, "VERIFICATION", "the two statements say the same")
 def one_roster_twice(scene: Scene):
     pair = [sign_roster(scene.next_roster(title=title), COUNCIL[0]) for title in ("A", "B")]
-    evidence = build_conflict(scene.joined, pair)
-    assert evidence is not None
+    (evidence,) = build_conflicts(scene.joined, pair)
     accuse(scene, replace(evidence, statements=dict.fromkeys(evidence.statements, evidence.statements["first.roster"])))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.core.alliance import load_alliance
 from node.core.archive import format_archive, parse_archive
 from node.core.dsse import parse_envelope
 from node.core.evidence import (
@@ -16,7 +17,7 @@ from node.core.evidence import (
     EVIDENCE_SIZE_MAX,
     Consistency,
     Evidence,
-    build_conflict,
+    build_conflicts,
     build_split_view,
     council_keys,
     format_consistency,
@@ -25,6 +26,7 @@ from node.core.evidence import (
     parse_consistency,
     parse_evidence,
 )
+from node.core.misconduct import judge_evidence
 from node.core.proof import parse_tlog_proof
 from node.core.roster import ROSTER_TYPE
 from node.errors import FormatError
@@ -196,30 +198,36 @@ class TestContradiction:
 class TestConflict:
     def test_only_the_common_signature_is_kept(self) -> None:
         held, other = sign_roster(build_roster(LABS), JINAN, QINGDAO), other_roster((YANTAI, JINAN))
-        evidence = build_conflict(ALLIANCE, (held, other))
-        assert evidence is not None
+        (evidence,) = build_conflicts(ALLIANCE, (held, other))
         envelopes = [parse_envelope(raw, ROSTER_TYPE)[0] for raw in evidence.statements.values()]
         assert [len(envelope.signatures) for envelope in envelopes] == [1, 1]
         assert all(envelope.signers([JINAN.identity_key]) for envelope in envelopes)
-        assert build_conflict(ALLIANCE, (other, held)) == evidence
+        assert build_conflicts(ALLIANCE, (other, held)) == [evidence]
+
+    def test_each_key_that_signed_both_has_a_piece_of_its_own(self) -> None:
+        alliance = load_alliance(build_roster_chain(LABS))
+        pair = [sign_roster(replace(alliance.roster, title=title), *LABS) for title in ("One", "Other")]
+        found = build_conflicts(alliance, pair)
+        assert sorted(judge_evidence(piece, held=alliance).member for piece in found) == ["jinan", "qingdao", "yantai"]
+        for piece in found:
+            envelopes = [parse_envelope(raw, ROSTER_TYPE)[0] for raw in piece.statements.values()]
+            assert [len(envelope.signatures) for envelope in envelopes] == [1, 1]
 
     def test_without_a_common_key_there_is_nothing(self) -> None:
         held = sign_roster(build_roster(LABS), JINAN)
-        assert build_conflict(ALLIANCE, (held, other_roster((QINGDAO,)))) is None
+        assert build_conflicts(ALLIANCE, (held, other_roster((QINGDAO,)))) == []
         card = sign_card(build_card(QINGDAO), QINGDAO)
-        assert build_conflict(ALLIANCE, (card, sign_card(build_card(QINGDAO, name="Another"), YANTAI))) is None
+        assert build_conflicts(ALLIANCE, (card, sign_card(build_card(QINGDAO, name="Another"), YANTAI))) == []
 
     def test_a_stranger_proves_nothing(self) -> None:
         stranger = replace(QINGDAO, member="heze")
-        assert build_conflict(ALLIANCE, (other_card(stranger), other_card(stranger, name="Another"))) is None
+        assert build_conflicts(ALLIANCE, (other_card(stranger), other_card(stranger, name="Another"))) == []
 
     def test_a_roster_and_a_card_are_no_pair(self) -> None:
         with pytest.raises(FormatError):
-            build_conflict(ALLIANCE, (other_roster(), other_card()))
+            build_conflicts(ALLIANCE, (other_roster(), other_card()))
 
     def test_whose_signatures_count(self) -> None:
-        from node.core.alliance import load_alliance
-
         alliance = load_alliance(build_roster_chain(LABS))
         founder, council = {JINAN.identity_key}, {lab.identity_key for lab in LABS}
         assert council_keys(alliance, 1) == founder

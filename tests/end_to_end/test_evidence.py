@@ -88,64 +88,86 @@ def require_settled(node: Node, log: MemoryLog) -> None:
     assert [held["settled"] for held in evidence_of(node)] == ["the roster names the history that survives, up to size 5"]
 
 
+def meet_after_two_histories(first: Node, second: Node) -> dict[str, Any]:
+    """Each has verified its own history when they meet; returns the evidence that the first one lists then."""
+    first.start()
+    first.await_log(LIAR, 5)
+    first.stop()
+    second.start()
+    second.await_log(LIAR, 7)
+    assert evidence_of(second) == []
+    first.start()
+    for node in (first, second):
+        node.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
+    (piece,), (same,) = evidence_of(first), evidence_of(second)
+    assert (piece["kind"], piece["settled"], piece["summary"]) == (same["kind"], None, same["summary"])
+    assert "its checkpoint of size 7 does not contain its checkpoint of size 5" in piece["summary"]
+    return piece
+
+
+def require_told(node: Node) -> None:
+    """A third, who has seen only one side, is told."""
+    node.start()
+    node.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
+    eventually(lambda: evidence_of(node), f"{node.member} is told")
+
+
+def require_alarm(node: Node, evidence_id: str) -> None:
+    """What a person sees."""
+    status = node.status()
+    assert status.state == "degraded"
+    assert any(f"labmesh evidence export {evidence_id} -o FILE" in alarm for alarm in status.alarms)
+    code, report = labmesh("doctor", home=node.home.path)
+    assert code == 1
+    assert any(evidence_id in finding["message"] for finding in report["findings"] if finding["check"] == "alarm")
+
+
+def require_others_followed(node: Node, other: Node) -> None:
+    """What was verified stays; other logs go on; the liar's does not."""
+    read_log_file(node, LIAR).require_sound()
+    other.push([result_record("ON")])
+    node.await_record(f"{other.member}/result/ON")
+    assert node.peer(LIAR).verified == 5
+
+
+def export_verified(node: Node, evidence_id: str, fingerprint: str, folder: Path) -> Path:
+    """Exported, and checked by somebody without a home."""
+    file, nowhere = folder / "case.labevidence", folder / "nowhere"
+    assert labmesh("evidence", "export", evidence_id[:8], "-o", file, home=node.home.path)[0] == 0
+    code, verdict = labmesh("evidence", "verify", file, "--fingerprint", fingerprint, home=nowhere)
+    assert (code, verdict["verified"], verdict["kind"], verdict["member"]) == (0, True, "split-view", LIAR)
+    code, verdict = labmesh("evidence", "verify", file, "--fingerprint", "0" * 64, home=nowhere)
+    assert (code, verdict["verified"]) == (1, False)
+    return file
+
+
+def require_held_after_a_kill(node: Node, evidence_id: str) -> None:
+    """After a kill and a start it is as it was."""
+    node.kill()
+    node.start()
+    node.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
+    assert [held["id"] for held in evidence_of(node)] == [evidence_id]
+
+
+def settle_first(council: Node, file: Path, liar: TwoFaced) -> None:
+    """The council lets the history survive that it has seen, and the liar goes on with it for everybody."""
+    liar.peer.change(honest)
+    confirm(council)
+    assert labmesh("roster", "settle", file, "--keep", "first", home=council.home.path)[0] == 0
+    liar.peer.append(2)
+    liar.peer.change()
+
+
 def test_two_that_were_shown_two_histories_meet(mesh: Mesh, tmp_path: Path) -> None:
     first, second, third = (mesh[name] for name in (FIRST, SECOND, THIRD))
     with two_faced(mesh) as liar:
-        # One at a time, so that they have not met when each has verified its own history.
-        first.start()
-        first.await_log(LIAR, 5)
-        first.stop()
-        second.start()
-        second.await_log(LIAR, 7)
-        assert evidence_of(second) == []
-        first.start()
-        for node in (first, second):
-            node.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
-        (piece,), (same,) = evidence_of(first), evidence_of(second)
-        assert (piece["kind"], piece["settled"], piece["summary"]) == (same["kind"], None, same["summary"])
-        assert "its checkpoint of size 7 does not contain its checkpoint of size 5" in piece["summary"]
-
-        # A third, who has seen only one side, is told.
-        third.start()
-        third.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
-        eventually(lambda: evidence_of(third), f"{THIRD} is told")
-
-        # What a person sees.
-        status = first.status()
-        assert status.state == "degraded"
-        assert any(f"labmesh evidence export {piece['id']} -o FILE" in alarm for alarm in status.alarms)
-        code, report = labmesh("doctor", home=first.home.path)
-        assert code == 1
-        assert any(piece["id"] in finding["message"] for finding in report["findings"] if finding["check"] == "alarm")
-
-        # What was verified stays; other logs go on; the liar's does not.
-        read_log_file(first, LIAR).require_sound()
-        second.push([result_record("ON")])
-        first.await_record(f"{SECOND}/result/ON")
-        assert first.peer(LIAR).verified == 5
-
-        # Exported, and checked by somebody without a home.
-        file = tmp_path / "case.labevidence"
-        assert labmesh("evidence", "export", piece["id"][:8], "-o", file, home=first.home.path)[0] == 0
-        nowhere = tmp_path / "nowhere"
-        code, verdict = labmesh("evidence", "verify", file, "--fingerprint", mesh.fingerprint, home=nowhere)
-        assert (code, verdict["verified"], verdict["kind"], verdict["member"]) == (0, True, "split-view", LIAR)
-        code, verdict = labmesh("evidence", "verify", file, "--fingerprint", "0" * 64, home=nowhere)
-        assert (code, verdict["verified"]) == (1, False)
-
-        # After a kill and a start it is as it was.
-        first.kill()
-        first.start()
-        first.await_peer(LIAR, "quarantined", "SPLIT_VIEW")
-        assert [held["id"] for held in evidence_of(first)] == [piece["id"]]
-
-        # The council, which is jinan, lets the history survive that it has seen; whoever saw the other one fetches it.
-        liar.peer.change(honest)
-        confirm(first)
-        code, _ = labmesh("roster", "settle", file, "--keep", "first", home=first.home.path)
-        assert code == 0
-        liar.peer.append(2)
-        liar.peer.change()
+        piece = meet_after_two_histories(first, second)
+        require_told(third)
+        require_alarm(first, piece["id"])
+        require_others_followed(first, second)
+        file = export_verified(first, piece["id"], mesh.fingerprint, tmp_path)
+        require_held_after_a_kill(first, piece["id"])
+        settle_first(first, file, liar)
         for node in (first, second):
             require_settled(node, liar.peer.log)
         for node in (first, second, third):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from node import evidence as evidence_module
+from node import held_evidence
 from node.core.card import FormerLogKey
 from node.core.disclosure import erasure_body
 from node.core.evidence import Evidence
@@ -156,7 +157,7 @@ class TestContradictions:
             judged.append(evidence.kind)
             return judge_evidence(evidence, **options)
 
-        monkeypatch.setattr(evidence_module, "judge_evidence", count)
+        monkeypatch.setattr(held_evidence, "judge_evidence", count)
         for author, expected in (("yantai", []), ("jinan", ["contradiction"])):
             envelope, card = qingdao.membership.joined.cards[author]
             successor = replace(card, region="elsewhere", seq=card.seq + 1, previous=envelope.hash)

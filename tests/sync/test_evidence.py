@@ -183,6 +183,7 @@ class TestTelling:
         assert len({four[name].evidence.pieces()[0].id for name in ("qingdao", "weifang")}) == 2
         for _ in range(3):
             contact(four, "qingdao", "weifang")
+            four["weifang"].evidence.refresh()
         assert four.reported == [("qingdao", "weifang")]
 
     def test_a_list_that_may_be_cut_short_takes_nothing_back(self, alliance: SimulatedAlliance) -> None:

@@ -63,8 +63,8 @@ class TestForks:
         updates: list[Update] = []
         accept = membership.accept_update
 
-        def noted(*args: list[bytes]) -> Update:
-            updates.append(accept(*args))
+        def noted(*args: list[bytes], teller: str = "") -> Update:
+            updates.append(accept(*args, teller=teller))
             return updates[-1]
 
         monkeypatch.setattr(membership, "accept_update", noted)

@@ -75,17 +75,23 @@ def test_a_connected_peer_goes_on_without_a_pause(alliance: RotatingAlliance) ->
     require_followed(alliance, "qingdao")
 
 
-def test_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAlliance, tmp_path: Path) -> None:
-    """A quorum holds the common entries, and yantai, which is away, two more that were acknowledged."""
+def lose_what_yantai_holds(alliance: RotatingAlliance, backup: Path) -> None:
+    """Jinan is rolled back to three entries that all hold, without its log key; yantai alone holds two more."""
     jinan, simulated = alliance["jinan"], alliance.simulated
     push(alliance, 3, "COMMON")
     for peer in ("qingdao", "weifang", "yantai"):
         simulated.catch_up(peer, "jinan")
-    backup = jinan.member.snapshot(tmp_path / "backup")
+    jinan.member.snapshot(backup)
     push(alliance, 2, "ONLY")
     simulated.catch_up("yantai", "jinan")
     jinan.member.roll_back(backup)
     jinan.lose("log")
+
+
+def test_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAlliance, tmp_path: Path) -> None:
+    """A quorum holds the common entries, and yantai, which is away, two more that were acknowledged."""
+    jinan, simulated = alliance["jinan"], alliance.simulated
+    lose_what_yantai_holds(alliance, tmp_path / "backup")
     simulated.meet("jinan", "qingdao", "weifang")
     held = jinan.member.membership.own_card
     assert jinan.member.confirmation.confirmed
@@ -103,14 +109,7 @@ def test_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAll
 def test_ending_a_lost_log_key_waits_for_the_peer_that_holds_more(alliance: RotatingAlliance, tmp_path: Path) -> None:
     """As a rotation does: no key vouches for what only yantai holds beyond the size that is named."""
     jinan, simulated = alliance["jinan"], alliance.simulated
-    push(alliance, 3, "COMMON")
-    for peer in ("qingdao", "weifang", "yantai"):
-        simulated.catch_up(peer, "jinan")
-    backup = jinan.member.snapshot(tmp_path / "backup")
-    push(alliance, 2, "ONLY")
-    simulated.catch_up("yantai", "jinan")
-    jinan.member.roll_back(backup)
-    jinan.lose("log")
+    lose_what_yantai_holds(alliance, tmp_path / "backup")
     held = jinan.member.membership.own_card
     with pytest.raises(UnconfirmedError, match="so no card is signed"):
         jinan.rotation.revoke_log(3)

@@ -39,6 +39,14 @@ def snapshot(alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
     return jinan.snapshot(tmp_path / "snapshot")
 
 
+@pytest.fixture
+def unshared(alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path) -> Path:
+    """One record for nobody else is published, and jinan's database is copied."""
+    jinan.push(draft("MINE", audience=[]))
+    alliance.catch_up("qingdao", "jinan")
+    return jinan.snapshot(tmp_path / "snapshot")
+
+
 def disclosure(member: SimulatedMember) -> Disclosure:
     members = ("jinan", "qingdao", "yantai")
     return Disclosure(
@@ -193,16 +201,13 @@ def test_a_grant_of_what_was_erased_before_the_restore_is_mended(
 
 
 def test_an_erasure_without_knowledge_of_a_grant_is_mended(
-    alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
+    alliance: SimulatedAlliance, jinan: SimulatedMember, unshared: Path
 ) -> None:
     """Only the grantee has the grant's opening, and brings it back after the erasure was published."""
-    jinan.push(draft("MINE", audience=[]))
-    alliance.catch_up("qingdao", "jinan")
-    snapshot = jinan.snapshot(tmp_path / "snapshot")
     disclosure(jinan).grant(result("MINE"), ["yantai"])
     alliance.catch_up("qingdao", "jinan")
     read_granted(alliance, "MINE")
-    jinan.roll_back(snapshot)
+    jinan.roll_back(unshared)
     alliance.meet("jinan", "qingdao")
     assert disclosure(jinan).erase(result("MINE"), "wrong customer").readers == ()
     alliance.catch_up("yantai", "jinan")
@@ -226,16 +231,13 @@ def test_an_unpublished_erasure_reaches_a_grantee_that_comes_back_below_it(
 
 
 def test_the_erasure_of_a_record_for_nobody_else_counts_as_lost(
-    alliance: SimulatedAlliance, jinan: SimulatedMember, tmp_path: Path
+    alliance: SimulatedAlliance, jinan: SimulatedMember, unshared: Path
 ) -> None:
     """Nobody can give it back, so the record is there again: that must not be passed over in silence."""
-    jinan.push(draft("MINE", audience=[]))
-    alliance.catch_up("qingdao", "jinan")
-    snapshot = jinan.snapshot(tmp_path / "snapshot")
     disclosure(jinan).erase(result("MINE"), "wrong customer")
     for reader in ("qingdao", "yantai"):
         alliance.catch_up(reader, "jinan")
-    jinan.roll_back(snapshot)
+    jinan.roll_back(unshared)
     alliance.meet("jinan", "qingdao", "yantai")
     assert find(jinan, "MINE") is not None
     assert jinan.store.losses.count(jinan.ledger.log).unseen == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -10,9 +11,10 @@ from node.core.checkpoint import parse_checkpoint
 from node.core.roster import Head
 from tests.alliance import SimulatedAlliance, drafts, list_all, visible
 from tests.builders import Lab, build_log, sign_roster
-from tests.evidence_cases import build_fork
+from tests.evidence_cases import LABS, build_fork
 from tests.sync.disputes import JINAN, YANTAI, settle
 from tests.sync.equivocation import contact, holders, show
+from tests.two_signers import build_two_signers
 
 
 class TestSettlement:
@@ -122,3 +124,22 @@ class TestSettlement:
             member.evidence.accept_conflicts(update.conflicts)
             assert "has replaced the identity key of jinan" in member.evidence.pieces()[0].settled
             assert (len(member.evidence.pieces()), member.evidence.alarms()) == (1, [])
+
+    @pytest.mark.parametrize("late", [False, True], ids=["found before", "found after"])
+    @pytest.mark.parametrize(("liar", "victim"), [*permutations(LABS, 2)], ids=lambda lab: lab.member)
+    def test_a_liar_is_not_cleared_with_the_key_that_it_stole(
+        self, alliance: SimulatedAlliance, liar: Lab, victim: Lab, late: bool
+    ) -> None:
+        reader = alliance[next(lab.member for lab in LABS if lab not in (liar, victim))]
+        made = build_two_signers(reader.membership.joined, LABS, liar, victim)
+        rosters = [made.before, made.pair[0], made.rekeying]
+        assert reader.membership.accept_update(rosters if late else rosters[:2], []).changed
+        reader.evidence.accept_conflicts(reader.membership.accept_update([made.pair[1]], []).conflicts)
+        if not late:
+            assert {piece.member for piece in reader.evidence.pieces() if piece.stands} == {liar.member, victim.member}
+            assert reader.membership.accept_update([made.rekeying], []).changed
+        assert [piece.member for piece in reader.evidence.pieces() if piece.stands] == [liar.member]
+        (alarm,) = reader.evidence.alarms()
+        assert f"{liar.member} signed two rosters of version" in alarm
+        reader.reopen()
+        assert reader.evidence.alarms() == [alarm]
