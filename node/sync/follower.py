@@ -74,7 +74,8 @@ class FollowerParts:
     make_client: Callable[[Card], PeerClient]
     on_head: Callable[[LogState], None]
     on_split_view: Callable[[SplitViewError], None]
-    on_alarm: Callable[[str], None]
+    on_alarm: Callable[[str, str, str], None]
+    """Called as `Alarms.raise_told`."""
     on_card_held: Callable[[str, int], None] = _ignore_card
     """Called with a peer and the `seq` of our card that it is known to hold."""
 
@@ -282,8 +283,8 @@ class Follower:
         held.pop(membership.member, None)  # whatever its `seq`: the peer may hold one that this home has forgotten
         rosters, cards = await client.get_roster(version, held)
         update = await asyncio.to_thread(membership.accept_update, rosters, cards, teller=self.member)
-        for fault in update.faults:
-            self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")
+        for refusal in update.refusals:
+            self._parts.on_alarm(refusal.accused(self.member), refusal.reason, refusal.sentence(self.member))
         await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)
         if update.changed:
             logger.info("event=roster_taken member=%s version=%d", self.member, membership.joined.roster.version)

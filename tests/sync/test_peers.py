@@ -259,6 +259,16 @@ class TestAlarms:
         assert alarms.sentences() == ["qingdao told nonsense", "yantai did, too"]
         assert caplog.messages == [f"event=alarm text={sentence!r}" for sentence in alarms.sentences()]
 
+    def test_of_one_member_there_is_one_of_each_kind_and_none_in_place_of_the_nodes_own(self) -> None:
+        alarms = Alarms()
+        for turn in range(2 * peers_module.ALARMS_MAX):
+            for member in ("qingdao", "yantai"):
+                alarms.raise_told(member, "FORMAT", f"{member} told nonsense {turn}")
+        alarms.raise_told("yantai", "SIGNATURE", "yantai told a forgery")
+        alarms.raise_sentence("the disk is full")
+        told = ["qingdao told nonsense 0", "yantai told nonsense 0", "yantai told a forgery"]
+        assert alarms.sentences() == ["the disk is full", *told]
+
 
 class TestPeerState:
     def test_offline_after_a_minute(self) -> None:
