@@ -20,6 +20,7 @@ from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import SIGNATURE_SIZE
 from node.core.sifting import first_of_each_version
 from node.core.succession import SignedCard, require_successor, with_keys_of
+from node.core.told import Refusal, build_refusal
 from node.current_alliance import IdentityKey
 from node.errors import ConfigError, FormatError, GovernanceError, PeerFaultError
 from node.forgotten import draw_leap, find_forgotten, require_same_log
@@ -38,12 +39,17 @@ class Update:
     """What became of rosters and cards that a peer told: whether anything was new, and why some could not be taken.
 
     `conflicts` are pairs of envelopes, the held one first: rosters of one version that one council key has signed, or
-    cards of one `seq` that one identity key has signed. They are among no `faults`: whoever passes one on reports the truth.
+    cards of one `seq` that one identity key has signed. They are among no `refusals`: who passes one on reports the truth.
     """
 
     changed: bool
-    faults: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
     conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why, without whose fault it is."""
+        return tuple(refusal.message for refusal in self.refusals)
 
 
 class Membership(Governing):
@@ -108,7 +114,7 @@ class Membership(Governing):
         cards = list(cards)
         with self._lock:
             alliance = before = self.joined
-            faults: list[str] = []
+            refusals: list[Refusal] = []
             conflicts: list[Conflict] = []
             for accept, find_conflict, raws in (
                 (Alliance.accept_roster, find_roster_conflict, first_of_each_version(rosters, held=alliance)),
@@ -121,11 +127,11 @@ class Membership(Governing):
                         if conflict := find_conflict(alliance, raw):
                             conflicts.append(conflict)
                         else:
-                            faults.append(error.message)
+                            refusals.append(build_refusal(alliance, raw, error))
             if alliance is not before:
                 self._adopt(alliance)
             self._shown.note(self._own_card[1], cards, teller=teller)
-            return Update(alliance is not before, tuple(faults), tuple(conflicts))
+            return Update(alliance is not before, tuple(refusals), tuple(conflicts))
 
     def require_presentable(self, *, name: str, region: str, endpoints: tuple[str, ...]) -> None:
         """Refuse settings that no card can hold. Nothing is signed.

@@ -112,6 +112,10 @@ class SimulatedMember:
         self.store.membership.save_card(lab.member, 1, sign_card(build_card(lab), lab), CARD_TYPE)
         self._build()
 
+    def raise_told(self, member: str, kind: str, sentence: str) -> None:
+        """Note an alarm about what a peer told: every one, also of a kind that a node keeps once."""
+        self.alarms.append(sentence)
+
     @property
     def name(self) -> str:
         """The member's id."""
@@ -287,7 +291,7 @@ class SimulatedAlliance:
                 "make_client": make_client,
                 "on_head": member.announce,
                 "on_split_view": member.splits.append,
-                "on_alarm": member.alarms.append,
+                "on_alarm": member.raise_told,
                 **changes,
             }
         )

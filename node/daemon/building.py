@@ -187,7 +187,7 @@ class Daemon:
             on_call=self.peers.wake,
             on_notes=self._take_notes,
             on_news=self.peers.nudge_one,
-            on_alarm=self.alarms.raise_sentence,
+            on_alarm=self.alarms.raise_told,
             on_card_held=self.spread.note,
         )
 
@@ -286,7 +286,7 @@ class Daemon:
             make_client=self._make_client,
             on_head=self._notice_head,
             on_split_view=self._notice_split_view,
-            on_alarm=self.alarms.raise_sentence,
+            on_alarm=self.alarms.raise_told,
             on_card_held=self.spread.note,
         )
 

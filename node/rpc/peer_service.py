@@ -52,7 +52,7 @@ class PeerServiceParts:
     on_call: Callable[[str], None]
     on_notes: Callable[[str, list[bytes], int], Awaitable[None]]
     on_news: Callable[[str], None]
-    on_alarm: Callable[[str], None]
+    on_alarm: Callable[[str, str, str], None]
     on_card_held: Callable[[str, int], None]
 
 
@@ -150,8 +150,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
         with _one_at_a_time(self._updating, caller, "telling rosters or its card"):
             accept = self._parts.membership.accept_update
             update = await asyncio.to_thread(accept, list(request.rosters), cards, teller=caller)
-        for fault in update.faults:
-            self._parts.on_alarm(f"{caller} told a roster or card that cannot be taken: {fault}")
+        for refusal in update.refusals:
+            self._parts.on_alarm(refusal.accused(caller), refusal.reason, refusal.sentence(caller))
         await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)
 
     async def _take_notes(self, caller: str, notes: list[bytes], version: int) -> None:

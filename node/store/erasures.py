@@ -179,13 +179,13 @@ class ErasureStore:
 
     def save_acknowledgements(self, log_id: int, indexes: Collection[int], *, member: str, now_ms: int) -> list[int]:
         """A member says that these entries are gone there; returns those that were erased and that it could read."""
-        positions = [position_of(log_id, index) for index in indexes]
-        with self._database.write() as connection:
-            found = _read(connection, connection.execute(_select().where(_ERASURE.c.position.in_(positions))).all())
-            taken = [item.index for item in found if may_read(item.audience, author=item.author, reader=member)]
-            rows = [(position_of(log_id, index), member, now_ms) for index in taken]
-            columns = ("position", "member", "time_ms")
-            self._database.insert_rows(connection, _ACKNOWLEDGEMENT, columns, rows, prefix="OR IGNORE")
+        with self._database.read() as connection:
+            taken, new = _judge_acknowledged(connection, log_id, indexes, member)
+        if new:  # at nearly every connection it says again what is noted already
+            with self._database.write() as connection:
+                taken, new = _judge_acknowledged(connection, log_id, indexes, member)
+                rows, columns = [(position, member, now_ms) for position in new], ("position", "member", "time_ms")
+                self._database.insert_rows(connection, _ACKNOWLEDGEMENT, columns, rows, prefix="OR IGNORE")
         return taken
 
     def acknowledged_by(self, log_id: int, index: int) -> list[str]:
@@ -193,6 +193,20 @@ class ErasureStore:
         here = _ACKNOWLEDGEMENT.c.position == position_of(log_id, index)
         with self._database.read() as connection:
             return sorted(connection.execute(select(_ACKNOWLEDGEMENT.c.member).where(here)).scalars())
+
+
+def _judge_acknowledged(
+    connection: Connection, log_id: int, indexes: Iterable[int], member: str
+) -> tuple[list[int], list[int]]:
+    """Which of these entries a member may say are gone, as indexes; and as positions those that it had not said before."""
+    positions = [position_of(log_id, index) for index in indexes]
+    found = _read(connection, connection.execute(_select().where(_ERASURE.c.position.in_(positions))).all())
+    taken = [item.index for item in found if may_read(item.audience, author=item.author, reader=member)]
+    said = select(_ACKNOWLEDGEMENT.c.position).where(
+        _ACKNOWLEDGEMENT.c.position.in_(positions), _ACKNOWLEDGEMENT.c.member == member
+    )
+    held = set(connection.execute(said).scalars())
+    return taken, [position for index in taken if (position := position_of(log_id, index)) not in held]
 
 
 def _select() -> Select[tuple[object, ...]]:

@@ -23,7 +23,7 @@ JUDGED = frozenset({FormatError.reason, VerificationError.reason})
 class EvidenceTalk:
     """What goes to and fro with one peer."""
 
-    def __init__(self, keeper: EvidenceKeeper, member: str, on_alarm: Callable[[str], None]) -> None:
+    def __init__(self, keeper: EvidenceKeeper, member: str, on_alarm: Callable[[str, str, str], None]) -> None:
         """Talk with `member`; what it tells in vain raises an alarm."""
         self._keeper, self._member, self._on_alarm = keeper, member, on_alarm
         self._refused: set[str] = set()
@@ -42,7 +42,8 @@ class EvidenceTalk:
                 if isinstance(error, VerificationError) and self._keeper.explains_refusal(raw, error):
                     logger.info("event=evidence_of_other_chain member=%s error=%r", self._member, error.message)
                     continue
-                self._on_alarm(f"{self._member} told evidence that cannot be taken: {error.message}")
+                sentence = f"{self._member} told evidence that cannot be taken: {error.message}"
+                self._on_alarm(self._member, f"EVIDENCE_{error.reason}", sentence)
 
     async def tell(self, client: PeerClient) -> None:
         """Tell what the peer lacks; what it has judged and refused is not told again before the next start."""

@@ -74,7 +74,8 @@ class FollowerParts:
     make_client: Callable[[Card], PeerClient]
     on_head: Callable[[LogState], None]
     on_split_view: Callable[[SplitViewError], None]
-    on_alarm: Callable[[str], None]
+    on_alarm: Callable[[str, str, str], None]
+    """Called as `Alarms.raise_told`."""
     on_card_held: Callable[[str, int], None] = _ignore_card
     """Called with a peer and the `seq` of our card that it is known to hold."""
 
@@ -119,7 +120,7 @@ class Follower:
                 self._note_fault(error)
                 await asyncio.sleep(1.0)
                 if not self._is_accused():  # contact goes on with one whose log is not followed any more
-                    await self._sleep(FAULT_PAUSE_S)
+                    await self._pause_after(error)
             except LabmeshError as error:
                 self.state.note_unreachable(error, self._now_ms())
                 logger.error("event=follow_failed member=%s reason=%s error=%r", self.member, error.reason, error.message)
@@ -282,8 +283,8 @@ class Follower:
         held.pop(membership.member, None)  # whatever its `seq`: the peer may hold one that this home has forgotten
         rosters, cards = await client.get_roster(version, held)
         update = await asyncio.to_thread(membership.accept_update, rosters, cards, teller=self.member)
-        for fault in update.faults:
-            self._parts.on_alarm(f"{self.member} passed on a roster or card that cannot be taken: {fault}")
+        for refusal in update.refusals:
+            self._parts.on_alarm(refusal.accused(self.member), refusal.reason, refusal.sentence(self.member))
         await asyncio.to_thread(self._parts.exchange.evidence.accept_conflicts, update.conflicts)
         if update.changed:
             logger.info("event=roster_taken member=%s version=%d", self.member, membership.joined.roster.version)
@@ -366,6 +367,18 @@ class Follower:
     def _own_log(self) -> LogState:
         membership = self._parts.membership
         return self._parts.store.logs.open_log(membership.own_card[1].origin, membership.member)
+
+    async def _pause_after(self, error: PeerFaultError) -> None:
+        """Leave a peer alone after its fault.
+
+        Where its pages were dropped, which owes a sweep each time, its own calls do not end that sooner, unless smaller
+        pages may help.
+        """
+        if isinstance(error, ProofError) or (isinstance(error, StagingLimitError) and self._entries_max == 1):
+            await asyncio.sleep(FAULT_PAUSE_S)
+            self._wake.clear()
+        else:  # such as a peer that did not know this node yet, and has just learned of it
+            await self._sleep(FAULT_PAUSE_S)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not through a wake-up."""

@@ -205,21 +205,38 @@ class Cosigner:
 
 
 class Alarms:
-    """What needs a person, one sentence each; kept until the process ends."""
+    """What needs a person, one sentence each; kept until the process ends.
+
+    Whoever tells nonsense chooses the words of these sentences, and how many there could be. So of one member there is one
+    of each kind, and none of them takes the place of what this node finds by itself.
+    """
 
     def __init__(self) -> None:
         """Begin without alarms."""
-        self._sentences: dict[str, str] = {}
+        self._own: dict[str, None] = {}
+        self._told: dict[tuple[str, str], str] = {}
 
     def raise_sentence(self, sentence: str) -> None:
-        """Something that a person should look at; said once."""
-        if sentence not in self._sentences and len(self._sentences) < ALARMS_MAX:
-            self._sentences[sentence] = sentence
+        """Something that this node has found, and that a person should look at; said once."""
+        if sentence not in self._own and len(self._own) < ALARMS_MAX:
+            self._own[sentence] = None
+            logger.warning("event=alarm text=%r", sentence)
+
+    def raise_told(self, member: str, kind: str, sentence: str) -> None:
+        """Something wrong that came from a peer; only the first of its kind is kept.
+
+        Args:
+            member: the member whose fault it is, one of the roster.
+            kind: which of the few kinds of faults, whatever the words.
+            sentence: the words.
+        """
+        if (member, kind) not in self._told:
+            self._told[member, kind] = sentence
             logger.warning("event=alarm text=%r", sentence)
 
     def sentences(self) -> list[str]:
-        """All of them."""
-        return list(self._sentences.values())
+        """All of them, those of this node first."""
+        return [*self._own, *self._told.values()]
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

@@ -68,7 +68,7 @@ def peer_servicer(member: SimulatedMember) -> PeerServicer:
     async def on_notes(caller: str, notes: list[bytes], version: int) -> None:
         member.exchange.accept_notes(notes, peer=caller, version=version)
 
-    known = {"heads": NoNews(), "trusted": trusted, "on_notes": on_notes, "on_alarm": member.alarms.append}
+    known = {"heads": NoNews(), "trusted": trusted, "on_notes": on_notes, "on_alarm": member.raise_told}
     return PeerServicer(_build_parts(PeerServiceParts, member, known))
 
 

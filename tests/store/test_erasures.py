@@ -223,16 +223,6 @@ class TestErased:
         assert author.log.head is not None
         assert author.store.logs.tree(author.log.id).root(301) == author.log.head.root
 
-    def test_acknowledgements_count_once_and_from_readers_only(self, author: Author) -> None:
-        author.push("A", audience=["qingdao"])
-        author.push("B")
-        author.erase("result/A")
-        erasures, log_id = author.store.erasures, author.log.id
-        assert erasures.save_acknowledgements(log_id, [0, 1, 2, 99], member="qingdao", now_ms=1) == [0]
-        assert erasures.save_acknowledgements(log_id, [0], member="qingdao", now_ms=2) == [0]
-        assert erasures.save_acknowledgements(log_id, [0], member="weifang", now_ms=2) == []
-        assert erasures.acknowledged_by(log_id, 0) == ["qingdao"]
-
     def test_only_what_is_swept_is_acknowledged_and_once(self, author: Author, tmp_path: Path) -> None:
         author.push("A")
         reader = Reader(tmp_path / "qingdao", "qingdao")

@@ -188,6 +188,21 @@ class TestReconciling:
 
         with_peers(alliance, "jinan", work)
 
+    def test_a_peer_whose_pages_fail_does_not_end_the_pause_by_calling(self, alliance: SimulatedAlliance) -> None:
+        """Each time its pages are dropped costs a sweep."""
+        alliance["yantai"].push(*drafts(3))
+        alliance.tampering.page = lambda page: replace(page, commitments=bytes(len(page.commitments)))
+
+        async def work(peers: Peers) -> None:
+            await wait_until(lambda: peers.states["yantai"].reason == "PROOF" if "yantai" in peers.states else False)
+            reads = len(alliance.reads)
+            for _ in range(15):
+                peers.wake("yantai")
+                await asyncio.sleep(0.1)
+            assert (len(alliance.reads), peers.states["yantai"].state) == (reads, "refused")
+
+        with_peers(alliance, "jinan", work)
+
 
 class TestCosigner:
     def test_at_most_one_cosignature_an_interval(self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +273,16 @@ class TestAlarms:
                 alarms.raise_sentence(sentence)
         assert alarms.sentences() == ["qingdao told nonsense", "yantai did, too"]
         assert caplog.messages == [f"event=alarm text={sentence!r}" for sentence in alarms.sentences()]
+
+    def test_of_one_member_there_is_one_of_each_kind_and_none_in_place_of_the_nodes_own(self) -> None:
+        alarms = Alarms()
+        for turn in range(2 * peers_module.ALARMS_MAX):
+            for member in ("qingdao", "yantai"):
+                alarms.raise_told(member, "FORMAT", f"{member} told nonsense {turn}")
+        alarms.raise_told("yantai", "SIGNATURE", "yantai told a forgery")
+        alarms.raise_sentence("the disk is full")
+        told = ["qingdao told nonsense 0", "yantai told nonsense 0", "yantai told a forgery"]
+        assert alarms.sentences() == ["the disk is full", *told]
 
 
 class TestPeerState:
