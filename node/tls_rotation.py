@@ -44,6 +44,11 @@ class TlsRotation(KeyChange):
             self._stand_in = build_certificate(self._load_presented(), card.alliance, card.member, self._parts.clock())
         return replace(card, tls_certificates=(self._stand_in,))
 
+    @property
+    def tls_is_changing(self) -> bool:
+        """Whether the card names two certificates, so that a confirmation may end a rotation. Reads no file."""
+        return len(self._parts.membership.own_card[1].tls_certificates) > 1
+
     def tls_waits_for(self) -> list[str]:
         """The active members not yet known to hold the card with both certificates; empty when no rotation waits."""
         membership = self._parts.membership

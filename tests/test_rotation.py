@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,6 +16,7 @@ from node.core.card import Card
 from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.merkle import EMPTY_ROOT
 from node.core.witness import accept_cosignatures
+from node.daemon.building import Daemon
 from node.errors import GovernanceError, StoreError, UnconfirmedError, UserError
 from node.identity import propose_identity
 from node.keyfiles import is_certificate_of
@@ -177,8 +180,17 @@ class TestTls:
         assert jinan.rotation.advance_tls() and jinan.rotation.tls_key_pem != old
         newest = jinan.member.membership.own_card[1]
         assert newest.tls_certificates == card.tls_certificates[1:] and newest.seq > card.seq
-        assert jinan.names() == NAMES and not jinan.rotation.advance_tls()
+        assert jinan.names() == NAMES and not jinan.rotation.advance_tls() and not jinan.rotation.tls_is_changing
         assert is_certificate_of(newest.tls_certificates[0], jinan.files.load_tls(jinan.files.path("tls")))
+
+    def test_a_head_wakes_it_only_while_it_is_under_way(self, jinan: Rotating) -> None:
+        woken = asyncio.Event()
+        daemon = cast(Daemon, SimpleNamespace(rotation=jinan.rotation, tls_work=woken))
+        Daemon._notice_tls(daemon)
+        assert not woken.is_set()
+        jinan.rotation.rotate("tls")
+        Daemon._notice_tls(daemon)
+        assert woken.is_set()
 
     def test_thirty_days_are_enough(self, jinan: Rotating) -> None:
         card = jinan.rotation.rotate("tls")

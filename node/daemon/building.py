@@ -353,7 +353,7 @@ class Daemon:
 
     def _notice_own_head(self) -> None:
         self.card.notice()
-        self.tls_work.set()  # the home may be confirmed now
+        self._notice_tls()  # the home may be confirmed now
         self.cosigner.resume()
         self.heads.announce()
         self.indexing.notice()
@@ -361,11 +361,16 @@ class Daemon:
 
     def _notice_head(self, log: LogState) -> None:
         self.card.notice()
-        self.tls_work.set()
+        self._notice_tls()
         self.cosigner.notice_head(log)
         self.heads.announce()
         self.indexing.notice()
         self.sweeping.notice()
+
+    def _notice_tls(self) -> None:
+        """Heads come often, and looking costs a thread and reads keys."""
+        if self.rotation.tls_is_changing:
+            self.tls_work.set()
 
     def _notice_membership(self) -> None:
         self.tls_work.set()

@@ -4,8 +4,8 @@ A node cosigns a peer's checkpoint only as its verified head, which never moves 
 cosignatures of one witness never lie on different histories, but for two deliberate exceptions: after the council has named
 another history as the survivor, or the author has revoked the key of what was cosigned, the own cosignatures on what is
 given up are forgotten, and the history that counts is cosigned. A home that was rolled back has forgotten its verified head,
-too: so nothing is cosigned before enough peers have told what they hold, nor while a larger checkpoint of that log is known
-than was reached. Cosignatures are collected by whoever holds the checkpoint.
+too: so nothing is cosigned before enough peers have told what they hold, nor while one of them has told a larger checkpoint
+of that log than was reached. Cosignatures are collected by whoever holds the checkpoint.
 
 Every checkpoint that is told or announced is held against what is known of its log. A smaller one must be the root that our
 tree has at its size; a larger one is remembered until our log reaches it. What cannot be one history becomes evidence.
@@ -64,6 +64,7 @@ class CheckpointExchange:
         self.histories = threading.RLock()
         self._notes: dict[str, tuple[int, int, bytes]] = {}
         self.unreached = Unreached()
+        self._held_lock = threading.Lock()
         self._held_back: set[str] = set()
 
     def held_notes(self) -> list[bytes]:
@@ -170,15 +171,16 @@ class CheckpointExchange:
             self._refuse(author, other, signed, surviving=surviving)
 
     def review_announced(self, log: LogState) -> None:
-        """Hold what was announced or told before against a log that has grown.
+        """Hold what was announced or told before against a log that has grown; it is remembered until that is done.
 
         Raises:
             SplitViewError: the verified log does not contain a checkpoint that its author signed.
         """
         surviving, head = self.surviving_head(log.member), log.head
-        for signed in self.unreached.take_reached(log.origin, log.head_size, surviving=surviving):
+        for signed in self.unreached.list_reached(log.origin, log.head_size, surviving=surviving):
             if head is not None and (signed.size, signed.root) != (head.size, head.root):
                 self._require_same_history(log, signed, surviving)
+            self.unreached.forget_judged(signed)
 
     def forget_history(self, log: LogState) -> None:
         """Forget what is held of a log, because another history of it survives."""
@@ -219,29 +221,55 @@ class CheckpointExchange:
         before it, nor anything while the own card names another witness key than this home holds. What is not cosigned
         because this node is unconfirmed is told by `take_held_back` when it is confirmed.
         """
-        log = self._store.logs.find_log(origin)
-        if log is None or log.head is None or not self._may_cosign(log, log.head):
+        held = self._store.logs.find_log(origin)
+        if held is None or held.head is None or held.member == self._membership.member:
             return False
-        checkpoint = log.head.checkpoint
-        with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
-            if self._witness.key != self._membership.own_card[1].witness_key:
+        # A retired key must not sign with a later time than the card gives it, and no history be forgotten meanwhile.
+        with self.histories, self._witness_lock:
+            if self._witness.key != self._membership.own_card[1].witness_key or not self._is_confirmed_for(origin):
                 return False
-            if not self._confirmation.confirmed:  # here, so that as little as possible lies between this and the signature
-                self._held_back.add(origin)
+            # Only now: a contact brings its notes and evidence first, and confirms then.
+            log = self._store.logs.find_log(origin)
+            if log is None or log.head is None or not self._may_cosign(log, log.head):
                 return False
-            cosignature = cosign_checkpoint(checkpoint, self._witness, milliseconds(self._clock()) // 1000)
+            if not self._is_confirmed_for(
+                origin
+            ):  # again, so that as little as possible lies between this and the signature
+                return False
+            cosignature = cosign_checkpoint(log.head.checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         if not self._store.checkpoints.save_own_cosignature(log, self._membership.member, cosignature):
             return False
         self.forget_note(log.origin)
         return True
 
     def take_held_back(self) -> list[str]:
-        """The origins of the logs that were not cosigned because this node was unconfirmed, once it is not; each once."""
-        with self._witness_lock:
-            if not self._held_back or not self._confirmation.confirmed:
-                return []
+        """The origins of the logs that were not cosigned because this node was unconfirmed, once it is not; each once.
+
+        May read the database, but never waits for a change of the witness key.
+        """
+        if not self._held_back or not self._confirmation.confirmed:
+            return []
+        with self._held_lock:
             origins, self._held_back = sorted(self._held_back), set()
         return origins
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether there is anything for `take_held_back`; costs nothing, and waits for nobody."""
+        return bool(self._held_back)
+
+    def _is_confirmed_for(self, origin: str) -> bool:
+        """Whether this node is confirmed, so that a log may be cosigned; where it is not, that is held back.
+
+        Noted before looking: whoever confirms this node meanwhile finds it.
+        """
+        with self._held_lock:
+            self._held_back.add(origin)
+        if not self._confirmation.confirmed:
+            return False
+        with self._held_lock:
+            self._held_back.discard(origin)
+        return True
 
     def _may_cosign(self, log: LogState, head: SignedCheckpoint) -> bool:
         """Whether this head of a peer's log counts, and nothing is known that it would have to contain and does not yet."""
@@ -255,7 +283,8 @@ class CheckpointExchange:
         if self.evidence.split_view_of(log.member) is not None or not self.survives(log):
             return False
         card, surviving = alliance.card(log.member), self.surviving_head(log.member)
-        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving)
+        # What the author itself says keeps nobody from cosigning: it may go on announcing, and be read, without end.
+        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving, without=("", log.member))
         return all(vouched_size(card, signed) is not None for signed in larger) and vouched_size(card, head) is None
 
     def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint, peer: str) -> int:

@@ -159,6 +159,8 @@ class Cosigner:
         self._parts, self._peers = parts, peers
         self._pending: dict[str, asyncio.Task[None]] = {}
         self._last_s: dict[str, float] = defaultdict(float)
+        self._resuming: asyncio.Task[None] | None = None
+        self._resume_again = False
 
     def notice_head(self, log: LogState) -> None:
         """A head moved; cosign it now, or when the second is over. The own head may mean that this node is confirmed."""
@@ -167,9 +169,11 @@ class Cosigner:
         self.resume()
 
     def resume(self) -> None:
-        """Cosign what was held back while this node was unconfirmed, if it is not any more. Costs next to nothing."""
-        for origin in self._parts.exchange.take_held_back():
-            self._offer(origin)
+        """Cosign what was held back while this node was unconfirmed, if it is not any more; free where nothing was."""
+        if self._parts.exchange.holds_back:
+            self._resume_again = True
+            if self._resuming is None or self._resuming.done():
+                self._resuming = asyncio.create_task(self._resume(), name="resume-cosigning")
 
     def offer_all(self) -> None:
         """Cosign whatever head was not: after a start, because the process may have ended between a head and its
@@ -182,10 +186,22 @@ class Cosigner:
 
     async def close(self) -> None:
         """Stop."""
-        tasks = list(self._pending.values())
+        tasks = [*self._pending.values(), *([self._resuming] if self._resuming else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _resume(self) -> None:
+        """In a thread: whether this node is confirmed may have to be read from the database."""
+        while self._resume_again:
+            self._resume_again = False
+            try:
+                origins = await asyncio.to_thread(self._parts.exchange.take_held_back)
+            except LabmeshError as error:  # nothing was taken; the next head or contact asks again
+                logger.error("event=resume_failed error=%r", error.message)
+                continue
+            for origin in origins:
+                self._offer(origin)
 
     def _offer(self, origin: str) -> None:
         if origin not in self._pending:
@@ -198,7 +214,13 @@ class Cosigner:
             self._last_s[origin] = loop.time()
         finally:
             self._pending.pop(origin, None)
-        if await asyncio.to_thread(self._parts.exchange.cosign_head, origin):
+        try:
+            made = await asyncio.to_thread(self._parts.exchange.cosign_head, origin)
+        except LabmeshError as error:
+            logger.error("event=cosign_failed origin=%s error=%r", origin, error.message)
+            self._offer(origin)  # when the second is over
+            return
+        if made:
             self._peers.nudge_one(self._parts.membership.joined.author_of(origin))
         else:
             self._last_s[origin] = before_s  # nothing was cosigned: the next head need not wait

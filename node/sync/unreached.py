@@ -7,6 +7,7 @@ has conspired with, drives out of memory what an honest peer has told.
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from node.core.checkpoint import SignedCheckpoint
 from node.core.roster import Head
@@ -48,17 +49,26 @@ class Unreached:
                 del told[key]
         return None
 
-    def take_reached(self, origin: str, size: int, *, surviving: Head | None) -> list[SignedCheckpoint]:
-        """The checkpoints up to a size, the smallest first, each once; they are remembered no more."""
+    def list_reached(self, origin: str, size: int, *, surviving: Head | None) -> list[SignedCheckpoint]:
+        """The checkpoints up to a size, the smallest first, each once."""
         with self._lock:
-            told = self._of(origin, surviving)
-            reached = {told.pop(key).size: held for key, held in list(told.items()) if held.size <= size}
+            reached = {held.size: held for held in self._of(origin, surviving).values() if held.size <= size}
         return [reached[size] for size in sorted(reached)]
 
-    def list_beyond(self, origin: str, size: int, *, surviving: Head | None) -> list[SignedCheckpoint]:
-        """The checkpoints beyond a size."""
+    def forget_judged(self, judged: SignedCheckpoint) -> None:
+        """Remember a checkpoint no more, whoever told it: it was held against the log."""
         with self._lock:
-            return [held for held in self._of(origin, surviving).values() if held.size > size]
+            told = self._told.get(judged.origin, (None, {}))[1]
+            for key in [key for key, held in told.items() if (held.size, held.root) == (judged.size, judged.root)]:
+                del told[key]
+
+    def list_beyond(
+        self, origin: str, size: int, *, surviving: Head | None, without: Collection[str] = ()
+    ) -> list[SignedCheckpoint]:
+        """The checkpoints beyond a size; not those that only the tellers in `without` have told."""
+        with self._lock:
+            told = self._of(origin, surviving)
+            return [held for (teller, _), held in told.items() if held.size > size and teller not in without]
 
     def count(self, origin: str) -> int:
         """How many are remembered of a log."""

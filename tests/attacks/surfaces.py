@@ -115,7 +115,7 @@ def _strike_witness(scene: Scene, perform: Perform) -> Refusal:
         with suppress(SplitViewError):
             show(alliance, "yantai", fork)
         assert not yantai.exchange.cosign_head(fork.lab.origin)
-        assert yantai.exchange.take_held_back() == [fork.lab.origin] and not dump_tables(yantai.store)["cosignature"]
+        assert yantai.exchange.take_held_back() == [] and not dump_tables(yantai.store)["cosignature"]
         piece = yantai.evidence.split_view_of("jinan")
         return Refusal("SPLIT_VIEW" if piece else "", "; ".join(yantai.evidence.alarms()))
 

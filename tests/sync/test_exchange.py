@@ -103,7 +103,7 @@ class TestCosigning:
         assert not alliance["qingdao"].exchange.cosign_head(YANTAI.origin)
         assert lines_at(jinan, 5) == ["log/jinan"]
 
-    def test_what_is_only_staged_is_not_cosigned_nor_what_an_announcement_leaves_behind(
+    def test_what_is_only_staged_is_not_cosigned_and_what_was_verified_waits_for_no_announcement(
         self, alliance: SimulatedAlliance, jinan: SimulatedMember
     ) -> None:
         qingdao = alliance["qingdao"]
@@ -113,10 +113,12 @@ class TestCosigning:
             for item in messages
         ]
         alliance.follow("qingdao", "jinan", lambda _: qingdao.mirror_of("jinan").staged.size == 6)
-        assert not qingdao.exchange.cosign_head(JINAN.origin)
-        assert [len(parse_checkpoint(note).note.signatures) for note in qingdao.exchange.held_notes()] == [1]
+        assert qingdao.exchange.cosign_head(JINAN.origin)
+        (told,) = map(parse_checkpoint, qingdao.exchange.held_notes())
+        assert (told.size, len(told.note.signatures)) == (5, 2)
         alliance.tampering.stream = Tampering().stream
         alliance.catch_up("qingdao", "jinan")
+        alliance.clock.turn(1)
         assert qingdao.exchange.cosign_head(JINAN.origin)
         assert [parse_checkpoint(note).size for note in qingdao.exchange.held_notes()] == [9]
 

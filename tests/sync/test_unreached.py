@@ -44,7 +44,7 @@ def test_nobody_drives_out_what_another_has_told() -> None:
         remember(unreached, size, log=FORK)
         remember(unreached, size, "yantai", log=FORK)
     assert 7 in sizes(unreached) and unreached.count(JINAN.origin) == 1 + 2 * UNREACHED_MAX
-    assert [signed.root for signed in unreached.take_reached(JINAN.origin, 7, surviving=None)] == [TRUE.tree.root(7)]
+    assert [signed.root for signed in unreached.list_reached(JINAN.origin, 7, surviving=None)] == [TRUE.tree.root(7)]
 
 
 def test_another_root_of_one_size_is_returned_and_not_remembered() -> None:
@@ -55,13 +55,24 @@ def test_another_root_of_one_size_is_returned_and_not_remembered() -> None:
     assert unreached.count(JINAN.origin) == 1
 
 
-def test_what_is_reached_is_given_once_the_smallest_first() -> None:
+def test_what_is_reached_is_given_until_it_is_judged_the_smallest_first() -> None:
     unreached = Unreached()
     for size, teller in ((9, ""), (4, "qingdao"), (4, "yantai"), (6, ""), (12, "qingdao")):
         remember(unreached, size, teller)
-    assert [signed.size for signed in unreached.take_reached(JINAN.origin, 9, surviving=None)] == [4, 6, 9]
-    assert unreached.take_reached(JINAN.origin, 9, surviving=None) == [] and sizes(unreached) == {12}
+    assert [signed.size for signed in unreached.list_reached(JINAN.origin, 9, surviving=None)] == [4, 6, 9]
+    for judged in unreached.list_reached(JINAN.origin, 9, surviving=None):
+        unreached.forget_judged(judged)
+    assert unreached.list_reached(JINAN.origin, 9, surviving=None) == [] and sizes(unreached) == {12}
+    unreached.forget_judged(FORK.checkpoint(12))
     assert sizes(unreached, 12) == set() and sizes(unreached, 11) == {12}
+
+
+def test_what_is_beyond_can_be_asked_of_some_tellers_alone() -> None:
+    unreached = Unreached()
+    for size, teller in ((4, ""), (6, "jinan"), (6, "qingdao"), (9, "")):
+        remember(unreached, size, teller)
+    beyond = unreached.list_beyond(JINAN.origin, 3, surviving=None, without=("", "jinan"))
+    assert [signed.size for signed in beyond] == [6]
 
 
 def test_logs_are_apart() -> None:

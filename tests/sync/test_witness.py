@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import node.sync.peers as peers_module
-from node.confirmation import ClockWatch
-from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
+from node.confirmation import ClockWatch, Confirmation
+from node.core.checkpoint import Checkpoint, SignedCheckpoint, parse_checkpoint, sign_checkpoint
+from node.core.keys import Signer
 from node.core.roster import Head
+from node.errors import StoreError
 from node.store.checkpoints import CheckpointStore
+from node.store.logs import LogState
+from node.sync.exchange import CheckpointExchange
 from node.sync.peers import Cosigner, Peers
 from tests.alliance import NOON, SimulatedAlliance, SimulatedMember, draft, drafts, wait_until
 from tests.builders import build_labs
+from tests.evidence_cases import build_fork
 from tests.rotating import RotatingAlliance
 from tests.sync.disputes import settle
 from tests.sync.equivocation import announce, contact, show
@@ -59,6 +66,11 @@ async def idle(cosigner: Cosigner) -> None:
     """Until everything that was offered has been looked at."""
     await wait_until(lambda: not cosigner._pending)
     await asyncio.sleep(0.05)
+
+
+def refuse_to_read(*_: object) -> None:
+    """A database that refuses."""
+    raise StoreError("the database refused")
 
 
 class TestHoldingBack:
@@ -109,17 +121,123 @@ class TestHoldingBack:
             assert not yantai.exchange.cosign_head(JINAN.origin)
         assert yantai.exchange.cosign_head(JINAN.origin)
 
+    def test_a_look_that_stalls_while_a_contact_confirms(
+        self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The contact brings the evidence and then confirms: what was judged of the head before it counts no more."""
+        true, other = build_fork(JINAN, 2, 5, 5)
+        show(alliance, "qingdao", true)  # yantai had cosigned it, and was rolled back
+        yantai = alliance["yantai"]
+        yantai.reopen()
+        show(alliance, "yantai", other)
+        stalled, go_on = threading.Event(), threading.Event()
+        judge = CheckpointExchange._may_cosign
+
+        def stall(self: CheckpointExchange, log: LogState, head: SignedCheckpoint) -> bool:
+            answer = judge(self, log, head)
+            if threading.current_thread().name.startswith("slow"):
+                stalled.set()
+                assert go_on.wait(20)
+            return answer
+
+        monkeypatch.setattr(CheckpointExchange, "_may_cosign", stall)
+        with ThreadPoolExecutor(1, thread_name_prefix="slow") as pool:
+            first = pool.submit(yantai.exchange.cosign_head, JINAN.origin)
+            first.add_done_callback(lambda _: stalled.set())
+            assert stalled.wait(20)
+            contact(alliance, "yantai", "qingdao")
+            assert yantai.confirmation.confirmed and yantai.evidence.split_view_of("jinan")
+            go_on.set()
+            assert not first.result(20) and cosigned(yantai) == {}
+        assert yantai.exchange.take_held_back() == [JINAN.origin]
+        assert not yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {}
+
+    def test_a_machine_frozen_between_the_look_and_the_signature(
+        self, alliance: SimulatedAlliance, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        yantai.confirm()
+        yantai.confirmation._watch = ClockWatch(alliance.clock, lambda: 0.0)
+        judge = CheckpointExchange._may_cosign
+
+        def freeze(self: CheckpointExchange, log: LogState, head: SignedCheckpoint) -> bool:
+            answer = judge(self, log, head)
+            alliance.clock.turn(3600)
+            return answer
+
+        monkeypatch.setattr(CheckpointExchange, "_may_cosign", freeze)
+        assert not yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {}
+        contact(alliance, "yantai", "qingdao")
+        assert yantai.exchange.take_held_back() == [JINAN.origin]
+
+    def test_who_confirms_while_it_looks_finds_what_is_held_back(
+        self, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found: list[str] = []
+
+        def confirm_meanwhile(confirmation: Confirmation) -> bool:
+            monkeypatch.undo()
+            yantai.confirm()
+            found.extend(yantai.exchange.take_held_back())
+            return False
+
+        monkeypatch.setattr(Confirmation, "confirmed", property(confirm_meanwhile))
+        assert not yantai.exchange.cosign_head(JINAN.origin) and found == [JINAN.origin]
+
+    def test_it_waits_for_no_change_of_the_witness_key(self, yantai: SimulatedMember) -> None:
+        """Heads ask on the event loop what was held back."""
+        assert not yantai.exchange.cosign_head(JINAN.origin)
+        yantai.confirm()
+        changing, go_on = threading.Event(), threading.Event()
+
+        def retire() -> Signer:
+            changing.set()
+            assert go_on.wait(20)
+            return YANTAI.witness
+
+        with ThreadPoolExecutor(2) as pool:
+            change = pool.submit(yantai.exchange.change_witness, retire)
+            assert changing.wait(20)
+            try:
+                assert yantai.exchange.holds_back
+                assert pool.submit(yantai.exchange.take_held_back).result(5) == [JINAN.origin]
+            finally:
+                go_on.set()
+            change.result(20)
+
 
 class TestWaitingForALargerOne:
-    @pytest.mark.parametrize("announced", [True, False])
-    def test_until_it_is_reached(self, alliance: SimulatedAlliance, yantai: SimulatedMember, announced: bool) -> None:
+    @pytest.mark.parametrize("by_contact", [True, False])
+    def test_what_the_author_says_holds_nothing_back(
+        self, alliance: SimulatedAlliance, yantai: SimulatedMember, by_contact: bool
+    ) -> None:
+        """Whatever is read of a busy author's log, more is announced already."""
+        alliance["jinan"].push(*drafts(2, "MORE"))
+        yantai.confirm()
+        if by_contact:
+            contact(alliance, "yantai", "jinan")
+        else:
+            announce(alliance, "yantai", "jinan", parse_checkpoint(alliance["jinan"].ledger.log.head_note))
+        assert yantai.exchange.unreached.count(JINAN.origin) == 1
+        assert yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {"yantai": 3}
+
+    def test_what_could_not_be_judged_is_judged_the_next_time(
+        self, alliance: SimulatedAlliance, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        yantai.confirm()
+        other = sign_checkpoint(Checkpoint(JINAN.origin, 2, bytes(range(32))), JINAN.log)
+        yantai.exchange.unreached.remember(other, teller="qingdao", surviving=None)
+        with monkeypatch.context() as patched:
+            patched.setattr(CheckpointStore, "find", refuse_to_read)
+            with pytest.raises(StoreError):
+                yantai.exchange.cosign_head(JINAN.origin)
+        assert not yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {}
+        assert yantai.evidence.split_view_of("jinan") is not None
+
+    def test_until_it_is_reached(self, alliance: SimulatedAlliance, yantai: SimulatedMember) -> None:
         alliance["jinan"].push(*drafts(2, "MORE"))
         alliance.catch_up("qingdao", "jinan")
         yantai.confirm()
-        if announced:
-            announce(alliance, "yantai", "jinan", parse_checkpoint(alliance["jinan"].ledger.log.head_note))
-        else:
-            contact(alliance, "yantai", "qingdao")
+        contact(alliance, "yantai", "qingdao")
         assert not yantai.exchange.cosign_head(JINAN.origin)
         alliance.catch_up("yantai", "jinan")
         assert yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {"yantai": 5}
@@ -137,7 +255,7 @@ class TestWaitingForALargerOne:
 
     def test_a_decision_of_the_council_ends_it(self, alliance: SimulatedAlliance, yantai: SimulatedMember) -> None:
         yantai.confirm()
-        announce(alliance, "yantai", "jinan", fork_of(alliance, 5).checkpoint())
+        yantai.exchange.note_announced(fork_of(alliance, 5).checkpoint(), surviving=None, teller="qingdao")
         assert not yantai.exchange.cosign_head(JINAN.origin)
         settle(alliance, Head(3, alliance["jinan"].ledger.checkpoint.root))
         assert yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {"yantai": 3}
@@ -147,7 +265,7 @@ class TestWaitingForALargerOne:
         alliance, yantai = rotating.simulated, rotating["yantai"].member
         alliance["jinan"].push(*drafts(3, "COMMON"))
         alliance.catch_up("yantai", "jinan")
-        announce(alliance, "yantai", "jinan", fork_of(alliance, 5).checkpoint())
+        yantai.exchange.note_announced(fork_of(alliance, 5).checkpoint(), surviving=None, teller="qingdao")
         assert not yantai.exchange.cosign_head(JINAN.origin)
         rotating["jinan"].rotation.revoke_log(3)
         contact(alliance, "yantai", "jinan")
@@ -211,7 +329,8 @@ class TestCosigner:
         monkeypatch.setattr(peers_module, "COSIGN_INTERVAL_S", 3600.0)
         yantai.confirm()
         alliance["jinan"].push(*drafts(2, "MORE"))
-        announce(alliance, "yantai", "jinan", parse_checkpoint(alliance["jinan"].ledger.log.head_note))
+        alliance.catch_up("qingdao", "jinan")
+        contact(alliance, "yantai", "qingdao")
 
         async def work(cosigner: Cosigner) -> None:
             cosigner.notice_head(yantai.mirror_of("jinan"))
@@ -236,6 +355,48 @@ class TestCosigner:
             for _ in range(10):
                 cosigner.notice_head(yantai.ledger.log)
             assert not cosigner._pending
+
+        with_cosigner(alliance, "yantai", work)
+
+    def test_what_failed_is_offered_again(
+        self, alliance: SimulatedAlliance, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(peers_module, "COSIGN_INTERVAL_S", SHORT_S)
+        yantai.confirm()
+        save, failures = CheckpointStore.save_own_cosignature, iter([True, True])
+
+        def fail(*args, **named) -> bool:
+            if next(failures, False):
+                refuse_to_read()
+            return save(*args, **named)
+
+        monkeypatch.setattr(CheckpointStore, "save_own_cosignature", fail)
+
+        async def work(cosigner: Cosigner) -> None:
+            cosigner.notice_head(yantai.mirror_of("jinan"))
+            await wait_until(lambda: cosigned(yantai) == {"yantai": 3})
+
+        with_cosigner(alliance, "yantai", work)
+
+    def test_whether_the_node_is_confirmed_is_not_read_on_the_event_loop(
+        self, alliance: SimulatedAlliance, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may wait for the database."""
+        assert not yantai.exchange.cosign_head(JINAN.origin)
+        yantai.confirm()
+        take, threads = CheckpointExchange.take_held_back, list[int]()
+
+        def note(self: CheckpointExchange) -> list[str]:
+            threads.append(threading.get_ident())
+            return take(self)
+
+        monkeypatch.setattr(CheckpointExchange, "take_held_back", note)
+
+        async def work(cosigner: Cosigner) -> None:
+            for _ in range(5):
+                cosigner.resume()
+            await wait_until(lambda: cosigned(yantai) == {"yantai": 3})
+            assert threads and threading.get_ident() not in threads
 
         with_cosigner(alliance, "yantai", work)
 
