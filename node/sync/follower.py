@@ -120,7 +120,7 @@ class Follower:
                 self._note_fault(error)
                 await asyncio.sleep(1.0)
                 if not self._is_accused():  # contact goes on with one whose log is not followed any more
-                    await self._pause_after(error)
+                    await self._sleep(FAULT_PAUSE_S)
             except LabmeshError as error:
                 self.state.note_unreachable(error, self._now_ms())
                 logger.error("event=follow_failed member=%s reason=%s error=%r", self.member, error.reason, error.message)
@@ -367,18 +367,6 @@ class Follower:
     def _own_log(self) -> LogState:
         membership = self._parts.membership
         return self._parts.store.logs.open_log(membership.own_card[1].origin, membership.member)
-
-    async def _pause_after(self, error: PeerFaultError) -> None:
-        """Leave a peer alone after its fault.
-
-        Where its pages were dropped, which owes a sweep each time, its own calls do not end that sooner, unless smaller
-        pages may help.
-        """
-        if isinstance(error, ProofError) or (isinstance(error, StagingLimitError) and self._entries_max == 1):
-            await asyncio.sleep(FAULT_PAUSE_S)
-            self._wake.clear()
-        else:  # such as a peer that did not know this node yet, and has just learned of it
-            await self._sleep(FAULT_PAUSE_S)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not through a wake-up."""

@@ -188,21 +188,6 @@ class TestReconciling:
 
         with_peers(alliance, "jinan", work)
 
-    def test_a_peer_whose_pages_fail_does_not_end_the_pause_by_calling(self, alliance: SimulatedAlliance) -> None:
-        """Each time its pages are dropped costs a sweep."""
-        alliance["yantai"].push(*drafts(3))
-        alliance.tampering.page = lambda page: replace(page, commitments=bytes(len(page.commitments)))
-
-        async def work(peers: Peers) -> None:
-            await wait_until(lambda: peers.states["yantai"].reason == "PROOF" if "yantai" in peers.states else False)
-            reads = len(alliance.reads)
-            for _ in range(15):
-                peers.wake("yantai")
-                await asyncio.sleep(0.1)
-            assert (len(alliance.reads), peers.states["yantai"].state) == (reads, "refused")
-
-        with_peers(alliance, "jinan", work)
-
 
 class TestCosigner:
     def test_at_most_one_cosignature_an_interval(self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
