@@ -236,8 +236,8 @@ class Membership(Governing):
         if fingerprint is not None and not alliance.knows_fingerprint(fingerprint):
             raise GovernanceError(
                 f"no roster of {alliance.name}, held here or in the file, has the fingerprint {fingerprint}",
-                hint="it is mistyped, or of a newer roster than in the file; ask another member for a new one, made with: "
-                "labmesh roster export -o FILE",
+                hint="it is mistyped (known here: labmesh roster show), or of a newer roster than in the file; ask another "
+                "member for a new one, made with: labmesh roster export -o FILE",
             )
         for raw in cards:
             alliance = self._accept_card(alliance, raw, by_hand=True)

@@ -232,9 +232,8 @@ class CheckpointExchange:
             log = self._store.logs.find_log(origin)
             if log is None or log.head is None or not self._may_cosign(log, log.head):
                 return False
-            if not self._is_confirmed_for(
-                origin
-            ):  # again, so that as little as possible lies between this and the signature
+            # Again, so that as little as possible lies between this and the signature.
+            if not self._is_confirmed_for(origin):
                 return False
             cosignature = cosign_checkpoint(log.head.checkpoint, self._witness, milliseconds(self._clock()) // 1000)
         if not self._store.checkpoints.save_own_cosignature(log, self._membership.member, cosignature):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -75,7 +76,9 @@ def peer_servicer(member: SimulatedMember) -> PeerServicer:
 def node_servicer(member: SimulatedMember) -> NodeServicer:
     """What a member answers its own lab."""
     clients = Clients(member.store.clients, kinds=member.kinds, clock=member.clock)
-    return NodeServicer(_build_parts(NodeServiceParts, member, {"peer_states": dict, "clients": clients}))
+    rotation = SimpleNamespace(lost_roles=list)  # a simulated member has its keys in memory, and loses none
+    known = {"peer_states": dict, "clients": clients, "rotation": rotation}
+    return NodeServicer(_build_parts(NodeServiceParts, member, known))
 
 
 async def admit() -> None:
