@@ -224,22 +224,29 @@ class CheckpointExchange:
         held = self._store.logs.find_log(origin)
         if held is None or held.head is None or held.member == self._membership.member:
             return False
-        # A retired key must not sign with a later time than the card gives it, and no history be forgotten meanwhile.
-        with self.histories, self._witness_lock:
-            if self._witness.key != self._membership.own_card[1].witness_key or not self._is_confirmed_for(origin):
+        # No history may be forgotten meanwhile, and no note be made of what was read before the cosignature was saved.
+        with self.histories:
+            signed = self._sign_head(origin)
+            if signed is None or not self._store.checkpoints.save_own_cosignature(
+                signed[0], self._membership.member, signed[1]
+            ):
                 return False
+            self.forget_note(origin)
+        return True
+
+    def _sign_head(self, origin: str) -> tuple[LogState, Cosignature] | None:
+        """The head that may be cosigned now, and the cosignature; None where it may not."""
+        with self._witness_lock:  # a retired key must not sign with a later time than the card gives it
+            if self._witness.key != self._membership.own_card[1].witness_key or not self._is_confirmed_for(origin):
+                return None
             # Only now: a contact brings its notes and evidence first, and confirms then.
             log = self._store.logs.find_log(origin)
             if log is None or log.head is None or not self._may_cosign(log, log.head):
-                return False
+                return None
             # Again, so that as little as possible lies between this and the signature.
             if not self._is_confirmed_for(origin):
-                return False
-            cosignature = cosign_checkpoint(log.head.checkpoint, self._witness, milliseconds(self._clock()) // 1000)
-        if not self._store.checkpoints.save_own_cosignature(log, self._membership.member, cosignature):
-            return False
-        self.forget_note(log.origin)
-        return True
+                return None
+            return log, cosign_checkpoint(log.head.checkpoint, self._witness, milliseconds(self._clock()) // 1000)
 
     def take_held_back(self) -> list[str]:
         """The origins of the logs that were not cosigned because this node was unconfirmed, once it is not; each once.
