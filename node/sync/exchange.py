@@ -224,13 +224,11 @@ class CheckpointExchange:
         held = self._store.logs.find_log(origin)
         if held is None or held.head is None or held.member == self._membership.member:
             return False
-        # No history may be forgotten meanwhile, and no note be made of what was read before the cosignature was saved.
-        with self.histories:
+        with self.histories:  # none may be forgotten meanwhile
             signed = self._sign_head(origin)
-            if signed is None or not self._store.checkpoints.save_own_cosignature(
-                signed[0], self._membership.member, signed[1]
-            ):
-                return False
+        if signed is None or not self._store.checkpoints.save_own_cosignature(signed[0], self._membership.member, signed[1]):
+            return False
+        with self.histories:  # a note that is being made of what was read before must not stay
             self.forget_note(origin)
         return True
 
