@@ -377,6 +377,7 @@ class TestCosigner:
             await wait_until(lambda: cosigned(yantai) == {"yantai": 3})
 
         with_cosigner(alliance, "yantai", work)
+        assert next(failures, None) is None  # both had failed before
 
     def test_whether_the_node_is_confirmed_is_not_read_on_the_event_loop(
         self, alliance: SimulatedAlliance, yantai: SimulatedMember, monkeypatch: pytest.MonkeyPatch
