@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,6 +71,43 @@ def test_a_request_that_stalls_between_check_and_write_gives_nothing(
     assert own_sizes(qingdao) == [5]
     notes = b"".join(qingdao.exchange.held_notes())
     assert notes.count(b"/witness/qingdao") == 1
+
+
+def test_a_note_that_is_made_while_a_cosignature_is_saved_does_not_stay(
+    alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read before, and is remembered after: kept, it would leave the cosignature untold until the next head."""
+    qingdao = alliance["qingdao"]
+    signed, may_save, saved, was_read, may_remember = (threading.Event() for _ in range(5))
+    write, choose = CheckpointStore.save_own_cosignature, CheckpointStore.choose
+
+    def write_late(*args) -> bool:
+        signed.set()
+        assert may_save.wait(20)
+        new = write(*args)
+        saved.set()
+        return new
+
+    def choose_early(*args, **named):
+        chosen = choose(*args, **named)
+        was_read.set()
+        assert may_remember.wait(20)
+        return chosen
+
+    monkeypatch.setattr(CheckpointStore, "save_own_cosignature", write_late)
+    monkeypatch.setattr(CheckpointStore, "choose", choose_early)
+    with ThreadPoolExecutor(2) as pool:
+        cosigned = pool.submit(qingdao.exchange.cosign_head, JINAN.origin)
+        assert signed.wait(20)
+        told = pool.submit(qingdao.exchange.held_notes)
+        assert was_read.wait(20)
+        may_save.set()
+        assert saved.wait(20)
+        wait([cosigned], timeout=0.2)  # it must not be over before the note is remembered
+        may_remember.set()
+        assert cosigned.result(20) is True
+        assert b"/witness/qingdao" not in b"".join(told.result(20))
+    assert b"/witness/qingdao" in b"".join(qingdao.exchange.held_notes())
 
 
 def test_two_requests_for_one_head_give_one_cosignature(alliance: SimulatedAlliance) -> None:
