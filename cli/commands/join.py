@@ -20,6 +20,7 @@ from cli.texts import TEXT, format_fingerprint, parse_fingerprint
 from node.errors import FormatError, GovernanceError, LabmeshError
 
 if TYPE_CHECKING:
+    from cli.governance import HeldAlliance
     from node.core.alliance import Alliance
 
 
@@ -49,10 +50,9 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
     with open_governance(app) as governance, _hinting(held.identity.alliance):
         state = governance.import_alliance(content, pinned)
     after = read_held_alliance(app.home)
-    joined, renewed = after.alliance, _renewed_seq(held.own_card, after.own_card, content.cards)
-    members = joined.active_members() if joined else []
-    if joined is not None:
-        note_missing_cards(app, joined)
+    if after.alliance is not None:
+        note_missing_cards(app, after.alliance)
+    members = after.alliance.active_members() if after.alliance else []
     if app.json:
         print_document(
             {
@@ -63,24 +63,31 @@ def command(app: App, file: str, fingerprint: str | None) -> None:
             }
         )
         return
-    if held.alliance is None:
-        print_lines(
-            f"{held.identity.member} has joined {held.identity.alliance}.", app.complete("Start the node: labmesh run")
-        )
-    elif renewed is not None:
+    print_lines(*_report(app, content, held, after))
+    print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
+
+
+def _report(app: App, content: AllianceFile, held: HeldAlliance, after: HeldAlliance) -> list[str]:
+    """What the file has changed, by what was held before and after it."""
+    if held.alliance is None or after.alliance is None:
+        return [
+            f"{held.identity.member} has joined {held.identity.alliance}.",
+            app.complete("Start the node: labmesh run"),
+        ]
+    renewed = _renewed_seq(held.own_card, after.own_card, content.cards)
+    if renewed is not None:
         from cli.key_facts import CARD_BY_HAND
 
-        print_lines(
+        return [
             f"This home had forgotten a card of its own; its keys are taken up, and a card with seq {renewed} stands on it.",
             app.complete(f"If no peer lets this node in, bring that card to one: {CARD_BY_HAND}"),
-        )
-    elif content.is_card and joined is not None:
-        print_lines(_report_card(content.cards[0], held.alliance, joined))
-    elif state.version > held.alliance.roster.version:
-        print_lines(f"The roster is now version {state.version}; it was {held.alliance.roster.version}.")
-    else:
-        print_lines(f"The roster is version {state.version}, as before; {_describe_newer(held.alliance, joined)}.")
-    print_lines(f"fingerprint {format_fingerprint(state.fingerprint)}", f"active members: {', '.join(members)}")
+        ]
+    if content.is_card:
+        return [_report_card(content.cards[0], held.alliance, after.alliance)]
+    before, now = held.alliance.roster.version, after.alliance.roster.version
+    if now > before:
+        return [f"The roster is now version {now}; it was {before}."]
+    return [f"The roster is version {now}, as before; {_describe_newer(held.alliance, after.alliance)}."]
 
 
 def _require_same_alliance(alliance: str, content: AllianceFile, name: str) -> None:
@@ -111,10 +118,10 @@ def _hinting(alliance: str) -> Iterator[None]:
         raise GovernanceError(error.message, hint=hint) from error
 
 
-def _describe_newer(before: Alliance, after: Alliance | None) -> str:
+def _describe_newer(before: Alliance, after: Alliance) -> str:
     """Whose cards a file brought that were not held here."""
     held = {signed[0].hash for signed in before.cards.values()}
-    newer = [] if after is None else [name for name, signed in after.cards.items() if signed[0].hash not in held]
+    newer = [name for name, signed in after.cards.items() if signed[0].hash not in held]
     return f"newer cards were taken of {', '.join(sorted(newer))}" if newer else "the file holds nothing that is newer"
 
 

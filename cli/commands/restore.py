@@ -13,6 +13,7 @@ from cli.files import HomeInput
 from cli.output import print_document, print_lines, print_note
 
 if TYPE_CHECKING:
+    from node.backup import Manifest
     from node.store.snapshot import RevokedClient
 
 
@@ -65,6 +66,11 @@ def command(app: App, file: str, keys: str | None, passphrase_file: str | None) 
         outcome = {"upgrade_needed": older, "lost_keys": lost, "revoked_clients": clients}
         print_document({"home": str(home), **content, **outcome})
         return
+    _print_restored(home, manifest, lost=lost, revoked=revoked, older=older)
+
+
+def _print_restored(home: Path, manifest: Manifest, *, lost: list[str], revoked: list[RevokedClient], older: bool) -> None:
+    """What the home is now, and what is to be typed before and after its start."""
     print_lines(f"{home} is {manifest.member} as of {manifest.made}, with {manifest.size:,} entries of its log.")
     print_note("Do not start the home that the backup was made of any more: two homes of one member would write two logs.")
     for role in lost:
