@@ -108,12 +108,12 @@ def test_a_revocation_is_taken_at_once_and_the_next_one_after_a_minute(alliance:
     for turn in range(CARDS_AT_ONCE + 1):
         rename(alliance, f"Jinan {turn}")
         alliance.tell_card("jinan", "qingdao")
-    owed = qingdao.store.erasures.count_owed()
+    owed = qingdao.store.erasures.owed().total
     first = revoke(alliance, 0)
     alliance.tell_card("jinan", "qingdao")
     assert card_of(alliance, "qingdao").seq == first
     alliance.simulated.catch_up("qingdao", "jinan")
-    assert len(list_all(qingdao.store)) == 4 and qingdao.store.erasures.count_owed() == owed + 1
+    assert len(list_all(qingdao.store)) == 4 and qingdao.store.erasures.owed().total == owed + 1
     for size in (1, 2, 3):
         revoke(alliance, size)
         assert alliance.tell_card("jinan", "qingdao") == []
@@ -122,7 +122,7 @@ def test_a_revocation_is_taken_at_once_and_the_next_one_after_a_minute(alliance:
     alliance.tell_card("jinan", "qingdao")
     alliance.simulated.catch_up("qingdao", "jinan")
     assert card_of(alliance, "qingdao").former_log_keys[-1].size == 3
-    assert len(list_all(qingdao.store)) == 4 and qingdao.store.erasures.count_owed() == owed + 2
+    assert len(list_all(qingdao.store)) == 4 and qingdao.store.erasures.owed().total == owed + 2
     require_followed(alliance, "qingdao")
 
 

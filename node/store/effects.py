@@ -221,7 +221,7 @@ def _erase(connection: Connection, log_id: int, erasure: Erasure, published_ms: 
     connection.execute(delete(_OPENING).where(here))
     dropped = _drop_contradictions(connection, log_id, position, list(record_id))
     # What was never held here has left nothing to sweep; what was forgotten may have been this.
-    swept = held is None and not dropped and not read_owed(connection) and (noted is None or noted.swept)
+    swept = held is None and not dropped and not read_owed(connection).total and (noted is None or noted.swept)
     row = {"position": position, "log_id": log_id, "kind": record_id[0], "key": record_id[1], "revision": record_id[2]}
     said = {"reason": erasure.reason, "erased_ms": published_ms, "statement_index": statement_index}
     connection.execute(insert(_ERASURE), row | said | {"swept": swept, "told": False})

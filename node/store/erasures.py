@@ -15,7 +15,7 @@ from node.core.record import EVERYONE, may_read
 from node.core.times import format_milliseconds
 from node.store.database import Database
 from node.store.effects import SaidErasure, load_erasures, load_grants_from
-from node.store.owed import note_swept, read_owed
+from node.store.owed import Owed, note_swept, read_owed
 from node.store.tables import (
     AcknowledgementRow,
     ErasureRow,
@@ -135,13 +135,13 @@ class ErasureStore:
         with self._database.read() as connection:
             return list(connection.execute(statement).scalars())
 
-    def count_owed(self) -> int:
-        """How often entries were forgotten since the last sweep (`forgetting`); 0 when nothing is owed."""
+    def owed(self) -> Owed:
+        """How often openings were deleted otherwise since the last sweep (`store.owed`)."""
         with self._database.read() as connection:
             return read_owed(connection)
 
-    def save_swept(self, positions: Sequence[int], owed: int = 0) -> None:
-        """Nothing is left of these, nor of what `count_owed` counted."""
+    def save_swept(self, positions: Sequence[int], owed: Owed) -> None:
+        """Nothing is left of these, nor of what `owed` counted."""
         with self._database.write() as connection:
             note_swept(connection, owed)
             for position in positions:

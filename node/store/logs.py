@@ -213,7 +213,7 @@ class LogStore:
             current = load_state(connection, _LOG.c.id == log.id)
             low, high = position_of(log.id, current.head_size), position_of(log.id + 1, 0)
             connection.execute(delete(_ENTRY).where(_ENTRY.c.position >= low, _ENTRY.c.position < high))
-            delete_openings(connection, _OPENING.c.position >= low, _OPENING.c.position < high)
+            delete_openings(connection, _OPENING.c.position >= low, _OPENING.c.position < high, staged=True)
             tiles = position_of(log.id, current.head_size // TILE_WIDTH)
             connection.execute(delete(_TILE).where(_TILE.c.position >= tiles, _TILE.c.position < high))
             return save_state(connection, replace(current, staged=current.head_frontier, staged_bytes=0))

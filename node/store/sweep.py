@@ -19,6 +19,7 @@ import logging
 from node.lab.text import forget_texts
 from node.store.database import Database
 from node.store.erasures import ErasureStore
+from node.store.owed import Owed
 from node.store.search import SearchIndex
 
 logger = logging.getLogger(__name__)
@@ -31,18 +32,22 @@ class Sweeper:
         """Sweep these two files."""
         self._database, self._erasures, self._search = database, erasures, search
         self._rewritten: set[int] = set()
-        self._owed = 0
+        self._owed = Owed()
 
-    def sweep(self) -> bool | None:
+    def sweep(self, *, with_staged: bool = True) -> bool | None:
         """Sweep what waits: True when it is done, False when a reader has to end first, None when nothing waits.
+
+        Args:
+            with_staged: whether what was only staged is a reason to sweep. It is swept with anything else in any case.
 
         Raises:
             StoreError: a database refused, for example for want of room; try again later.
         """
-        positions, owed = self._erasures.unswept(), self._erasures.count_owed()
-        if not positions and not owed:
+        positions, owed = self._erasures.unswept(), self._erasures.owed()
+        if not positions and not owed.urgent and not (with_staged and owed.staged):
             return None
-        if owed != self._owed or not self._rewritten.issuperset(positions):
+        more_staged = with_staged and owed.staged != self._owed.staged
+        if more_staged or owed.urgent != self._owed.urgent or not self._rewritten.issuperset(positions):
             forget_texts()
             self._search.remove(positions)
             self._database.rewrite()
@@ -50,8 +55,8 @@ class Sweeper:
             self._owed = owed
         if not (self._search.truncate() and self._database.truncate()):
             return False
-        self._erasures.save_swept(positions, owed)
+        self._erasures.save_swept(positions, self._owed)
         self._rewritten.clear()
-        self._owed = 0
+        self._owed = Owed()
         logger.info("event=swept entries=%d", len(positions))
         return True

@@ -55,12 +55,12 @@ class TestFiles:
             store.evidence.save(name, kind="card", member="jinan", found_ms=1, file=b"old " + name.encode())
             store.evidence.save_told(name, "yantai")
         with store.database.read() as connection:
-            assert read_owed(connection) == 0
+            assert read_owed(connection).total == 0
         store.evidence.save("d", kind="card", member="jinan", found_ms=2, file=b"new", instead_of=["a", "b"])
         assert [(row.id, row.found_ms) for row in store.evidence.load_entries()] == [("c", 1), ("d", 2)]
         assert store.evidence.load_told("yantai") == {"c"}
         with store.database.read() as connection:
-            assert read_owed(connection) == 1
+            assert read_owed(connection).total == 1
 
     def test_who_was_told(self, store: Store) -> None:
         for evidence_id, member in (("a", "jinan"), ("a", "jinan"), ("b", "jinan"), ("a", "yantai")):

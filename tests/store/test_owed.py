@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import create_engine
 
 import node.store
 from node.core.entry import LogPage
 from node.core.names import parse_record_id
 from node.push import PushOptions
 from node.store.forgetting import cut_mirror, forget_mirror
+from node.store.owed import Owed, note_swept, owe_sweep, read_owed
+from node.store.tables import LogRow, table_of
 from node.sync.recovery import RecoverySession
 from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts
 from tests.disclosing import KINDS, Author, Reader, erased_indexes
@@ -135,7 +140,7 @@ def test_whatever_deletes_openings_owes_a_sweep(scene: Scene, delete: Callable[[
         gone = connection.exec_driver_sql("SELECT count(*) FROM gone WHERE instr(recorded, ?)", (SECRET.encode(),)).scalar()
         assert gone
         connection.exec_driver_sql("DELETE FROM gone")
-    assert member.store.erasures.count_owed() or member.store.erasures.unswept()
+    assert member.store.erasures.owed().total or member.store.erasures.unswept()
     index_all(member.store)
     if delete is say_again:  # it is still there, once
         return
@@ -150,7 +155,7 @@ def test_what_was_staged_and_dropped_is_no_reason_to_acknowledge_at_once(tmp_pat
     jinan.push("FIRST")
     reader.read(jinan.store)
     jinan.push("K", SECRET)
-    jinan.ledger.push_records(PushOptions("result"), drafts(2000))
+    jinan.ledger.push_records(PushOptions("result"), drafts(1200))
     reader.read(jinan.store, messages=2)
     assert reader.log.staged.size > reader.log.head_size
     reader.store.logs.drop_staged(reader.log)
@@ -164,10 +169,73 @@ def test_what_was_staged_and_dropped_is_no_reason_to_acknowledge_at_once(tmp_pat
     assert not any(SECRET.encode() in path.read_bytes() for path in reader.path.iterdir())
 
 
+def test_what_was_staged_and_dropped_has_time(tmp_path: Path) -> None:
+    jinan, reader = Author(tmp_path / "jinan"), Reader(tmp_path / "qingdao", "qingdao")
+    jinan.push("K", SECRET)
+    jinan.ledger.push_records(PushOptions("result"), drafts(1200))
+    for count in (1, 2):
+        reader.read(jinan.store, messages=2)
+        reader.store.logs.drop_staged(reader.log)
+        assert reader.store.erasures.owed() == Owed(count, staged=count)
+        assert reader.store.sweeper.sweep(with_staged=False) is None
+    assert any(SECRET.encode() in path.read_bytes() for path in reader.path.iterdir())
+    reader.reopen()
+    assert reader.store.sweeper.sweep() is True
+    assert reader.store.erasures.owed() == Owed()
+    assert not any(SECRET.encode() in path.read_bytes() for path in reader.path.iterdir())
+
+
+@given(st.lists(st.sampled_from(["urgent", "staged", "begin", "end"]), max_size=40))
+def test_a_sweep_takes_off_what_it_began_with(steps: list[str]) -> None:
+    owed, begun = Owed(), Owed()
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        table_of(LogRow).create(connection)
+        for step in steps:
+            if step == "begin":
+                begun = read_owed(connection)
+            elif step == "end":
+                note_swept(connection, begun)
+                owed, begun = Owed(owed.total - begun.total, owed.staged - begun.staged), Owed()
+            else:
+                owe_sweep(connection, staged=step == "staged")
+                owed = Owed(owed.total + 1, owed.staged + (step == "staged"))
+            assert read_owed(connection) == owed
+    engine.dispose()
+
+
+def test_while_a_reader_holds_up_a_sweep_what_is_dropped_does_not_begin_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jinan, reader = Author(tmp_path / "jinan"), Reader(tmp_path / "qingdao", "qingdao")
+    jinan.push("K", SECRET)
+    reader.read(jinan.store)
+    jinan.erase("result/K")
+    reader.read(jinan.store)
+    jinan.ledger.push_records(PushOptions("result"), drafts(1200))
+    index_all(reader.store)
+    rewritten: list[int] = []
+    rewrite, truncate = reader.store.database.rewrite, reader.store.database.truncate
+
+    def count() -> None:
+        rewritten.append(1)
+        rewrite()
+
+    monkeypatch.setattr(reader.store.database, "rewrite", count)
+    monkeypatch.setattr(reader.store.database, "truncate", lambda: False)
+    for _ in range(3):
+        assert reader.store.sweeper.sweep(with_staged=False) is False
+        reader.read(jinan.store, messages=2)
+        reader.store.logs.drop_staged(reader.log)
+    monkeypatch.setattr(reader.store.database, "truncate", truncate)
+    assert reader.store.sweeper.sweep(with_staged=False) is True
+    assert (len(rewritten), reader.store.erasures.unswept(), reader.store.erasures.owed()) == (1, [], Owed(3, 3))
+
+
 def test_nothing_is_owed_where_nothing_was_staged(tmp_path: Path) -> None:
     reader = Reader(tmp_path / "qingdao", "qingdao")
     reader.store.logs.drop_staged(reader.log)
-    assert (reader.store.erasures.count_owed(), reader.store.sweeper.sweep()) == (0, None)
+    assert (reader.store.erasures.owed().total, reader.store.sweeper.sweep()) == (0, None)
 
 
 def test_openings_are_deleted_in_two_places_only() -> None:

@@ -126,7 +126,7 @@ class TestStaging:
                 connection.execute(text(f"SELECT count(*) FROM {name}")).scalar() for name in ("entry", "log", "cursor")
             ]
         # The own log, and that a sweep is owed.
-        assert (counts, store.erasures.count_owed()) == ([3, 2, 0], 1)
+        assert (counts, store.erasures.owed().total) == ([3, 2, 0], 1)
 
     def test_opening_it_again_empties_it(self, store: Store, own: OwnLog, longer: MemoryLog) -> None:
         stage(store, own, longer, base=own.state.head)
