@@ -112,13 +112,17 @@ class Membership(Governing):
         is left for a later contact, and is no fault.
         """
         cards = list(cards)
+
+        def accept_card(held: Alliance, raw: bytes) -> Alliance:
+            return self._accept_card(held, raw, teller=teller)
+
         with self._lock:
             alliance = before = self.joined
             refusals: list[Refusal] = []
             conflicts: list[Conflict] = []
             for accept, find_conflict, raws in (
                 (Alliance.accept_roster, find_roster_conflict, first_of_each_version(rosters, held=alliance)),
-                (self._accept_card, find_card_conflict, cards),
+                (accept_card, find_card_conflict, cards),
             ):
                 for raw in raws:
                     try:
@@ -193,8 +197,8 @@ class Membership(Governing):
         successor = replace(card, seq=seq, previous=held[0].hash, issued=self._clock().replace(microsecond=0))
         return format_envelope(build_envelope(card_content(successor), CARD_TYPE, self._identity.sign))
 
-    def _accept_card(self, alliance: Alliance, raw: bytes, *, by_hand: bool = False) -> Alliance:
-        """Take a card from outside, unless it takes back what this node has seen.
+    def _accept_card(self, alliance: Alliance, raw: bytes, *, teller: str | None) -> Alliance:
+        """Take a card from outside, unless it takes back what this node has seen; without a `teller` a person brought it.
 
         One of this home's own that it has forgotten is not taken as it is: the next one stands on it (`forgotten`).
 
@@ -203,7 +207,7 @@ class Membership(Governing):
             SignatureError: not signed by the identity key in the roster.
             GovernanceError: refused by the alliance's rules, or by what this node knows.
         """
-        if found := find_forgotten(alliance, self.member, self.identity_key, raw, by_hand=by_hand):
+        if found := find_forgotten(alliance, self.member, self.identity_key, raw, by_hand=teller is None):
             held = alliance.cards[self.member]
             require_same_log(held[1], found.keys, self._objector)
             raw = self._sign_card(held, with_keys_of(held[1], found.keys), draw_leap(found.seq, self._clock()))
@@ -213,18 +217,19 @@ class Membership(Governing):
         member = parse_card(raw)[1].member
         if accepted is not alliance and (member in alliance.cards or member != self.member):
             require_unopposed(self._objector, alliance, accepted.card(member))
-            if not by_hand and not self._is_due(alliance, accepted.card(member)):
+            if teller is not None and not self._is_due(alliance, accepted.card(member), teller):
                 return alliance  # whoever holds it tells it again at the next contact, because the cards differ
         return accepted
 
-    def _is_due(self, alliance: Alliance, card: Card) -> bool:
+    def _is_due(self, alliance: Alliance, card: Card, teller: str) -> bool:
         """Whether a peer's next card is taken now (`pace`). The first of an identity key always is."""
         if card.member not in alliance.cards:
             return True
         gives_up = self._objector is not None and self._objector.gives_up_entries(card)
-        if self._pace.admit(card.member, gives_up_entries=gives_up, now=self._clock()):
+        by_itself = teller == card.member
+        if self._pace.admit(card.member, by_itself=by_itself, gives_up_entries=gives_up, now=self._clock()):
             return True
-        logger.info("event=card_deferred member=%s seq=%d", card.member, card.seq)
+        logger.info("event=card_deferred member=%s seq=%d teller=%s", card.member, card.seq, teller)
         return False
 
     def _import_newer(
@@ -240,5 +245,5 @@ class Membership(Governing):
                 "member for a new one, made with: labmesh roster export -o FILE",
             )
         for raw in cards:
-            alliance = self._accept_card(alliance, raw, by_hand=True)
+            alliance = self._accept_card(alliance, raw, teller=None)
         return self._adopt(alliance) if alliance is not held else held

@@ -3,8 +3,10 @@
 A card is verified, saved and told on by every node, and one that revokes a key makes a node delete what the key had signed
 beyond, index everything again and write its database anew. Nothing else bounds how many a member signs. So a few are taken
 at once, and after them one a minute; and one a minute of those that make this node delete something, of which the first is
-taken at once. A card that must wait is not taken at all: to this node it is one that has not arrived yet. It is not lost,
-also over a restart, because two nodes whose cards differ tell them at every contact, and the newest stands for all before.
+taken at once. Whoever passes on a member's older cards, one after the other, spends an allowance of its own: what the member
+itself tells does not wait for that. A card that must wait is not taken at all: to this node it is one that has not arrived
+yet. It is not lost, also over a restart, because two nodes whose cards differ tell them at every contact, and the newest
+stands for all before.
 """
 
 from __future__ import annotations
@@ -31,24 +33,24 @@ class Allowance:
 
 
 class CardPace:
-    """What each member may still tell. One thread at a time."""
+    """What of each member's cards may still be told. One thread at a time."""
 
     def __init__(self) -> None:
         """Nobody has told a card yet."""
-        self._cards: dict[str, Allowance] = {}
-        self._revocations: dict[str, Allowance] = {}
+        self._allowances: dict[tuple[str, bool, bool], Allowance] = {}
 
-    def admit(self, member: str, *, gives_up_entries: bool, now: datetime) -> bool:
+    def admit(self, member: str, *, by_itself: bool, gives_up_entries: bool, now: datetime) -> bool:
         """Whether a card may be taken now; if so, it is counted.
 
         Args:
             member: whose card it is. Whoever told it, only its author can have signed it.
+            by_itself: whether the member itself told it; all others together have as much again.
             gives_up_entries: whether something is deleted here because of it. These are counted by themselves, so that
                 no number of other cards keeps a revocation waiting.
             now: the time of day.
         """
-        kind, most = (self._revocations, 1) if gives_up_entries else (self._cards, CARDS_AT_ONCE)
-        allowance = kind.setdefault(member, Allowance(most, most, now))
+        most = 1 if gives_up_entries else CARDS_AT_ONCE
+        allowance = self._allowances.setdefault((member, by_itself, gives_up_entries), Allowance(most, most, now))
         allowance.refill(now)
         if allowance.left < 1:
             return False

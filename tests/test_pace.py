@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -35,16 +36,16 @@ def revoke(alliance: RotatingAlliance, size: int) -> int:
     return alliance["jinan"].rotation.revoke_log(size).seq
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=80))
-def test_no_more_than_the_bound_in_any_time(steps: list[tuple[bool, int]]) -> None:
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 200)), max_size=80))
+def test_no_more_than_the_bound_in_any_time(steps: list[tuple[bool, bool, int]]) -> None:
     pace, now = CardPace(), NOON
-    taken: dict[bool, list[float]] = {True: [], False: []}
-    for gives_up, pause_s in steps:
+    taken: dict[tuple[bool, bool], list[float]] = defaultdict(list)
+    for by_itself, gives_up, pause_s in steps:
         now += timedelta(seconds=pause_s)
-        if pace.admit("jinan", gives_up_entries=gives_up, now=now):
-            taken[gives_up].append((now - NOON).total_seconds())
-    for gives_up, most in ((True, 1), (False, CARDS_AT_ONCE)):
-        times = taken[gives_up]
+        if pace.admit("jinan", by_itself=by_itself, gives_up_entries=gives_up, now=now):
+            taken[by_itself, gives_up].append((now - NOON).total_seconds())
+    for (_, gives_up), times in taken.items():
+        most = 1 if gives_up else CARDS_AT_ONCE
         for first, begin in enumerate(times):
             for last in range(first, len(times)):
                 assert last - first + 1 <= most + (times[last] - begin) / MINUTE_S + 1e-6
@@ -54,27 +55,36 @@ def test_whoever_waits_a_minute_is_taken() -> None:
     pace, now = CardPace(), NOON
     for gives_up in (True, False):
         for _ in range(CARDS_AT_ONCE + 5):
-            pace.admit("jinan", gives_up_entries=gives_up, now=now)
-        assert not pace.admit("jinan", gives_up_entries=gives_up, now=now + INTERVAL / 2)
-        assert pace.admit("jinan", gives_up_entries=gives_up, now=now + INTERVAL)
+            pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=now)
+        assert not pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=now + INTERVAL / 2)
+        assert pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=now + INTERVAL)
         now += INTERVAL
 
 
 def test_members_and_kinds_do_not_keep_one_another_waiting() -> None:
     pace = CardPace()
-    while pace.admit("jinan", gives_up_entries=False, now=NOON):
+    while pace.admit("jinan", by_itself=True, gives_up_entries=False, now=NOON):
         pass
-    assert pace.admit("jinan", gives_up_entries=True, now=NOON)
-    assert pace.admit("qingdao", gives_up_entries=False, now=NOON)
-    assert pace.admit("qingdao", gives_up_entries=True, now=NOON)
+    assert pace.admit("jinan", by_itself=True, gives_up_entries=True, now=NOON)
+    assert pace.admit("qingdao", by_itself=True, gives_up_entries=False, now=NOON)
+    assert pace.admit("qingdao", by_itself=True, gives_up_entries=True, now=NOON)
+
+
+def test_others_do_not_keep_waiting_what_a_member_tells_itself() -> None:
+    pace = CardPace()
+    for gives_up in (True, False):
+        while pace.admit("jinan", by_itself=False, gives_up_entries=gives_up, now=NOON):
+            pass
+        assert pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=NOON)
+        assert not pace.admit("jinan", by_itself=False, gives_up_entries=gives_up, now=NOON)
 
 
 def test_a_clock_that_is_set_back_keeps_nobody_waiting_for_longer() -> None:
     pace = CardPace()
-    assert pace.admit("jinan", gives_up_entries=True, now=NOON)
+    assert pace.admit("jinan", by_itself=True, gives_up_entries=True, now=NOON)
     earlier = NOON - timedelta(days=400)
-    assert not pace.admit("jinan", gives_up_entries=True, now=earlier)
-    assert pace.admit("jinan", gives_up_entries=True, now=earlier + INTERVAL)
+    assert not pace.admit("jinan", by_itself=True, gives_up_entries=True, now=earlier)
+    assert pace.admit("jinan", by_itself=True, gives_up_entries=True, now=earlier + INTERVAL)
 
 
 def test_a_flood_of_cards_is_taken_as_few_and_the_newest_in_the_end(alliance: RotatingAlliance) -> None:
@@ -90,6 +100,51 @@ def test_a_flood_of_cards_is_taken_as_few_and_the_newest_in_the_end(alliance: Ro
     qingdao.clock.turn(MINUTE_S)
     assert alliance.tell_card("jinan", "qingdao") == []
     assert card_of(alliance, "qingdao") == alliance["jinan"].member.membership.own_card[1]
+
+
+def test_who_passes_on_older_cards_does_not_keep_the_newest_waiting(alliance: RotatingAlliance) -> None:
+    jinan, qingdao = alliance["jinan"].member, alliance["qingdao"].member.membership
+    hoarded = []
+    for turn in range(3 * CARDS_AT_ONCE):
+        rename(alliance, f"Jinan {turn}")
+        hoarded.append(jinan.card)
+    taken = sum(qingdao.accept_update([], [raw], teller="yantai").changed for raw in hoarded[:-1])
+    assert taken == CARDS_AT_ONCE
+    assert not qingdao.accept_update([], [hoarded[-1]], teller="weifang").changed
+    assert alliance.tell_card("jinan", "qingdao") == []
+    assert card_of(alliance, "qingdao") == jinan.membership.own_card[1]
+
+
+def test_nor_a_revocation(alliance: RotatingAlliance) -> None:
+    push(alliance, 4, "A")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    qingdao, hoarded = alliance["qingdao"].member.membership, []
+    for size in (0, 1, 2):
+        revoke(alliance, size)
+        hoarded.append(alliance["jinan"].member.card)
+    assert qingdao.accept_update([], hoarded[:1], teller="yantai").changed
+    alliance.simulated.catch_up("qingdao", "jinan")
+    assert not qingdao.accept_update([], hoarded[1:2], teller="yantai").changed
+    newest = revoke(alliance, 3)
+    assert alliance.tell_card("jinan", "qingdao") == []
+    assert card_of(alliance, "qingdao").seq == newest
+    alliance.simulated.catch_up("qingdao", "jinan")
+    require_followed(alliance, "qingdao")
+
+
+@pytest.mark.parametrize("teller", ["jinan", "yantai"])
+def test_a_card_that_is_not_newer_spends_nothing(alliance: RotatingAlliance, teller: str) -> None:
+    qingdao, old = alliance["qingdao"].member.membership, alliance["jinan"].member.card
+    rename(alliance, "Jinan")
+    held = alliance["jinan"].member.card
+    assert qingdao.accept_update([], [held], teller=teller).changed
+    for _ in range(3 * CARDS_AT_ONCE):
+        assert not qingdao.accept_update([], [old, held], teller=teller).changed
+    for turn in range(CARDS_AT_ONCE - 1):
+        rename(alliance, f"Jinan {turn}")
+        assert qingdao.accept_update([], [alliance["jinan"].member.card], teller=teller).changed
+    rename(alliance, "One too many")
+    assert not qingdao.accept_update([], [alliance["jinan"].member.card], teller=teller).changed
 
 
 def test_what_people_bring_by_hand_is_taken_at_once(alliance: RotatingAlliance) -> None:
