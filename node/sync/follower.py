@@ -2,7 +2,8 @@
 
 Nothing becomes visible unless the whole range up to a signed checkpoint verifies, so a stopped pull can be repeated. Only
 PeerUnreachableError is retried, with exponential back-off and jitter; after a fault of the peer the follower pauses and
-shows why, because repeating the same request at once cannot help.
+shows why, because repeating the same request at once cannot help. The peer ends that pause by calling, but not the rest that
+grows where its pages come to nothing again and again (`resting`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from node.sync.exchange import CheckpointExchange
 from node.sync.peer import ROSTERS_TOLD_MAX, Exchange, PeerClient, PeerState
 from node.sync.pull import PullSession
 from node.sync.recovery import Recovery
+from node.sync.resting import REST_S, Rest
 from node.sync.revoked import forget_uncounted
 from node.sync.survivor import is_replaced
 from node.sync.threads import finish
@@ -91,6 +93,7 @@ class Follower:
         self._entries_max = parts.limits.entries
         self._was_connected = self._asked_again = self._erasures_told = False
         self._other_roster = b""
+        self._rest = Rest()
         self._evidence = EvidenceTalk(parts.exchange.evidence, member, parts.on_alarm)
 
     def wake(self) -> None:
@@ -110,6 +113,7 @@ class Follower:
         while True:
             try:
                 await self._follow_with_retries()
+                await asyncio.sleep(self._rest.take())
                 await self._sleep(DISCONNECT_PAUSE_S)
             except PeerFaultError as error:
                 if isinstance(error, SignatureError) and not self._asked_again:
@@ -118,7 +122,7 @@ class Follower:
                     logger.info("event=asked_again member=%s error=%r", self.member, error.message)
                     continue
                 self._note_fault(error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(self._rest.take(REST_S))
                 if not self._is_accused():  # contact goes on with one whose log is not followed any more
                     await self._sleep(FAULT_PAUSE_S)
             except LabmeshError as error:
@@ -351,15 +355,20 @@ class Follower:
         return card, await finish(asyncio.to_thread(open_surviving, parts.store, parts.exchange, card))
 
     async def _apply(self, session: PullSession, message: bytes | LogPage) -> None:
+        before = session.log
         try:
             visible = await finish(asyncio.to_thread(session.apply, message))
-        except StagingLimitError:
-            self._entries_max = max(1, self._entries_max // 2)
+        except (StagingLimitError, ProofError) as error:
+            if isinstance(error, ProofError) or self._entries_max == 1:  # else smaller steps may help
+                self._rest.note_dropped()
+            if isinstance(error, StagingLimitError):
+                self._entries_max = max(1, self._entries_max // 2)
             await asyncio.to_thread(session.drop_staged)
             raise
-        except ProofError:
-            await asyncio.to_thread(session.drop_staged)
-            raise
+        if session.log.head_size > before.head_size:
+            self._rest.note_verified()
+        elif session.log.staged.size < before.staged.size:  # it has announced less than it had sent
+            self._rest.note_dropped()
         if visible:
             self._asked_again = False
             self._parts.on_head(session.log)
