@@ -241,7 +241,7 @@ def verify(raw: bytes, fingerprint: str) -> dict:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or sys.argv[2] != "--fingerprint" or not Path(sys.argv[1]).is_file():
+    if len(sys.argv) != 4 or sys.argv[2] != "--fingerprint":
         sys.exit(print(__doc__) or 2)
     try:
         result = verify(Path(sys.argv[1]).read_bytes(), sys.argv[3].lower())

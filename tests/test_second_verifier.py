@@ -371,7 +371,7 @@ def test_whoever_lists_another_s_keys_as_former_ones_makes_no_bundle_fail(thief:
 # Every byte
 
 
-CASES = {"everything that a bundle can hold": (rich_case, 500), "a removed author with a rotated key": (removed_case, 200)}
+CASES = {"everything that a bundle can hold": (rich_case, 500), "a removed author with a rotated key": (removed_case, 500)}
 
 
 @pytest.mark.parametrize(("build", "count"), CASES.values(), ids=CASES)

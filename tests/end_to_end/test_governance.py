@@ -75,7 +75,7 @@ def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
             node.bundle("weifang/result/GONE-000002")
         assert code_of(unknown.value) is grpc.StatusCode.NOT_FOUND
         assert mesh.verify(node.bundle("weifang/result/GONE-000001")).verified
-    mesh.verify_changes(mesh["jinan"].bundle("weifang/result/GONE-000001"), count=60)
+    mesh.verify_changes(mesh["jinan"].bundle("weifang/result/GONE-000001"), count=500)
 
     # A new connection is refused in words, and the removed node itself knows.
     with mesh.call_as("weifang", "qingdao") as stub, pytest.raises(grpc.RpcError) as refusal:
