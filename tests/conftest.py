@@ -1,16 +1,18 @@
 """What holds for all tests: hypothesis profiles, shared compiled statements, the dearest modules first.
 
-And three members that can change their keys. A module that needs others of these names has its own.
+And three members, and three that can change their keys. A module that needs others of these names has its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.alliance import SimulatedAlliance
 from tests.compiled_statements import share_compiled_statements
 from tests.rotating import Rotating, RotatingAlliance
 
@@ -58,10 +60,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def alliance(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SimulatedAlliance]:
+    """Three members, or as many as the test names, with empty logs, all free to publish."""
+    with closing(SimulatedAlliance(tmp_path / "alliance", getattr(request, "param", 3))) as made:
+        yield made
+
+
+@pytest.fixture
 def trio(tmp_path: Path) -> Iterator[RotatingAlliance]:
-    alliance = RotatingAlliance(tmp_path)
-    yield alliance
-    alliance.close()
+    """Three members that can change their keys."""
+    with closing(RotatingAlliance(tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture

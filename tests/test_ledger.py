@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,13 +26,6 @@ from tests.builders import build_labs
 from tests.core.naive import mth
 
 JINAN = build_labs(1)[0]
-
-
-@pytest.fixture
-def alliance(tmp_path: Path) -> Iterator[SimulatedAlliance]:
-    made = SimulatedAlliance(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

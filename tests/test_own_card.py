@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,14 +19,6 @@ from node.identity import propose_identity
 from node.keyfiles import KeyFiles
 from tests.alliance import SimulatedAlliance, SimulatedMember, wait_until
 from tests.sync.equivocation import contact
-
-
-@pytest.fixture
-def alliance(tmp_path: Path):
-    """Three members, all confirmed."""
-    made = SimulatedAlliance(tmp_path / "alliance", 3)
-    yield made
-    made.close()
 
 
 @pytest.fixture

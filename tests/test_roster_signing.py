@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from labmesh.v1 import node_pb2
 from node.core.amendment import Renew, SeatCouncil, SetQuorum
@@ -15,14 +12,6 @@ from tests.alliance import SimulatedAlliance, SimulatedMember
 from tests.attacks.calling import call, caller, node_servicer, refused
 from tests.builders import Lab, build_card, sign_card
 from tests.sync.equivocation import contact
-
-
-@pytest.fixture
-def alliance(tmp_path: Path) -> Iterator[SimulatedAlliance]:
-    """Three members, all confirmed."""
-    made = SimulatedAlliance(tmp_path / "alliance", 3)
-    yield made
-    made.close()
 
 
 def renew(member: SimulatedMember) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -38,16 +39,32 @@ def await_version(mesh: Mesh, version: int, *members: str) -> None:
 
 
 def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
-    jinan, qingdao, yantai, weifang = (mesh[member] for member in MEMBERS)
-    seated = tmp_path / "council.json"
-    proposed = labmesh(jinan, "roster", "council", "jinan", "qingdao", "yantai", "--threshold", 2, "-o", seated)
+    seat_council(mesh, tmp_path / "council.json")
+    remove_weifang_while_it_reads(mesh, tmp_path / "removal.json")
+    for member in ("jinan", "qingdao"):
+        require_cut(mesh, mesh[member])
+    mesh.verify_changes(mesh["jinan"].bundle("weifang/result/GONE-000001"), count=500)
+    require_refused_in_words(mesh)
+    require_removed_node_knows(mesh["weifang"])
+    require_removed_node_still_takes_pushes(mesh["weifang"])
+    require_doctor_tells_once(mesh["weifang"])
+    assert {mesh[member].status().state for member in MEMBERS[:3]} == {"ready"}
+
+
+def seat_council(mesh: Mesh, file: Path) -> None:
+    """One proposes and signs, and nothing changes; the second signature publishes."""
+    proposed = labmesh(mesh["jinan"], "roster", "council", "jinan", "qingdao", "yantai", "--threshold", 2, "-o", file)
     assert (proposed["version"], proposed["signatures"]) == (2, {"have": 1, "needed": 2})
     assert {mesh[member].status().roster_version for member in MEMBERS} == {2}
-    signed = labmesh(qingdao, "roster", "sign", seated)
+    signed = labmesh(mesh["qingdao"], "roster", "sign", file)
     assert (signed["version"], signed["signatures"]) == (3, {"have": 2, "needed": 2})
     await_version(mesh, 3, *MEMBERS)
 
-    weifang.push(result_records("GONE", 3))
+
+def remove_weifang_while_it_reads(mesh: Mesh, removal: Path) -> None:
+    """Two signatures end its membership, its log at the second of three entries, and a stream that it has open."""
+    jinan, yantai = mesh["jinan"], mesh["yantai"]
+    mesh["weifang"].push(result_records("GONE", 3))
     for member in ("jinan", "qingdao"):
         mesh[member].await_log("weifang", 3)
     with mesh.channel_as("weifang", "yantai") as channel:
@@ -55,7 +72,6 @@ def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
         stream = stub.ReadLog(peer_pb2.ReadLogRequest(origin=ORIGIN, follow=True, entries_max=1000), timeout=60)
         jinan.push(result_records("BEFORE", 1))
         assert next(stream).HasField("checkpoint")
-        removal = tmp_path / "removal.json"
         labmesh(jinan, "roster", "remove", "weifang", "--head-size", 2, "-o", removal)
         assert {mesh[member].status().roster_version for member in MEMBERS} == {3}, "one signature removes nobody"
         # By now a quorum may have seen all three entries: then each signer says that two are meant.
@@ -66,37 +82,48 @@ def test_a_council_of_three_governs(mesh: Mesh, tmp_path):
         assert "weifang was removed from quality.jinan.example on" in str(refusal.value.details())
     await_version(mesh, 4, "jinan", "qingdao", "yantai")
 
-    # Beyond the head nothing counts, on whatever node, and what is below stays provable.
-    for member in ("jinan", "qingdao"):
-        node = mesh[member]
-        assert node.listed("weifang") == ["GONE-000000", "GONE-000001"]
-        assert not node.sees("weifang/result/GONE-000002") and "weifang/result/GONE-000002" not in node.hits("地下水")
-        with pytest.raises(grpc.RpcError) as unknown:
-            node.bundle("weifang/result/GONE-000002")
-        assert code_of(unknown.value) is grpc.StatusCode.NOT_FOUND
-        assert mesh.verify(node.bundle("weifang/result/GONE-000001")).verified
-    mesh.verify_changes(mesh["jinan"].bundle("weifang/result/GONE-000001"), count=500)
 
-    # A new connection is refused in words, and the removed node itself knows.
+def require_cut(mesh: Mesh, node: Node) -> None:
+    """Beyond the head nothing counts, on whatever node, and what is below stays provable."""
+    assert node.listed("weifang") == ["GONE-000000", "GONE-000001"]
+    assert not node.sees("weifang/result/GONE-000002") and "weifang/result/GONE-000002" not in node.hits("地下水")
+    with pytest.raises(grpc.RpcError) as unknown:
+        node.bundle("weifang/result/GONE-000002")
+    assert code_of(unknown.value) is grpc.StatusCode.NOT_FOUND
+    assert mesh.verify(node.bundle("weifang/result/GONE-000001")).verified
+
+
+def require_refused_in_words(mesh: Mesh) -> None:
+    """A new connection of the removed member is told why."""
     with mesh.call_as("weifang", "qingdao") as stub, pytest.raises(grpc.RpcError) as refusal:
         stub.GetRoster(peer_pb2.GetRosterRequest(), timeout=20)
     assert (reason_of(refusal.value), "was removed" in str(refusal.value.details())) == ("ACCESS_REFUSED", True)
+
+
+def require_removed_node_knows(weifang: Node) -> None:
+    """The removed node itself is degraded and says by which roster."""
     status = eventually(lambda: weifang.status() if weifang.status().state == "degraded" else None, "weifang knows")
     assert status is not None
     assert any("weifang was removed from quality.jinan.example by roster version 4" in alarm for alarm in status.alarms)
-    # Its laboratories go on pushing: what they measured is kept and shown to them, and every answer says how it stands.
+
+
+def require_removed_node_still_takes_pushes(weifang: Node) -> None:
+    """What its laboratories measured is kept and shown to them, every answer says how it stands, and nothing proves it."""
     answer = weifang.push(result_records("STILL", 1))
     assert (answer.accepted, len(answer.warnings)) == (1, 1) and "weifang was removed" in answer.warnings[0]
     assert weifang.listed("weifang") == ["GONE-000000", "GONE-000001", "GONE-000002", "STILL-000000"]
     with pytest.raises(grpc.RpcError) as refusal:
         weifang.bundle("weifang/result/STILL-000000")
     assert "the roster ends the log of weifang at size 2" in str(refusal.value.details())
+
+
+def require_doctor_tells_once(weifang: Node) -> None:
+    """The removal is one finding, with what it means for the log, and no alarm besides."""
     findings = labmesh(weifang, "doctor", exit_code=1)["findings"]
     told = [finding for finding in findings if finding["check"] == "membership"]
     assert len(told) == 1
     assert "entries of its log from 2 on count nowhere" in told[0]["message"]
     assert not [finding for finding in findings if finding["check"] == "alarm" and "was removed" in finding["message"]]
-    assert {mesh[member].status().state for member in MEMBERS[:3]} == {"ready"}
 
 
 def test_a_member_that_was_away_hears_from_whoever_refuses_it(mesh: Mesh, tmp_path):

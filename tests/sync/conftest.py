@@ -12,14 +12,6 @@ from tests.rotating import RotatingAlliance
 
 
 @pytest.fixture
-def alliance(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SimulatedAlliance]:
-    """Three members, or as many as the test names, with empty logs, all free to publish."""
-    made = SimulatedAlliance(tmp_path, getattr(request, "param", 3))
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def jinan(alliance: SimulatedAlliance) -> SimulatedMember:
     return alliance["jinan"]
 

@@ -72,6 +72,15 @@ def read_granted(alliance: SimulatedAlliance, key: str) -> None:
     alliance.follow("yantai", "jinan", lambda _: find(alliance["yantai"], key))
 
 
+def forget_a_grant(alliance: SimulatedAlliance, key: str, snapshot: Path) -> None:
+    """Grant a record to yantai, let both peers read, and roll the author back to before."""
+    jinan = alliance["jinan"]
+    disclosure(jinan).grant(result(key), ["yantai"])
+    alliance.catch_up("qingdao", "jinan")
+    read_granted(alliance, key)
+    jinan.roll_back(snapshot)
+
+
 def test_a_restored_home_erases_again(alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path) -> None:
     disclosure(jinan).erase(result("OPEN"), "published by mistake")
     alliance.catch_up("qingdao", "jinan")
@@ -204,10 +213,7 @@ def test_an_erasure_without_knowledge_of_a_grant_is_mended(
     alliance: SimulatedAlliance, jinan: SimulatedMember, unshared: Path
 ) -> None:
     """Only the grantee has the grant's opening, and brings it back after the erasure was published."""
-    disclosure(jinan).grant(result("MINE"), ["yantai"])
-    alliance.catch_up("qingdao", "jinan")
-    read_granted(alliance, "MINE")
-    jinan.roll_back(unshared)
+    forget_a_grant(alliance, "MINE", unshared)
     alliance.meet("jinan", "qingdao")
     assert disclosure(jinan).erase(result("MINE"), "wrong customer").readers == ()
     alliance.catch_up("yantai", "jinan")
@@ -221,10 +227,7 @@ def test_an_erasure_without_knowledge_of_a_grant_is_mended(
 def test_an_unpublished_erasure_reaches_a_grantee_that_comes_back_below_it(
     alliance: SimulatedAlliance, jinan: SimulatedMember, snapshot: Path
 ) -> None:
-    disclosure(jinan).grant(result("FOR-Q"), ["yantai"])
-    alliance.catch_up("qingdao", "jinan")
-    read_granted(alliance, "FOR-Q")
-    jinan.roll_back(snapshot)
+    forget_a_grant(alliance, "FOR-Q", snapshot)
     assert disclosure(jinan).erase(result("FOR-Q"), "meanwhile").readers == ("qingdao",)
     alliance.meet("jinan", "qingdao")
     _require_gone_everywhere(alliance, "FOR-Q")
