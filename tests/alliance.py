@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from node.ledger import Ledger
 from node.membership import IdentityKey, Membership
 from node.push import PushOptions, PushOutcome
 from node.rpc.heads import Heads
-from node.store import DATABASE_NAME, Store, create_store, open_store
+from node.store import DATABASE_NAME, Store, open_store
 from node.store.logs import LogState
 from node.store.records import Filter, StoredRecord
 from node.sync.exchange import CheckpointExchange
@@ -42,6 +42,7 @@ from node.sync.peer import PeerClient, PeerState
 from node.sync.peers import Cosigner, Peers
 from node.sync.recovery import Recovery, RecoveryParts
 from tests.builders import Lab, build_card, build_labs, kinds, sign_card
+from tests.new_stores import Files, files_in, new_store
 from tests.simulated_client import ReadCall, SimulatedPeerClient, Tampering
 
 T = TypeVar("T")
@@ -71,20 +72,21 @@ class TurnedClock:
         self.now += timedelta(seconds=seconds)
 
 
-@lru_cache(maxsize=1)
-def _empty_database() -> bytes:
+@cache
+def _founded(count: int) -> list[Files]:
+    """Stores of this many members who founded and joined one alliance: made once, for all tests to copy."""
     with TemporaryDirectory() as folder:
-        store, copy = create_store(Path(folder)), Path(folder) / "copy"
-        store.database.backup(copy)
-        store.close()
-        return copy.read_bytes()
-
-
-def new_store(path: Path) -> Store:
-    """An empty store in a new folder; the migrations ran once for all tests."""
-    path.mkdir(parents=True)
-    (path / DATABASE_NAME).write_bytes(_empty_database())
-    return open_store(path)
+        members = [SimulatedMember(lab, Path(folder) / lab.member) for lab in build_labs(count)]
+        first, *others = members
+        first.membership.found("Jinan Quality Alliance")
+        if others:
+            first.membership.add_members([member.card for member in others])
+        rosters, cards = exported(first)
+        for member in others:
+            member.membership.import_alliance(rosters, cards, fingerprint=first.membership.joined.fingerprint)
+        for member in members:
+            member.store.close()
+        return [files_in(member.path) for member in members]
 
 
 def draft(key: str, value: str = "0.10", **members: Any) -> bytes:
@@ -100,16 +102,25 @@ def drafts(count: int, prefix: str = "WJ") -> list[bytes]:
 class SimulatedMember:
     """One member: everything of a node but its servers."""
 
-    def __init__(self, lab: Lab, path: Path, *, schemas: Kinds | None = None, clock: TurnedClock | None = None) -> None:
-        """Make the home's store, with the member's first card in it."""
+    def __init__(
+        self,
+        lab: Lab,
+        path: Path,
+        *,
+        schemas: Kinds | None = None,
+        clock: TurnedClock | None = None,
+        files: Files | None = None,
+    ) -> None:
+        """Make the home's store, with the member's first card in it; or copy `files`, a store of this member."""
         self.lab, self.path = lab, path
         self.kinds, self.clock = schemas or kinds(), clock or TurnedClock()
         self.heads: Heads | None = None
         self.splits: list[SplitViewError] = []
         self.alarms: list[str] = []
-        self.store = new_store(path)
-        self.store.membership.save_identity(lab.member, lab.alliance, created_ms=milliseconds(self.clock()))
-        self.store.membership.save_card(lab.member, 1, sign_card(build_card(lab), lab), CARD_TYPE)
+        self.store = new_store(path, files)
+        if files is None:
+            self.store.membership.save_identity(lab.member, lab.alliance, created_ms=milliseconds(self.clock()))
+            self.store.membership.save_card(lab.member, 1, sign_card(build_card(lab), lab), CARD_TYPE)
         self._build()
 
     def raise_told(self, member: str, kind: str, sentence: str) -> None:
@@ -230,28 +241,27 @@ class SimulatedMember:
         return alliance.active_members() if alliance else [self.name]
 
 
+def exported(member: SimulatedMember) -> tuple[list[bytes], list[bytes]]:
+    """What `roster export` writes: every roster and the newest cards."""
+    alliance = member.membership.joined
+    return [format_roster(item) for item in alliance.rosters], [format_card(item) for item in alliance.cards.values()]
+
+
 class SimulatedAlliance:
     """Members that founded and joined one alliance. `unreachable` names those that do not answer."""
 
     def __init__(self, folder: Path, count: int = 3, *, schemas: Kinds | None = None, confirmed: bool = True) -> None:
-        """Found with the first member and join the others; `confirmed` lets everyone publish at once."""
+        """The first member has founded it and the others have joined; `confirmed` lets everyone publish at once."""
         self.clock = TurnedClock()
         self.members = {
-            lab.member: SimulatedMember(lab, folder / lab.member, schemas=schemas, clock=self.clock)
-            for lab in build_labs(count)
+            lab.member: SimulatedMember(lab, folder / lab.member, schemas=schemas, clock=self.clock, files=files)
+            for lab, files in zip(build_labs(count), _founded(count), strict=True)
         }
         self.tampering = Tampering()
         self.unreachable: set[str] = set()
         self.reads: list[ReadCall] = []
         self.reported: list[tuple[str, str]] = []
         self.closed = 0
-        first, *others = self.members.values()
-        first.membership.found("Jinan Quality Alliance")
-        if others:
-            first.membership.add_members([member.card for member in others])
-        rosters, cards = self.exported(first.name)
-        for member in others:
-            member.membership.import_alliance(rosters, cards, fingerprint=first.membership.joined.fingerprint)
         if confirmed:
             for member in self.members.values():
                 member.confirm()
@@ -262,8 +272,7 @@ class SimulatedAlliance:
 
     def exported(self, name: str) -> tuple[list[bytes], list[bytes]]:
         """What `roster export` writes: every roster and the newest cards."""
-        alliance = self[name].membership.joined
-        return [format_roster(item) for item in alliance.rosters], [format_card(item) for item in alliance.cards.values()]
+        return exported(self[name])
 
     def client(self, caller: str, server: str) -> PeerClient:
         """A connection between two members."""

@@ -25,8 +25,9 @@ from node.store.logs import LogState
 from node.sync.exchange import CheckpointExchange
 from node.sync.peer import PeerState
 from node.sync.pull import PullSession
-from tests.alliance import TurnedClock, draft, new_store
+from tests.alliance import TurnedClock, draft
 from tests.builders import SCHEMAS, Lab, build_alliance, build_card, build_labs
+from tests.new_stores import new_store
 
 KINDS = Kinds({**SCHEMAS, **{name: load_schemas()[name] for name in ("grant/1", "erasure/1")}})
 JINAN, QINGDAO, YANTAI = build_labs(3)

@@ -29,8 +29,9 @@ from node.push import PushOptions
 from node.schemas import load_schemas
 from node.store import Store, open_store
 from node.store.snapshot import RevokedClient
-from tests.alliance import NOON, SimulatedMember, TurnedClock, draft, examples, new_store
+from tests.alliance import NOON, SimulatedMember, TurnedClock, draft, examples
 from tests.builders import build_labs, kinds
+from tests.new_stores import new_store
 
 
 @pytest.fixture

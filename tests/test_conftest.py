@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from node.store import DATABASE_NAME
 from node.store.database import Database
-from tests.alliance import examples, new_store
+from tests.alliance import examples
 from tests.conftest import DEAREST, EXAMPLES, TESTS
 from tests.core.test_governance_history import Government
+from tests.new_stores import new_store
 from tests.sync.test_honest_machine import TestHonestHistories
 from tests.sync.test_rollback_machine import Losses, Rollbacks, Rotations
 from tests.test_council_machine import Council

@@ -30,8 +30,9 @@ from node.core.roster import Roster, parse_roster
 from node.errors import GovernanceError
 from node.membership import IdentityKey, Membership
 from node.store import open_store
-from tests.alliance import TurnedClock, new_store
+from tests.alliance import TurnedClock
 from tests.builders import build_card, build_labs, build_roster_chain, sign_card
+from tests.new_stores import new_store
 
 LABS = build_labs(5)
 

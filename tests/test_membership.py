@@ -14,7 +14,7 @@ from node.core.roster import Roster
 from node.core.told import Refusal
 from node.errors import ConfigError, FormatError, GovernanceError, HomeError, LabmeshError, SignatureError
 from node.membership import ROSTER_LIFETIME, IdentityKey, Membership, Update
-from tests.alliance import NOON, SimulatedMember, new_store
+from tests.alliance import NOON, SimulatedMember
 from tests.builders import (
     Lab,
     build_card,
@@ -23,6 +23,7 @@ from tests.builders import (
     sign_card,
     sign_roster,
 )
+from tests.new_stores import new_store
 
 JINAN, QINGDAO, YANTAI, WEIFANG = build_labs(4)
 

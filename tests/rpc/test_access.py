@@ -22,8 +22,9 @@ from node.rpc import access
 from node.rpc.access import PERMITTED, SERVICE, Guesses, RemoteAccess, SocketAccess, bearer_token, current_caller
 from node.rpc.faults import answered, error_of_node
 from node.store import Store
-from tests.alliance import TurnedClock, new_store
+from tests.alliance import TurnedClock
 from tests.builders import kinds
+from tests.new_stores import new_store
 
 T = TypeVar("T")
 

@@ -19,8 +19,9 @@ from node.rpc.log_stream import LogStream
 from node.store import Store
 from node.store import logs as logs_module
 from node.store.logs import LogState
-from tests.alliance import examples, new_store
+from tests.alliance import examples
 from tests.builders import build_log, record_bytes
+from tests.new_stores import new_store
 from tests.store.filling import JINAN, Mirrored, OwnLog
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.store import Store, open_store
-from tests.alliance import new_store
+from tests.new_stores import new_store
 
 # Asserts in the parts of the contract say as much as those in test modules.
 pytest.register_assert_rewrite("tests.store.contract")

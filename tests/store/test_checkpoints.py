@@ -19,8 +19,9 @@ from node.inspection import Inspector, Report
 from node.store import Store
 from node.store.checkpoints import ThinningRule
 from node.store.tables import CheckpointRow, CosignatureRow, table_of
-from tests.alliance import SimulatedAlliance, SimulatedMember, TurnedClock, draft, new_store
+from tests.alliance import SimulatedAlliance, SimulatedMember, TurnedClock, draft
 from tests.builders import Lab, build_bundle_case, kinds, record_bytes
+from tests.new_stores import new_store
 from tests.store.filling import JINAN, NOW_MS, QINGDAO, YANTAI, OwnLog
 from tests.verifiers import agreed_verdict
 

@@ -15,7 +15,8 @@ from node.errors import MAKE_HOME, HomeError, StoreError
 from node.store import DATABASE_NAME, SEARCH_NAME, Store, create_store, open_store
 from node.store.database import SCHEMA_REVISION, read_revision
 from node.store.search import sqlite_has_fts5
-from tests.alliance import list_all, new_store
+from tests.alliance import list_all
+from tests.new_stores import new_store
 from tests.store.filling import OwnLog
 
 

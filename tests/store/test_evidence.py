@@ -13,8 +13,9 @@ from node.store.forgetting import forget_mirror
 from node.store.owed import read_owed
 from node.store.records import Filter
 from node.store.search import SearchIndex
-from tests.alliance import SimulatedAlliance, drafts, list_all, new_store, visible
+from tests.alliance import SimulatedAlliance, drafts, list_all, visible
 from tests.builders import build_labs, build_log, record_bytes
+from tests.new_stores import new_store
 from tests.sync.equivocation import show
 
 JINAN, QINGDAO, YANTAI = build_labs(3)

@@ -14,7 +14,8 @@ import pytest
 from node.errors import GovernanceError, HomeError
 from node.store import DATABASE_NAME
 from node.store.glance import read_alliance
-from tests.alliance import SimulatedAlliance, new_store
+from tests.alliance import SimulatedAlliance
+from tests.new_stores import new_store
 
 
 @pytest.fixture

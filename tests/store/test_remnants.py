@@ -10,7 +10,7 @@ from sqlalchemy import delete
 
 from node.store.rows import OPENING_COLUMNS
 from node.store.tables import OpeningRow, table_of
-from tests.alliance import new_store
+from tests.new_stores import new_store
 
 ROWS, DELETED, BATCH = 1500, 700, 20
 
