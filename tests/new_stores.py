@@ -29,5 +29,6 @@ def new_store(path: Path, files: Files | None = None) -> Store:
     """A store in a new folder, empty unless copied from `files`; the migrations ran once for all tests."""
     path.mkdir(parents=True)
     for name, raw in (files or _empty_store()).items():
+        (path / name).touch(mode=0o600)
         (path / name).write_bytes(raw)
     return open_store(path)
