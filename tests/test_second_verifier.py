@@ -153,8 +153,9 @@ def test_as_a_process_without_its_arguments_it_says_how(args: tuple[str, ...]) -
     assert ended.returncode == 2 and "--fingerprint HEX" in ended.stdout
 
 
-def test_a_file_that_is_not_there_is_usage(tmp_path: Path) -> None:
-    assert script(tmp_path / "none", "--fingerprint", "0" * 64).returncode == 2
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    tried = script(tmp_path / "none.labmesh", "--fingerprint", "0" * 64)
+    assert tried.returncode == 1 and "none.labmesh" in tried.stdout and "NOT VERIFIED" in tried.stdout
 
 
 # It agrees

@@ -21,7 +21,7 @@ MEMORY_MAX = 6 * 1024**3
 def main() -> int:
     """Run, and say what was found."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long at least: each target has one whole round first")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long at least: each target has one whole round")
     parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same inputs")
     parser.add_argument("--examples", type=int, default=300, help="inputs for each target in one round")
     parser.add_argument("--target", action="append", metavar="NAME", help="only targets whose name contains this")
