@@ -2,7 +2,7 @@
 
 The cosignatures that are held say it themselves (`core.quorums`), in whichever order they and the rosters came. The mark is
 for those that go: of witnesses whose keys count no more, or with old checkpoints. It is raised in the transaction that
-writes a new roster, and falls only with the history itself: when that is forgotten or cut.
+writes a new roster, or that forgets a cosignature, and falls only with the history itself: when that is forgotten or cut.
 """
 
 from __future__ import annotations
@@ -64,8 +64,13 @@ def load_mark(connection: Connection, log_id: int) -> int:
 def raise_marks(connection: Connection, alliance: Alliance) -> None:
     """Note for every log what a quorum has seen, inside the transaction that writes the newest roster of `alliance`."""
     for log_id, member in connection.execute(select(_LOG.c.id, _LOG.c.member).where(_LOG.c.member != "")).all():
-        size = count_seen(connection, log_id, quorums_over(alliance, member))
-        connection.execute(update(_LOG).where(_LOG.c.id == log_id, _LOG.c.seen_size < size).values(seen_size=size))
+        raise_mark(connection, log_id, quorums_over(alliance, member))
+
+
+def raise_mark(connection: Connection, log_id: int, quorums: Sequence[Quorum]) -> None:
+    """Note what a quorum has seen of one log, inside the transaction that takes away what says it."""
+    size = count_seen(connection, log_id, quorums)
+    connection.execute(update(_LOG).where(_LOG.c.id == log_id, _LOG.c.seen_size < size).values(seen_size=size))
 
 
 def lower_mark(connection: Connection, log_id: int, size: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SetQuorum
-from node.core.card import FormerLogKey
+from node.core.card import FormerLogKey, FormerWitnessKey
 from node.core.merkle import EMPTY_ROOT
 from node.core.roster import Head
 from node.daemon.thinning import Thinning
@@ -20,7 +21,7 @@ from node.store.forgetting import cut_mirror, forget_mirror
 from node.store.seen import load_mark, lower_mark
 from node.sync.revoked import forget_uncounted
 from tests.alliance import SimulatedMember, draft, drafts
-from tests.builders import Lab, build_card, sign_card
+from tests.builders import Lab, build_card, cosign, sign_card
 from tests.rotating import RotatingAlliance
 from tests.sync.equivocation import contact
 
@@ -222,3 +223,49 @@ def test_the_mark_falls_with_the_history_alone(alliance: RotatingAlliance) -> No
     author = alliance[AUTHOR].member
     forget_mirror(author.store, author.mirror_of(AUTHOR).id)
     assert mark_of(author) == 0
+
+
+def end_witness_key(member: SimulatedMember, until: datetime) -> bytes:
+    """A card of a member by which its witness key ended then."""
+    envelope, card = member.membership.own_card
+    former = (*card.former_witness_keys, FormerWitnessKey(card.witness_key, until))
+    newer = replace(member.lab, generation=2).witness.key
+    changed = replace(card, seq=card.seq + 1, previous=envelope.hash, witness_key=newer, former_witness_keys=former)
+    return sign_card(changed, member.lab)
+
+
+def test_a_witness_that_ends_its_key_before_it_used_it_helps_no_author(tmp_path: Path) -> None:
+    """Its next cosignature comes too late for the roster before, and takes the place of the one that was in time."""
+    alliance = away(tmp_path)
+    simulated, council, liar = alliance.simulated, alliance[COUNCIL].member, alliance[FIRST].member
+    change(alliance, ask_more)
+    simulated.catch_up(COUNCIL, AUTHOR)
+    for name in (FIRST, SECOND):
+        contact(simulated, COUNCIL, name)
+    assert seen(council) == SIZE and mark_of(council) == 0
+    raw = end_witness_key(liar, simulated.clock() - timedelta(days=1))
+    assert council.membership.accept_update([], [raw], teller=FIRST).faults == ()
+    simulated.clock.turn(100 * 86400)
+    log = council.mirror_of(AUTHOR)
+    assert log.head is not None
+    again = cosign(log.head, {replace(liar.lab, generation=2): int(simulated.clock().timestamp())})
+    assert council.exchange.accept_notes([bytes(again)], peer=FIRST) == (1, [])
+    assert seen(council) == mark_of(council) == SIZE
+    alliance.close()
+
+
+def test_nor_does_one_that_forgets_what_its_own_ended_key_signed(tmp_path: Path) -> None:
+    alliance = away(tmp_path)
+    change(alliance, ask_more)
+    witness = alliance[FIRST].member
+    witness.membership.subscribe(witness.exchange.forget_void_cosignatures)
+    contact(alliance.simulated, FIRST, SECOND)
+    with witness.store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE log SET seen_size = 0")
+    assert seen(witness) == SIZE and mark_of(witness) == 0
+    raw = end_witness_key(witness, alliance.simulated.clock() - timedelta(days=1))
+    witness.membership.import_alliance([], [raw], fingerprint=None)
+    log = witness.mirror_of(AUTHOR)
+    assert witness.store.checkpoints.largest_cosigned(log.id, [FIRST]) == {}
+    assert seen(witness) == mark_of(witness) == SIZE
+    alliance.close()
