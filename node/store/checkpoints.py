@@ -222,10 +222,13 @@ class CheckpointStore:
                     break
         return size
 
-    def find_seen_size(self, log_id: int, quorums: Sequence[Quorum]) -> int:
-        """Size of the largest checkpoint that one of the quorums (`core.quorums`) is known to have cosigned; 0 for none."""
+    def find_seen_size(self, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> int:
+        """Size of the largest checkpoint that one of the quorums (`core.quorums`) is known to have cosigned; 0 for none.
+
+        Whoever asks only for what lies beyond `above` names it: if there is nothing, the answer is not larger than that.
+        """
         with self._database.read() as connection:
-            return count_seen(connection, log_id, quorums)
+            return count_seen(connection, log_id, quorums, above=above)
 
     def load_seen(self, log_id: int, quorums: Sequence[Quorum]) -> list[SignedCheckpoint]:
         """The held checkpoints that one of the quorums cosigned, the smallest first, with the author's signature.
