@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, case, delete, false, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, false, func, insert, not_, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.keys import VerifierKey
@@ -210,17 +210,10 @@ class CheckpointStore:
         What one of the keys in `retired` (`core.witness.retirements`) signed after its end does not count.
         """
         here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.witness.in_(list(witnesses))
-        sizes = select(_COSIGNATURE.c.size).group_by(_COSIGNATURE.c.size).having(count_keys() >= quorum)
-        sizes = sizes.order_by(_COSIGNATURE.c.size).limit(1)
-        lines = select(_COSIGNATURE.c.line, _COSIGNATURE.c.time).where(here)
-        size: int | None = index
+        counting = here & (_COSIGNATURE.c.size > index) & not_(_outlives(retired or {}))
+        sizes = select(_COSIGNATURE.c.size).where(counting).group_by(_COSIGNATURE.c.size).having(count_keys() >= quorum)
         with self._database.read() as connection:
-            while (size := connection.execute(sizes.where(here, _COSIGNATURE.c.size > size)).scalar()) is not None:
-                found = connection.execute(lines.where(_COSIGNATURE.c.size == size))
-                counting = {line[-SIGNATURE_CHARACTERS:] for line, time in found if not outlives(line, time, retired or {})}
-                if len(counting) >= quorum:
-                    break
-        return size
+            return connection.execute(sizes.order_by(_COSIGNATURE.c.size).limit(1)).scalar()
 
     def find_seen_size(self, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> int:
         """Size of the largest checkpoint that one of the quorums (`core.quorums`) is known to have cosigned; 0 for none.
