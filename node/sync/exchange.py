@@ -288,7 +288,9 @@ class CheckpointExchange:
             return False
         card, surviving = alliance.card(log.member), self.surviving_head(log.member)
         # What the author itself says keeps nobody from cosigning: it may go on announcing, and be read, without end.
-        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving, without=("", log.member))
+        # Nor does what a member has told that was removed since.
+        without = {"", *alliance.roster.members}.difference(alliance.other_members(log.member))
+        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving, without=without)
         return all(vouched_size(card, signed) is not None for signed in larger) and vouched_size(card, head) is None
 
     def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint, peer: str) -> int:
