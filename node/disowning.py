@@ -102,13 +102,16 @@ class Objector:
         return log is not None and log.head is not None and vouched_size(card, log.head) is not None
 
 
-def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState) -> int:
-    """The largest size of a member's log that a quorum has cosigned, by this roster or an earlier one; 0 for none."""
-    return 0 if alliance is None else store.checkpoints.find_seen_size(log.id, quorums_over(alliance, member))
+def seen_size(store: Store, alliance: Alliance | None, member: str, log: LogState, *, above: int = 0) -> int:
+    """The largest size of a member's log that a quorum has cosigned, by this roster or an earlier one; 0 for none.
+
+    Whoever asks only for what lies beyond `above` names it: if there is nothing, the answer is not larger than that.
+    """
+    return 0 if alliance is None else store.checkpoints.find_seen_size(log.id, quorums_over(alliance, member), above=above)
 
 
 def _find_seen(store: Store, alliance: Alliance, member: str, log: LogState, former: FormerLogKey) -> str | None:
-    seen = seen_size(store, alliance, member, log)
+    seen = seen_size(store, alliance, member, log, above=former.size)
     if former.size >= seen:
         return None
     return (

@@ -25,7 +25,7 @@ from node.current_alliance import IdentityKey
 from node.errors import ConfigError, FormatError, GovernanceError, PeerFaultError
 from node.forgotten import draw_leap, find_forgotten, require_same_log
 from node.governing import Governing
-from node.pace import CardPace
+from node.pace import Allowance, CardPace
 from node.shown_cards import ShownCard, ShownCards
 from node.store.membership import MembershipStore
 
@@ -216,21 +216,23 @@ class Membership(Governing):
         accepted = alliance.accept_card(raw)
         member = parse_card(raw)[1].member
         if accepted is not alliance and (member in alliance.cards or member != self.member):
-            require_unopposed(self._objector, alliance, accepted.card(member))
-            if teller is not None and not self._is_due(alliance, accepted.card(member), teller):
+            card = accepted.card(member)
+            allowance = None if teller is None else self._allowance_of(alliance, card, teller)
+            if allowance is not None and not allowance.is_left:
+                logger.info("event=card_deferred member=%s seq=%d teller=%s", member, card.seq, teller)
                 return alliance  # whoever holds it tells it again at the next contact, because the cards differ
+            require_unopposed(self._objector, alliance, card)  # reads much more than the pace does
+            if allowance is not None:
+                allowance.spend()
         return accepted
 
-    def _is_due(self, alliance: Alliance, card: Card, teller: str) -> bool:
-        """Whether a peer's next card is taken now (`pace`). The first of an identity key always is."""
+    def _allowance_of(self, alliance: Alliance, card: Card, teller: str) -> Allowance | None:
+        """What a peer's next card is taken from (`pace`). The first of an identity key always is taken."""
         if card.member not in alliance.cards:
-            return True
+            return None
         gives_up = self._objector is not None and self._objector.gives_up_entries(card)
         by_itself = teller == card.member
-        if self._pace.admit(card.member, by_itself=by_itself, gives_up_entries=gives_up, now=self._clock()):
-            return True
-        logger.info("event=card_deferred member=%s seq=%d teller=%s", card.member, card.seq, teller)
-        return False
+        return self._pace.allowance_of(card.member, by_itself=by_itself, gives_up_entries=gives_up, now=self._clock())
 
     def _import_newer(
         self, held: Alliance, rosters: list[bytes], cards: Iterable[bytes], fingerprint: str | None

@@ -31,6 +31,15 @@ class Allowance:
         self.left = min(self.most, self.left + max(timedelta(), now - self.since) / INTERVAL)
         self.since = now
 
+    @property
+    def is_left(self) -> bool:
+        """Whether one is taken now."""
+        return self.left >= 1
+
+    def spend(self) -> None:
+        """Count one that is taken."""
+        self.left -= 1
+
 
 class CardPace:
     """What of each member's cards may still be told. One thread at a time."""
@@ -39,8 +48,8 @@ class CardPace:
         """Nobody has told a card yet."""
         self._allowances: dict[tuple[str, bool, bool], Allowance] = {}
 
-    def admit(self, member: str, *, by_itself: bool, gives_up_entries: bool, now: datetime) -> bool:
-        """Whether a card may be taken now; if so, it is counted.
+    def allowance_of(self, member: str, *, by_itself: bool, gives_up_entries: bool, now: datetime) -> Allowance:
+        """What a card is taken from: whoever takes it spends that, and a card for which nothing is left must wait.
 
         Args:
             member: whose card it is. Whoever told it, only its author can have signed it.
@@ -52,7 +61,4 @@ class CardPace:
         most = 1 if gives_up_entries else CARDS_AT_ONCE
         allowance = self._allowances.setdefault((member, by_itself, gives_up_entries), Allowance(most, most, now))
         allowance.refill(now)
-        if allowance.left < 1:
-            return False
-        allowance.left -= 1
-        return True
+        return allowance

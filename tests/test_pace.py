@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.core.card import Card, FormerLogKey
+from node.core.merkle import EMPTY_ROOT
+from node.disowning import Objector
 from node.pace import CARDS_AT_ONCE, INTERVAL, CardPace
 from tests.alliance import NOON, list_all
+from tests.builders import sign_card
 from tests.rotating import RotatingAlliance
+from tests.sync.equivocation import contact
 from tests.sync.key_changes import card_of, push, require_followed
 
 MINUTE_S = INTERVAL.total_seconds()
@@ -25,6 +30,15 @@ def alliance(tmp_path: Path) -> Iterator[RotatingAlliance]:
     made = RotatingAlliance(tmp_path, 4)
     yield made
     made.close()
+
+
+def admit(pace: CardPace, member: str, *, by_itself: bool, gives_up_entries: bool, now: datetime) -> bool:
+    """Take a card if there is anything left for it."""
+    allowance = pace.allowance_of(member, by_itself=by_itself, gives_up_entries=gives_up_entries, now=now)
+    if allowance.is_left:
+        allowance.spend()
+        return True
+    return False
 
 
 def rename(alliance: RotatingAlliance, name: str) -> None:
@@ -42,7 +56,7 @@ def test_no_more_than_the_bound_in_any_time(steps: list[tuple[bool, bool, int]])
     taken: dict[tuple[bool, bool], list[float]] = defaultdict(list)
     for by_itself, gives_up, pause_s in steps:
         now += timedelta(seconds=pause_s)
-        if pace.admit("jinan", by_itself=by_itself, gives_up_entries=gives_up, now=now):
+        if admit(pace, "jinan", by_itself=by_itself, gives_up_entries=gives_up, now=now):
             taken[by_itself, gives_up].append((now - NOON).total_seconds())
     for (_, gives_up), times in taken.items():
         most = 1 if gives_up else CARDS_AT_ONCE
@@ -55,36 +69,36 @@ def test_whoever_waits_a_minute_is_taken() -> None:
     pace, now = CardPace(), NOON
     for gives_up in (True, False):
         for _ in range(CARDS_AT_ONCE + 5):
-            pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=now)
-        assert not pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=now + INTERVAL / 2)
-        assert pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=now + INTERVAL)
+            admit(pace, "jinan", by_itself=True, gives_up_entries=gives_up, now=now)
+        assert not admit(pace, "jinan", by_itself=True, gives_up_entries=gives_up, now=now + INTERVAL / 2)
+        assert admit(pace, "jinan", by_itself=True, gives_up_entries=gives_up, now=now + INTERVAL)
         now += INTERVAL
 
 
 def test_members_and_kinds_do_not_keep_one_another_waiting() -> None:
     pace = CardPace()
-    while pace.admit("jinan", by_itself=True, gives_up_entries=False, now=NOON):
+    while admit(pace, "jinan", by_itself=True, gives_up_entries=False, now=NOON):
         pass
-    assert pace.admit("jinan", by_itself=True, gives_up_entries=True, now=NOON)
-    assert pace.admit("qingdao", by_itself=True, gives_up_entries=False, now=NOON)
-    assert pace.admit("qingdao", by_itself=True, gives_up_entries=True, now=NOON)
+    assert admit(pace, "jinan", by_itself=True, gives_up_entries=True, now=NOON)
+    assert admit(pace, "qingdao", by_itself=True, gives_up_entries=False, now=NOON)
+    assert admit(pace, "qingdao", by_itself=True, gives_up_entries=True, now=NOON)
 
 
 def test_others_do_not_keep_waiting_what_a_member_tells_itself() -> None:
     pace = CardPace()
     for gives_up in (True, False):
-        while pace.admit("jinan", by_itself=False, gives_up_entries=gives_up, now=NOON):
+        while admit(pace, "jinan", by_itself=False, gives_up_entries=gives_up, now=NOON):
             pass
-        assert pace.admit("jinan", by_itself=True, gives_up_entries=gives_up, now=NOON)
-        assert not pace.admit("jinan", by_itself=False, gives_up_entries=gives_up, now=NOON)
+        assert admit(pace, "jinan", by_itself=True, gives_up_entries=gives_up, now=NOON)
+        assert not admit(pace, "jinan", by_itself=False, gives_up_entries=gives_up, now=NOON)
 
 
 def test_a_clock_that_is_set_back_keeps_nobody_waiting_for_longer() -> None:
     pace = CardPace()
-    assert pace.admit("jinan", by_itself=True, gives_up_entries=True, now=NOON)
+    assert admit(pace, "jinan", by_itself=True, gives_up_entries=True, now=NOON)
     earlier = NOON - timedelta(days=400)
-    assert not pace.admit("jinan", by_itself=True, gives_up_entries=True, now=earlier)
-    assert pace.admit("jinan", by_itself=True, gives_up_entries=True, now=earlier + INTERVAL)
+    assert not admit(pace, "jinan", by_itself=True, gives_up_entries=True, now=earlier)
+    assert admit(pace, "jinan", by_itself=True, gives_up_entries=True, now=earlier + INTERVAL)
 
 
 def test_a_flood_of_cards_is_taken_as_few_and_the_newest_in_the_end(alliance: RotatingAlliance) -> None:
@@ -194,3 +208,45 @@ def test_what_waits_is_taken_after_a_restart(alliance: RotatingAlliance) -> None
     alliance.simulated.catch_up("qingdao", "jinan")
     require_followed(alliance, "qingdao")
     assert card_of(alliance, "qingdao").former_log_keys[-1].size == 1
+
+
+def test_what_must_wait_is_not_held_against_the_store(alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That reads much of it where the log is a busy one."""
+    judged: list[int] = []
+    judge = Objector.judge_successor
+
+    def note(objector: Objector, held: Card, card: Card) -> str | None:
+        judged.append(card.seq)
+        return judge(objector, held, card)
+
+    monkeypatch.setattr(Objector, "judge_successor", note)
+    push(alliance, 3, "A")
+    alliance.simulated.catch_up("qingdao", "jinan")
+    for size in (0, 1, 2):
+        revoke(alliance, size)
+        assert alliance.tell_card("jinan", "qingdao") == []
+        alliance.simulated.catch_up("qingdao", "jinan")
+    assert len(judged) == 1
+    alliance["qingdao"].member.clock.turn(MINUTE_S)
+    assert alliance.tell_card("jinan", "qingdao") == [] and len(judged) == 2
+
+
+def test_a_card_that_is_refused_keeps_none_waiting(alliance: RotatingAlliance) -> None:
+    push(alliance, 3, "A")
+    simulated = alliance.simulated
+    for witness in ("qingdao", "yantai"):
+        simulated.catch_up(witness, "jinan")
+        assert simulated[witness].exchange.cosign_head(simulated["jinan"].ledger.origin)
+    for caller, server in (("yantai", "qingdao"), ("qingdao", "yantai")):
+        contact(simulated, caller, server)
+    envelope, held = alliance["jinan"].member.membership.own_card
+    for turn in range(CARDS_AT_ONCE):
+        former = (FormerLogKey(held.log_key, 0, EMPTY_ROOT),)
+        lab = replace(alliance["jinan"].member.lab, generation=2 + turn)
+        disowning = replace(held, seq=held.seq + 1, previous=envelope.hash, log_key=lab.log.key, former_log_keys=former)
+        update = alliance["qingdao"].member.membership.accept_update([], [sign_card(disowning, lab)], teller="jinan")
+        assert "a quorum has cosigned what that key signed up to size 3" in update.faults[0]
+    alliance["jinan"].rotation.rotate("log")
+    push(alliance, 2, "B")
+    revoked = revoke(alliance, 4)
+    assert alliance.tell_card("jinan", "qingdao") == [] and card_of(alliance, "qingdao").seq == revoked

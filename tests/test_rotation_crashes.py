@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.config import Settings
+from node.core.witness import accept_cosignatures
+from node.daemon.building import Daemon
 from node.errors import GovernanceError
+from node.home import Home
 from node.keyfiles import KeyFiles, is_certificate_of, is_protected
 from node.rotation import KeyRotation
 from node.store.checkpoints import CheckpointStore
@@ -100,6 +105,47 @@ def test_a_crash_at_any_step_is_healed(
     jinan.require_sound()
     assert jinan.names() == NAMES and len(jinan.member.membership.own_card[1].tls_certificates) == 1
     alliance.close()
+
+
+def start_daemon(node: Rotating, path: Path) -> None:
+    """Build the daemon of a member's home, as a start does, and let it do what comes before it serves."""
+    path.mkdir()
+    (path / "keys").symlink_to(node.files.folder)
+    member, home = node.member, Home(path)
+    keys = home.load_keys(member.name, member.lab.alliance)
+    card = member.membership.own_card[1]
+    settings = Settings(name=card.name, region=card.region, address=card.endpoints, listen="127.0.0.1:0")
+
+    async def build() -> None:
+        Daemon(home, settings, member.store, keys, clock=member.clock, loop=asyncio.get_running_loop())
+
+    asyncio.run(build())
+
+
+def test_what_an_ended_key_signed_for_later_is_forgotten_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trio: RotatingAlliance
+) -> None:
+    """The clock was days ahead, and a crash came between the card and what the change of it brings about."""
+    jinan, qingdao, clock = trio["jinan"], trio["qingdao"].member, trio.simulated.clock
+    push(trio["qingdao"], 2, "Q")
+    trio.simulated.catch_up("jinan", "qingdao")
+    clock.turn(3 * 86400)
+    assert jinan.member.exchange.cosign_head(qingdao.lab.origin)
+    clock.turn(-3 * 86400)
+    with monkeypatch.context() as patch:
+        crash_at(patch, "before peers are told")
+        with suppress(Crash):
+            jinan.rotation.rotate("witness")
+    jinan.restart()
+    jinan.rotation.rotate("witness")
+    log = jinan.member.mirror_of("qingdao")
+    assert not jinan.member.exchange.cosign_head(qingdao.lab.origin)
+    start_daemon(jinan, tmp_path / "home")
+    assert jinan.member.store.checkpoints.largest_cosigned(log.id, ["jinan"]) == {}
+    clock.turn(60)
+    assert jinan.member.exchange.cosign_head(qingdao.lab.origin)
+    signed = jinan.member.store.checkpoints.find(log.id, 2)
+    assert signed is not None and list(accept_cosignatures(jinan.member.membership.joined, "qingdao", signed)) == ["jinan"]
 
 
 def test_a_key_that_was_half_written_is_taken_away(jinan: Rotating) -> None:

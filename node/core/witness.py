@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from node.core.alliance import Alliance
+from node.core.card import Card
 from node.core.checkpoint import Cosignature, SignedCheckpoint, verify_cosignature
 from node.core.keys import VerifierKey, format_base64
 from node.core.note import SignatureLine
@@ -46,7 +47,12 @@ def line_start(key: VerifierKey) -> str:
 
 def retirements(alliance: Alliance) -> dict[str, int]:
     """Until when each retired witness key counts, in seconds since 1970, by `line_start`."""
-    former = (item for _, card in alliance.cards.values() for item in card.former_witness_keys)
+    return retired_keys(card for _, card in alliance.cards.values())
+
+
+def retired_keys(cards: Iterable[Card]) -> dict[str, int]:
+    """`retirements`, of the keys in these cards."""
+    former = (item for card in cards for item in card.former_witness_keys)
     return {line_start(item.key): int(item.until.timestamp()) for item in former}
 
 

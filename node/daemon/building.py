@@ -107,6 +107,7 @@ class Daemon:
         self.membership.subscribe(self.evidence.refresh)
         self.membership.subscribe(self.exchange.forget_void_cosignatures)
         self.membership.subscribe(self._on_loop(self._notice_membership))
+        self.exchange.forget_void_cosignatures()
         self._sign_head()
         self.card.reissue()
         self.evidence.subscribe(self._on_loop(self.peers.notice_evidence))

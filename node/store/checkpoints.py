@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, false, func, insert, not_, select, update
 
 from node.core.checkpoint import Checkpoint, Cosignature, SignedCheckpoint, parse_checkpoint
 from node.core.keys import VerifierKey
@@ -16,7 +16,7 @@ from node.core.thinning import Held, superfluous
 from node.core.witness import line_start, outlives
 from node.store.database import Database
 from node.store.logs import LogState
-from node.store.seen import SIGNATURE_CHARACTERS, count_keys, count_seen, load_mark, seen_sizes
+from node.store.seen import SIGNATURE_CHARACTERS, count_keys, count_seen, load_mark, raise_mark, seen_sizes
 from node.store.tables import CheckpointRow, CosignatureRow, LogRow, table_of
 
 _CHECKPOINT, _COSIGNATURE, _LOG = table_of(CheckpointRow), table_of(CosignatureRow), table_of(LogRow)
@@ -66,14 +66,30 @@ class CheckpointStore:
                 size = connection.execute(following).scalar() or size
             return None if size is None else _with_cosignatures(connection, log_id, size)
 
-    def save_cosignatures(self, log_id: int, size: int, cosignatures: dict[str, Cosignature]) -> int:
-        """Write verified cosignatures of a held checkpoint, the first of each witness; returns how many were new."""
+    def save_cosignatures(
+        self,
+        log_id: int,
+        size: int,
+        cosignatures: Mapping[str, Cosignature],
+        *,
+        void: Collection[str] = (),
+        quorums: Sequence[Quorum] = (),
+    ) -> int:
+        """Write verified cosignatures of a held checkpoint, the first of each witness; returns how many were new.
+
+        Those of the witnesses in `void`, which count for no bundle any more, are forgotten before; what one of the quorums
+        (`core.quorums`) has seen with them is noted first, all in one transaction.
+        """
         rows = [(log_id, size, member, item.time, str(item.line)) for member, item in cosignatures.items()]
         columns = ("log_id", "size", "witness", "time", "line")
         here = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.size == size)
         with self._database.write() as connection:
             if connection.execute(select(_CHECKPOINT.c.size).where(here)).scalar() is None:
                 return 0  # thinned in the meantime
+            if void:
+                raise_mark(connection, log_id, quorums)
+                given = (_COSIGNATURE.c.log_id == log_id) & (_COSIGNATURE.c.size == size)
+                connection.execute(delete(_COSIGNATURE).where(given, _COSIGNATURE.c.witness.in_(list(void))))
             return self._database.insert_rows(connection, _COSIGNATURE, columns, rows, prefix="OR IGNORE")
 
     def save_own_cosignature(self, log: LogState, witness: str, cosignature: Cosignature) -> bool:
@@ -101,18 +117,12 @@ class CheckpointStore:
         with self._database.read() as connection:
             return connection.execute(select(func.max(_COSIGNATURE.c.time)).where(by_key)).scalar() or 0
 
-    def cosigned_since(self, witness: str, time_s: int) -> list[tuple[int, int]]:
-        """Log number and size of what a witness cosigned after this time."""
-        later = (_COSIGNATURE.c.witness == witness) & (_COSIGNATURE.c.time > time_s)
+    def find_outlived(self, witness: str, retired: Mapping[str, int]) -> list[tuple[int, int]]:
+        """Log number and size of what a witness cosigned with one of the `retired` keys (`core.witness`) after its end."""
+        outlived = (_COSIGNATURE.c.witness == witness) & _outlives(retired)
         with self._database.read() as connection:
-            rows = connection.execute(select(_COSIGNATURE.c.log_id, _COSIGNATURE.c.size).where(later))
+            rows = connection.execute(select(_COSIGNATURE.c.log_id, _COSIGNATURE.c.size).where(outlived))
             return [(log_id, size) for log_id, size in rows]
-
-    def forget_cosignature(self, log_id: int, size: int, witness: str) -> None:
-        """Delete one cosignature, which counts for nobody."""
-        here = (_COSIGNATURE.c.log_id == log_id) & (_COSIGNATURE.c.size == size) & (_COSIGNATURE.c.witness == witness)
-        with self._database.write() as connection:
-            connection.execute(delete(_COSIGNATURE).where(here))
 
     def replace_renewed(self, log_id: int, signed: SignedCheckpoint, *, above: int, now_ms: int) -> None:
         """Write the own head as another key has signed it, and delete what a revoked key signed between `above` and it."""
@@ -200,22 +210,18 @@ class CheckpointStore:
         What one of the keys in `retired` (`core.witness.retirements`) signed after its end does not count.
         """
         here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.witness.in_(list(witnesses))
-        sizes = select(_COSIGNATURE.c.size).group_by(_COSIGNATURE.c.size).having(count_keys() >= quorum)
-        sizes = sizes.order_by(_COSIGNATURE.c.size).limit(1)
-        lines = select(_COSIGNATURE.c.line, _COSIGNATURE.c.time).where(here)
-        size: int | None = index
+        counting = here & (_COSIGNATURE.c.size > index) & not_(_outlives(retired or {}))
+        sizes = select(_COSIGNATURE.c.size).where(counting).group_by(_COSIGNATURE.c.size).having(count_keys() >= quorum)
         with self._database.read() as connection:
-            while (size := connection.execute(sizes.where(here, _COSIGNATURE.c.size > size)).scalar()) is not None:
-                found = connection.execute(lines.where(_COSIGNATURE.c.size == size))
-                counting = {line[-SIGNATURE_CHARACTERS:] for line, time in found if not outlives(line, time, retired or {})}
-                if len(counting) >= quorum:
-                    break
-        return size
+            return connection.execute(sizes.order_by(_COSIGNATURE.c.size).limit(1)).scalar()
 
-    def find_seen_size(self, log_id: int, quorums: Sequence[Quorum]) -> int:
-        """Size of the largest checkpoint that one of the quorums (`core.quorums`) is known to have cosigned; 0 for none."""
+    def find_seen_size(self, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> int:
+        """Size of the largest checkpoint that one of the quorums (`core.quorums`) is known to have cosigned; 0 for none.
+
+        Whoever asks only for what lies beyond `above` names it: if there is nothing, the answer is not larger than that.
+        """
         with self._database.read() as connection:
-            return count_seen(connection, log_id, quorums)
+            return count_seen(connection, log_id, quorums, above=above)
 
     def load_seen(self, log_id: int, quorums: Sequence[Quorum]) -> list[SignedCheckpoint]:
         """The held checkpoints that one of the quorums cosigned, the smallest first, with the author's signature.
@@ -265,6 +271,15 @@ class CheckpointStore:
 
     def _save_head(self, connection: Connection, log_id: int, signed: SignedCheckpoint) -> None:
         connection.execute(update(_LOG).where(_LOG.c.id == log_id).values(head_note=bytes(signed)))
+
+
+def _outlives(retired: Mapping[str, int]) -> ColumnElement[bool]:
+    """`core.witness.outlives`, for SQL: of the line's end, the last eight characters of `line_start` are not a part."""
+    if not retired:
+        return false()
+    line, time = _COSIGNATURE.c.line, _COSIGNATURE.c.time
+    start = func.substr(line, 1, func.length(line) - SIGNATURE_CHARACTERS)
+    return time > case(dict(retired), value=start, else_=time)
 
 
 def _seen(times: Mapping[str, int], quorum: int) -> int | None:

@@ -2,7 +2,7 @@
 
 The cosignatures that are held say it themselves (`core.quorums`), in whichever order they and the rosters came. The mark is
 for those that go: of witnesses whose keys count no more, or with old checkpoints. It is raised in the transaction that
-writes a new roster, and falls only with the history itself: when that is forgotten or cut.
+writes a new roster, or that forgets a cosignature, and falls only with the history itself: when that is forgotten or cut.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from node.core.alliance import Alliance
 from node.core.quorums import Quorum, quorums_over
@@ -22,6 +22,8 @@ from node.store.tables import CosignatureRow, LogRow, table_of
 # former one, ends like the other's, and counts once.
 SIGNATURE_CHARACTERS = 96
 
+_BATCH = 100
+
 _COSIGNATURE, _LOG = table_of(CosignatureRow), table_of(LogRow)
 
 
@@ -31,17 +33,42 @@ def count_keys() -> ColumnElement[int]:
 
 
 def seen_sizes(connection: Connection, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> Iterator[int]:
-    """Sizes of the checkpoints that one of the quorums cosigned, the largest first, down to `above`, which is left out."""
-    statement = (
-        select(_COSIGNATURE.c.size, _COSIGNATURE.c.witness, _COSIGNATURE.c.time, _COSIGNATURE.c.line)
-        .where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.size > above)
-        .order_by(_COSIGNATURE.c.size.desc())
-    )
-    with connection.execute(statement) as rows:
-        for size, group in groupby(rows, key=lambda row: int(row.size)):
-            lines = list(group)
-            if any(quorum.is_met(_times_of(lines, quorum.witnesses)) for quorum in quorums):
-                yield size
+    """Sizes of the checkpoints that one of the quorums cosigned, the largest first, down to `above`, which is left out.
+
+    Of a busy log a day holds as many cosignatures as seconds for each witness, so the database counts them, and only those
+    of the sizes that have enough are read.
+    """
+    if not quorums:
+        return
+    sizes = select(_COSIGNATURE.c.size).where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.size > above)
+    enough = sizes.group_by(_COSIGNATURE.c.size).having(_may_be_met(quorums)).order_by(_COSIGNATURE.c.size.desc())
+    columns = (_COSIGNATURE.c.size, _COSIGNATURE.c.witness, _COSIGNATURE.c.time, _COSIGNATURE.c.line)
+    lines = select(*columns).where(_COSIGNATURE.c.log_id == log_id).order_by(_COSIGNATURE.c.size.desc())
+    with connection.execute(enough) as found:
+        for batch in found.scalars().partitions(_BATCH):
+            with connection.execute(lines.where(_COSIGNATURE.c.size.in_(batch))) as rows:
+                for size, group in groupby(rows, key=lambda row: int(row.size)):
+                    given = list(group)
+                    if any(quorum.is_met(_times_of(given, quorum.witnesses)) for quorum in quorums):
+                        yield size
+
+
+def _may_be_met(quorums: Sequence[Quorum]) -> ColumnElement[bool]:
+    """Whether a size has enough cosignatures for one of the rules, for SQL: rules that ask as many are taken as one.
+
+    So it is as short as there are different counts, however many rosters there were; `Quorum.is_met` decides.
+    """
+    terms = []
+    for count in {quorum.count for quorum in quorums}:
+        alike = [quorum for quorum in quorums if quorum.count == count]
+        counting: ColumnElement[bool] = _COSIGNATURE.c.witness.in_(
+            sorted({name for quorum in alike for name in quorum.witnesses})
+        )
+        ends = [quorum.until_s for quorum in alike if quorum.until_s is not None]
+        if len(ends) == len(alike):
+            counting &= _COSIGNATURE.c.time < max(ends)
+        terms.append(func.count().filter(counting) >= count)
+    return or_(*terms)
 
 
 def _times_of(lines: Iterable[Any], witnesses: Collection[str]) -> dict[str, int]:
@@ -50,10 +77,13 @@ def _times_of(lines: Iterable[Any], witnesses: Collection[str]) -> dict[str, int
     return {line.witness: line.time for line in by_signature.values()}
 
 
-def count_seen(connection: Connection, log_id: int, quorums: Sequence[Quorum]) -> int:
-    """The largest size of a log that a quorum is known to have cosigned; 0 when there is none."""
+def count_seen(connection: Connection, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> int:
+    """The largest size of a log that a quorum is known to have cosigned; 0 when there is none.
+
+    Whoever asks only for what lies beyond `above` names it: if there is nothing, the answer is not larger than that.
+    """
     mark = load_mark(connection, log_id)
-    return next(seen_sizes(connection, log_id, quorums, above=mark), mark)
+    return next(seen_sizes(connection, log_id, quorums, above=max(mark, above)), mark)
 
 
 def load_mark(connection: Connection, log_id: int) -> int:
@@ -64,8 +94,13 @@ def load_mark(connection: Connection, log_id: int) -> int:
 def raise_marks(connection: Connection, alliance: Alliance) -> None:
     """Note for every log what a quorum has seen, inside the transaction that writes the newest roster of `alliance`."""
     for log_id, member in connection.execute(select(_LOG.c.id, _LOG.c.member).where(_LOG.c.member != "")).all():
-        size = count_seen(connection, log_id, quorums_over(alliance, member))
-        connection.execute(update(_LOG).where(_LOG.c.id == log_id, _LOG.c.seen_size < size).values(seen_size=size))
+        raise_mark(connection, log_id, quorums_over(alliance, member))
+
+
+def raise_mark(connection: Connection, log_id: int, quorums: Sequence[Quorum]) -> None:
+    """Note what a quorum has seen of one log, inside the transaction that takes away what says it."""
+    size = count_seen(connection, log_id, quorums)
+    connection.execute(update(_LOG).where(_LOG.c.id == log_id, _LOG.c.seen_size < size).values(seen_size=size))
 
 
 def lower_mark(connection: Connection, log_id: int, size: int) -> None:

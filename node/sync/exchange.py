@@ -24,9 +24,10 @@ from node.core.alliance import Alliance
 from node.core.checkpoint import Cosignature, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer, VerifierKey
 from node.core.merkle import Tree
+from node.core.quorums import quorums_over
 from node.core.roster import Head
 from node.core.succession import vouched_size
-from node.core.witness import accept_cosignatures, without_borrowed
+from node.core.witness import accept_cosignatures, retired_keys, without_borrowed
 from node.errors import FormatError, NotFoundError, SignatureError, SplitViewError
 from node.evidence import EvidenceKeeper
 from node.membership import Membership
@@ -131,21 +132,20 @@ class CheckpointExchange:
         return self._witness.key
 
     def forget_void_cosignatures(self) -> None:
-        """Delete what the witness key of this home cosigned after its end.
+        """Delete what former witness keys of this home cosigned after their ends.
 
         A home that was rolled back to before a rotation did not know of it until a peer told the newer card. Nobody counts
-        these, and in their place none that counts could be kept.
+        these, and in their place none that counts could be kept. A crash may come between the card and this.
         """
         alliance, (_, card) = self._membership.alliance, self._membership.own_card
-        ended = next((former.until for former in card.former_witness_keys if former.key == self._witness.key), None)
-        if alliance is None or ended is None:
+        if alliance is None or not card.former_witness_keys:
             return
-        for log_id, size in self._store.checkpoints.cosigned_since(card.member, int(ended.timestamp())):
-            log, signed = self._store.logs.load_log(log_id), self._store.checkpoints.find(log_id, size)
-            if signed is not None and card.member not in accept_cosignatures(alliance, log.member, signed):
-                self._store.checkpoints.forget_cosignature(log_id, size, card.member)
-                self.forget_note(log.origin)
-                logger.warning("event=void_cosignature_forgotten origin=%s size=%d", log.origin, size)
+        for log_id, size in self._store.checkpoints.find_outlived(card.member, retired_keys([card])):
+            log = self._store.logs.load_log(log_id)
+            quorums = quorums_over(alliance, log.member)
+            self._store.checkpoints.save_cosignatures(log_id, size, {}, void=[card.member], quorums=quorums)
+            self.forget_note(log.origin)
+            logger.warning("event=void_cosignature_forgotten origin=%s size=%d", log.origin, size)
 
     def forget_note(self, origin: str) -> None:
         """Make the note of a log anew: another key has signed its checkpoints."""
@@ -288,7 +288,9 @@ class CheckpointExchange:
             return False
         card, surviving = alliance.card(log.member), self.surviving_head(log.member)
         # What the author itself says keeps nobody from cosigning: it may go on announcing, and be read, without end.
-        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving, without=("", log.member))
+        # Nor does what a member has told that was removed since.
+        without = {"", *alliance.roster.members}.difference(alliance.other_members(log.member))
+        larger = self.unreached.list_beyond(log.origin, head.size, surviving=surviving, without=without)
         return all(vouched_size(card, signed) is not None for signed in larger) and vouched_size(card, head) is None
 
     def _accept_note(self, alliance: Alliance, author: str, signed: SignedCheckpoint, peer: str) -> int:
@@ -318,11 +320,16 @@ class CheckpointExchange:
         accepted = without_borrowed(alliance, accepted, held=counting)
         if self._is_ahead(accepted.get(self._membership.member)):
             del accepted[self._membership.member]
+        if not accepted:
+            return 0
         names = {line.name for line in known}
-        for member in accepted.keys() - counting.keys():
-            if accepted[member].key.name in names:  # each witness has one place
-                self._store.checkpoints.forget_cosignature(log.id, held.size, member)
-        return self._save(log, held.size, accepted)
+        # Each witness has one place.
+        void = [member for member in accepted.keys() - counting.keys() if accepted[member].key.name in names]
+        quorums = quorums_over(alliance, log.member)
+        saved = self._store.checkpoints.save_cosignatures(log.id, held.size, accepted, void=void, quorums=quorums)
+        if saved:
+            self.forget_note(log.origin)
+        return saved
 
     def _is_ahead(self, cosignature: Cosignature | None) -> bool:
         """Whether a cosignature is from a time to come: a rotation would let its key count until then."""
@@ -360,15 +367,6 @@ class CheckpointExchange:
         if self.evidence.split_view_of(author) is None and self.evidence.accept_split_view(author, held, offered, tree):
             size = min(held.size, offered.size)
             raise SplitViewError(offered.origin, size=size, held_note=bytes(held), offered_note=bytes(offered))
-
-    def _save(self, log: LogState, size: int, cosignatures: dict[str, Cosignature]) -> int:
-        if not cosignatures:
-            return 0
-        saved = self._store.checkpoints.save_cosignatures(log.id, size, cosignatures)
-        if saved:
-            with self._lock:
-                self._notes.pop(log.origin, None)
-        return saved
 
     def _note(self, log: LogState, size: int) -> bytes | None:
         with self._lock:

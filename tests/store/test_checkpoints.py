@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from node.audit import build_bundle
 from node.core.alliance import load_alliance
@@ -101,6 +101,27 @@ def test_the_newest_time_of_each_witness_key(store: Store) -> None:
     assert [newest("qingdao", lab.witness.key) for lab in (QINGDAO, newer)] == [50, 30]
     assert [newest("qingdao", QINGDAO.witness.key, until_s=until_s) for until_s in (50, 49, 20, 19)] == [50, 20, 20, 0]
     assert newest("yantai", YANTAI.witness.key) == newest("yantai", QINGDAO.witness.key) == 0
+
+
+def test_a_quorum_is_found_at_once_whatever_outlives_its_key(store: Store) -> None:
+    """A witness that ends its key before it used it costs nobody a question for each of its cosignatures."""
+    log, asked = OwnLog(store), list[str]()
+    for size in range(1, 31):
+        state = log.append_numbered(1)
+        for lab in (QINGDAO, replace(YANTAI, generation=1 + (size > 28))):
+            signed = cosign_checkpoint(log.memory.checkpoint(size).checkpoint, lab.witness, 50)
+            store.checkpoints.save_cosignatures(state.id, size, {lab.member: signed})
+
+    @event.listens_for(store.database._reader, "before_cursor_execute")
+    def note(_connection, _cursor, statement, _parameters, _context, _many):
+        if statement.startswith("SELECT"):
+            asked.append(statement)
+
+    retired = {line_start(YANTAI.witness.key): 49, line_start(JINAN.witness.key): 0}
+    smallest = store.checkpoints.find_quorum_size(
+        log.state.id, index=0, quorum=2, witnesses=["qingdao", "yantai"], retired=retired
+    )
+    assert smallest == 29 and len(asked) == 1
 
 
 def test_a_cosignature_on_what_was_thinned_is_not_kept(store: Store) -> None:

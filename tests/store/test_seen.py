@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SetQuorum
-from node.core.card import FormerLogKey
+from node.core.card import FormerLogKey, FormerWitnessKey
 from node.core.merkle import EMPTY_ROOT
+from node.core.quorums import Quorum
 from node.core.roster import Head
 from node.daemon.thinning import Thinning
 from node.disowning import find_unnamed, seen_size
 from node.errors import GovernanceError
 from node.store.checkpoints import ThinningRule
 from node.store.forgetting import cut_mirror, forget_mirror
-from node.store.seen import load_mark, lower_mark
+from node.store.seen import SIGNATURE_CHARACTERS, load_mark, lower_mark, seen_sizes
+from node.store.tables import CosignatureRow, table_of
 from node.sync.revoked import forget_uncounted
-from tests.alliance import SimulatedMember, draft, drafts
-from tests.builders import Lab, build_card, sign_card
+from tests.alliance import SimulatedAlliance, SimulatedMember, draft, drafts, examples
+from tests.builders import Lab, build_card, cosign, sign_card
 from tests.rotating import RotatingAlliance
 from tests.sync.equivocation import contact
 
@@ -222,3 +227,130 @@ def test_the_mark_falls_with_the_history_alone(alliance: RotatingAlliance) -> No
     author = alliance[AUTHOR].member
     forget_mirror(author.store, author.mirror_of(AUTHOR).id)
     assert mark_of(author) == 0
+
+
+def end_witness_key(member: SimulatedMember, until: datetime) -> bytes:
+    """A card of a member by which its witness key ended then."""
+    envelope, card = member.membership.own_card
+    former = (*card.former_witness_keys, FormerWitnessKey(card.witness_key, until))
+    newer = replace(member.lab, generation=2).witness.key
+    changed = replace(card, seq=card.seq + 1, previous=envelope.hash, witness_key=newer, former_witness_keys=former)
+    return sign_card(changed, member.lab)
+
+
+def test_a_witness_that_ends_its_key_before_it_used_it_helps_no_author(tmp_path: Path) -> None:
+    """Its next cosignature comes too late for the roster before, and takes the place of the one that was in time."""
+    alliance = away(tmp_path)
+    simulated, council, liar = alliance.simulated, alliance[COUNCIL].member, alliance[FIRST].member
+    change(alliance, ask_more)
+    simulated.catch_up(COUNCIL, AUTHOR)
+    for name in (FIRST, SECOND):
+        contact(simulated, COUNCIL, name)
+    assert seen(council) == SIZE and mark_of(council) == 0
+    raw = end_witness_key(liar, simulated.clock() - timedelta(days=1))
+    assert council.membership.accept_update([], [raw], teller=FIRST).faults == ()
+    simulated.clock.turn(100 * 86400)
+    log = council.mirror_of(AUTHOR)
+    assert log.head is not None
+    again = cosign(log.head, {replace(liar.lab, generation=2): int(simulated.clock().timestamp())})
+    assert council.exchange.accept_notes([bytes(again)], peer=FIRST) == (1, [])
+    assert seen(council) == mark_of(council) == SIZE
+    alliance.close()
+
+
+def test_nor_does_one_that_forgets_what_its_own_ended_key_signed(tmp_path: Path) -> None:
+    alliance = away(tmp_path)
+    change(alliance, ask_more)
+    witness = alliance[FIRST].member
+    witness.membership.subscribe(witness.exchange.forget_void_cosignatures)
+    contact(alliance.simulated, FIRST, SECOND)
+    with witness.store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE log SET seen_size = 0")
+    assert seen(witness) == SIZE and mark_of(witness) == 0
+    raw = end_witness_key(witness, alliance.simulated.clock() - timedelta(days=1))
+    witness.membership.import_alliance([], [raw], fingerprint=None)
+    log = witness.mirror_of(AUTHOR)
+    assert witness.store.checkpoints.largest_cosigned(log.id, [FIRST]) == {}
+    assert seen(witness) == mark_of(witness) == SIZE
+    alliance.close()
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many cosignatures there were on each checkpoint that was read to be judged."""
+    found: list[int] = []
+    is_met = Quorum.is_met
+
+    def note(quorum: Quorum, times: Mapping[str, int]) -> bool:
+        found.append(len(times))
+        return is_met(quorum, times)
+
+    monkeypatch.setattr(Quorum, "is_met", note)
+    return found
+
+
+def save_lines(member: SimulatedMember, rows: Iterable[tuple[int, str, int, str]]) -> None:
+    """Write cosignatures on the author's log: size, witness, time, and what tells its signature from others."""
+    log_id = member.mirror_of(AUTHOR).id
+    lines = [(log_id, size, witness, time, tail.rjust(SIGNATURE_CHARACTERS, "-")) for size, witness, time, tail in rows]
+    with member.store.database.write() as connection:
+        columns = ("log_id", "size", "witness", "time", "line")
+        member.store.database.insert_rows(connection, table_of(CosignatureRow), columns, lines)
+
+
+def test_of_a_busy_log_only_what_enough_have_cosigned_is_read(alliance: RotatingAlliance, judged: list[int]) -> None:
+    """Each witness has cosigned other heads, all but the quorum of today the same, or too late for the one before."""
+    change(alliance, ask_more)
+    member, late = alliance[FIRST].member, int(alliance.simulated.clock().timestamp()) + 100 * 86400
+    busy = [(10 + turn, (FIRST, SECOND, COUNCIL)[turn % 3], late, f"{turn}") for turn in range(600)]
+    pairs = [(1000 + turn, witness, late, f"{witness}{turn}") for turn in range(300) for witness in (FIRST, SECOND)]
+    save_lines(member, [*busy, *pairs])
+    with member.store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE log SET seen_size = 0")
+    judged.clear()
+    assert seen(member) == SIZE
+    assert judged == [2, 2], "one checkpoint, by two rules"
+    judged.clear()
+    alliance[COUNCIL].member.membership.amend(SetQuorum(4))
+    assert member.membership.accept_update(*alliance.simulated.exported(COUNCIL)).changed
+    assert mark_of(member) == SIZE and judged == [2, 2, 2]
+
+
+def test_a_card_that_ends_a_key_where_it_stands_has_nothing_read(alliance: RotatingAlliance, judged: list[int]) -> None:
+    author, witness = alliance[AUTHOR], alliance[FIRST]
+    author.member.confirmation.override()
+    author.rotation.rotate("log")
+    judged.clear()
+    assert alliance.tell_card(AUTHOR, FIRST) == [] and judged == []
+    assert witness.member.membership.joined.card(AUTHOR) == author.member.membership.own_card[1]
+
+
+WITNESSES = "abcd"
+rules = st.builds(Quorum, st.integers(1, 3), st.frozensets(st.sampled_from(WITNESSES)), st.none() | st.integers(0, 6))
+cosignatures = st.dictionaries(st.tuples(st.integers(1, 4), st.sampled_from(WITNESSES)), st.integers(0, 6))
+
+
+@pytest.fixture(scope="module")
+def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedMember]:
+    made = SimulatedAlliance(tmp_path_factory.mktemp("rules"), 4)
+    yield made[FIRST]
+    made.close()
+
+
+@examples(60)
+@given(st.lists(rules, max_size=4), cosignatures, st.integers(0, 4))
+def test_what_the_database_counts_is_what_the_rules_say(
+    member: SimulatedMember, quorums: list[Quorum], given_at: dict[tuple[int, str], int], above: int
+) -> None:
+    """One signature under two names counts once; a signature says its time."""
+    with member.store.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM cosignature")
+    save_lines(member, [(size, witness, time, f"{time}") for (size, witness), time in given_at.items()])
+
+    def is_seen(size: int, rule: Quorum) -> bool:
+        times = {time for (at, name), time in given_at.items() if at == size and name in rule.witnesses}
+        return len([time for time in times if rule.until_s is None or time < rule.until_s]) >= rule.count
+
+    expected = [size for size in (4, 3, 2, 1) if size > above and any(is_seen(size, rule) for rule in quorums)]
+    with member.store.database.read() as connection:
+        assert list(seen_sizes(connection, member.mirror_of(AUTHOR).id, quorums, above=above)) == expected

@@ -12,6 +12,7 @@ from node.core.card import FormerWitnessKey
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.note import SignatureLine
 from node.core.witness import accept_cosignatures
+from node.errors import StoreError
 from tests.alliance import SimulatedAlliance, SimulatedMember, drafts, visible
 from tests.builders import NOW_S, Lab, build_labs, cosign, sign_card
 from tests.simulated_client import Tampering
@@ -47,6 +48,23 @@ def stored(member: SimulatedMember, size: int) -> SignedCheckpoint:
     found = member.store.checkpoints.find(member.mirror_of("jinan").id, size)
     assert found is not None
     return found
+
+
+def give_way(member: SimulatedMember, until_s: int) -> bytes:
+    """Yantai cosigns a member's own head, and then ends its key a moment before; returns the note that counts no more."""
+    envelope, card = member.membership.joined.cards["yantai"]
+    late, newer = bytes(cosign(head(member), {YANTAI: until_s + 9})), replace(YANTAI, generation=2)
+    assert member.exchange.accept_notes([late], peer="yantai") == (1, [])
+    ended = (FormerWitnessKey(card.witness_key, datetime.fromtimestamp(until_s, UTC)),)
+    successor = replace(
+        card, witness_key=newer.witness.key, former_witness_keys=ended, seq=card.seq + 1, previous=envelope.hash
+    )
+    assert member.membership.accept_update([], [sign_card(successor, YANTAI)]).changed
+    return late
+
+
+def refuse_to_write(*_: object, **_named: object) -> int:
+    raise StoreError("the disk is full")
 
 
 class TestTelling:
@@ -139,19 +157,24 @@ class TestTaking:
 
     def test_what_counts_no_more_gives_way(self, jinan: SimulatedMember) -> None:
         """Yantai cosigned before a newer card of it was known here, which ends that key earlier. The next key signs."""
-        envelope, card = jinan.membership.joined.cards["yantai"]
-        late, newer = bytes(cosign(head(jinan), {YANTAI: NOW_S + 9})), replace(YANTAI, generation=2)
-        assert jinan.exchange.accept_notes([late], peer="yantai") == (1, [])
-        ended = (FormerWitnessKey(card.witness_key, datetime.fromtimestamp(NOW_S, UTC)),)
-        successor = replace(
-            card, witness_key=newer.witness.key, former_witness_keys=ended, seq=card.seq + 1, previous=envelope.hash
-        )
-        assert jinan.membership.accept_update([], [sign_card(successor, YANTAI)]).changed
+        late, newer = give_way(jinan, NOW_S), replace(YANTAI, generation=2)
         assert jinan.exchange.accept_notes([late], peer="yantai") == (0, [])
         again = bytes(cosign(head(jinan), {newer: NOW_S + 20}))
         assert jinan.exchange.accept_notes([again], peer="yantai") == (1, [])
         assert list(accept_cosignatures(jinan.membership.joined, "jinan", stored(jinan, 5))) == ["yantai"]
         assert jinan.exchange.accept_notes([bytes(cosign(head(jinan), {newer: NOW_S + 30}))], peer="yantai") == (0, [])
+
+    def test_what_gives_way_is_forgotten_together_with_what_it_gives_way_to(
+        self, jinan: SimulatedMember, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        give_way(jinan, NOW_S)
+        newer = bytes(cosign(head(jinan), {replace(YANTAI, generation=2): NOW_S + 20}))
+        with monkeypatch.context() as patch:
+            patch.setattr(jinan.store.database, "insert_rows", refuse_to_write)
+            with pytest.raises(StoreError):
+                jinan.exchange.accept_notes([newer], peer="yantai")
+        assert lines_at(jinan, 5) == ["log/jinan", "witness/yantai"]
+        assert jinan.exchange.accept_notes([newer], peer="yantai") == (1, [])
 
     @pytest.mark.parametrize(("ahead_s", "saved"), [(0, 1), (300, 1), (301, 0), (10**9, 0)])
     def test_of_its_own_a_node_takes_none_from_times_to_come(

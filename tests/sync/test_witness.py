@@ -15,6 +15,7 @@ import node.sync.peers as peers_module
 from node.confirmation import ClockWatch, Confirmation
 from node.core.checkpoint import Checkpoint, SignedCheckpoint, parse_checkpoint, sign_checkpoint
 from node.core.keys import Signer
+from node.core.merkle import EMPTY_ROOT
 from node.core.roster import Head
 from node.errors import StoreError
 from node.store.checkpoints import CheckpointStore
@@ -241,6 +242,18 @@ class TestWaitingForALargerOne:
         assert not yantai.exchange.cosign_head(JINAN.origin)
         alliance.catch_up("yantai", "jinan")
         assert yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {"yantai": 5}
+
+    def test_what_a_removed_member_told_holds_nothing_back(
+        self, alliance: SimulatedAlliance, yantai: SimulatedMember
+    ) -> None:
+        alliance["jinan"].push(*drafts(2, "MORE"))
+        alliance.catch_up("qingdao", "jinan")
+        yantai.confirm()
+        contact(alliance, "yantai", "qingdao")
+        assert not yantai.exchange.cosign_head(JINAN.origin)
+        alliance["jinan"].membership.remove_member("qingdao", Head(0, EMPTY_ROOT))
+        assert yantai.membership.accept_update(*alliance.exported("jinan")).changed
+        assert yantai.exchange.cosign_head(JINAN.origin) and cosigned(yantai) == {"yantai": 3}
 
     def test_another_root_told_while_the_head_moved_is_looked_at_first(
         self, alliance: SimulatedAlliance, yantai: SimulatedMember
