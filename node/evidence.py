@@ -183,11 +183,14 @@ class EvidenceKeeper:
     def explains_refusal(self, raw: bytes, refusal: VerificationError) -> bool:
         """Whether a file was refused only for being made under a roster that is itself part of evidence held here.
 
-        Who took the other roster first tells the truth as it sees it.
+        Who took the other roster first tells the truth as it sees it. Parses rosters: not for the event loop.
         """
         if refusal.step != "roster":
             return False
-        version = find_parting(self._require_alliance(), parse_evidence(raw).rosters)
+        try:
+            version = find_parting(self._require_alliance(), parse_evidence(raw).rosters)
+        except FormatError:
+            return False
         return any(piece.kind == "roster" and piece.judgement.subject == f"roster {version}" for piece in self._pieces)
 
     def search_contradictions(self, log: LogState) -> bool:
