@@ -9,7 +9,7 @@ from typing import Protocol
 from node.core.alliance import Alliance
 from node.core.card import Card, parse_card
 from node.core.roster import Head, Roster
-from node.errors import GovernanceError
+from node.errors import DisownedError, GovernanceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) 
     """Refuse to sign a roster with an identity key whose card takes back what its member has signed.
 
     Raises:
-        GovernanceError: it does.
+        DisownedError: it does.
     """
     for card in [parse_card(raw)[1] for raw in cards]:
         if objector is not None and (reason := objector.judge_proposed(card)):
-            raise GovernanceError(
+            raise DisownedError(
                 reason,
                 hint=f"{card.member} first takes the newer card that you hold: send it the file of labmesh roster export -o "
                 "FILE; there: labmesh join FILE, then again: labmesh keys identity -o CARD",
@@ -100,11 +100,11 @@ def require_unopposed(objector: Objector | None, alliance: Alliance, card: Card)
     Where none is held of its member, that is a newcomer, of whom nothing is held, or one whose identity key was replaced.
 
     Raises:
-        GovernanceError: what it takes back.
+        DisownedError: what it takes back.
     """
     if objector is None:
         return
     held = alliance.cards.get(card.member)
     reason = objector.judge_first(card) if held is None else objector.judge_successor(held[1], card)
     if reason is not None:
-        raise GovernanceError(reason)
+        raise DisownedError(reason)

@@ -9,6 +9,7 @@
     │   ├── InvalidRecordError     a record breaks the format or its schema; carries every violation
     │   ├── ConflictError          the key exists with other content, or another revision was expected
     │   ├── GovernanceError        a roster or card change breaks the rules of the alliance
+    │   │   └── DisownedError      a card takes back what its member has signed
     │   ├── NotFoundError          no such record, member or log, or not readable by the caller
     │   ├── LimitError             more than one call, page or queue may hold
     │   ├── UnconfirmedError       this node may not publish that much yet
@@ -111,6 +112,12 @@ class GovernanceError(UserError):
     """A roster or card change breaks the rules of the alliance."""
 
     reason = "GOVERNANCE"
+
+
+class DisownedError(GovernanceError):
+    """A card takes back what its member has signed and others have seen."""
+
+    reason = "DISOWNED"
 
 
 class NotFoundError(UserError):

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 
 from node.clock import Clock, milliseconds
@@ -85,7 +85,7 @@ class EvidenceKeeper:
             before = self._standing()
             self._pieces = tuple(self._rejudge(entry, alliance) for entry in self._store.evidence.load_entries())
             self._judged_under = {piece.id: basis_of(alliance, piece.member) for piece in self._pieces}
-            self._passed_over.retain(self._is_needless)
+            self._passed_over.retain(self._needless())
             changed = before != self._standing()
         if changed:
             self._notify()
@@ -183,11 +183,14 @@ class EvidenceKeeper:
     def explains_refusal(self, raw: bytes, refusal: VerificationError) -> bool:
         """Whether a file was refused only for being made under a roster that is itself part of evidence held here.
 
-        Who took the other roster first tells the truth as it sees it.
+        Who took the other roster first tells the truth as it sees it. Parses rosters: not for the event loop.
         """
         if refusal.step != "roster":
             return False
-        version = find_parting(self._require_alliance(), parse_evidence(raw).rosters)
+        try:
+            version = find_parting(self._require_alliance(), parse_evidence(raw).rosters)
+        except FormatError:
+            return False
         return any(piece.kind == "roster" and piece.judgement.subject == f"roster {version}" for piece in self._pieces)
 
     def search_contradictions(self, log: LogState) -> bool:
@@ -229,7 +232,7 @@ class EvidenceKeeper:
         with self._lock:
             before, held = self._pieces, self._store.evidence.load_ids()
             self._pieces = tuple(piece for piece in before if piece.id in held)
-            self._passed_over.retain(self._is_needless)
+            self._passed_over.retain(self._needless())
             changed = len(self._pieces) != len(before)
         if changed:
             self._notify()
@@ -299,16 +302,23 @@ class EvidenceKeeper:
     def _pass_over(self, evidence_id: str, passed: PassedFile, peer: str) -> None:
         """Do not hear this file again, unless rosters, cards or pieces have changed since it was judged."""
         with self._lock:
-            if self._is_needless(evidence_id, passed):
+            if self._needless()(evidence_id, passed):
                 self._passed_over.add(evidence_id, passed, peer=peer)
 
-    def _is_needless(self, evidence_id: str, passed: PassedFile) -> bool:
-        """A member's ever new cards must not have told again what other pieces stand for: they are judged again instead."""
-        if any(piece.id == evidence_id for piece in self._pieces):
-            return True
-        if passed.instead:
-            return passed.instead <= self._standing()
-        return passed.basis == basis_of(self._require_alliance(), passed.member)
+    def _needless(self) -> Callable[[str, PassedFile], bool]:
+        """Which files need no second hearing, by the pieces of this moment: those are looked at once for many files.
+
+        A member's ever new cards must not have told again what other pieces stand for: they are judged again instead.
+        """
+        held, standing = {piece.id for piece in self._pieces}, self._standing()
+        basis = cache(lambda member: basis_of(self._require_alliance(), member))  # of a long roster it costs a hash
+
+        def is_needless(evidence_id: str, passed: PassedFile) -> bool:
+            if evidence_id in held:
+                return True
+            return passed.instead <= standing if passed.instead else passed.basis == basis(passed.member)
+
+        return is_needless
 
     def _keep_found(self, build: Callable[[Alliance], Iterable[Evidence]]) -> None:
         """Build and keep what was found here. Where that fails an alarm says so, and nothing else is held up."""

@@ -17,7 +17,7 @@ from node.ballot import Objector
 from node.core.alliance import Alliance
 from node.core.card import Card, parse_card, verify_card
 from node.core.succession import LEAP_JITTER, continues, is_forgotten, leap_seq
-from node.errors import GovernanceError
+from node.errors import DisownedError, GovernanceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def require_same_log(held: Card, card: Card, objector: Objector | None) -> None:
     """Refuse to take up a card that ends a log key where the log in this home is another one.
 
     Raises:
-        GovernanceError: it ends one at another root, or before what a quorum has cosigned.
+        DisownedError: it ends one at another root, or before what a quorum has cosigned.
     """
     if objector is None:
         return
@@ -76,7 +76,7 @@ def require_same_log(held: Card, card: Card, objector: Objector | None) -> None:
         if former not in held.former_log_keys and (
             reason := objector.judge_successor(replace(held, log_key=former.key), card)
         ):
-            raise GovernanceError(
+            raise DisownedError(
                 f"this home has forgotten a card of its own, and cannot take it up: {reason}",
                 hint="two histories of the log are signed; the council says which survives: labmesh roster settle",
             )

@@ -20,7 +20,7 @@ from node.core.dsse import build_envelope, format_envelope
 from node.core.keys import SIGNATURE_SIZE
 from node.core.sifting import first_of_each_version
 from node.core.succession import SignedCard, require_successor, with_keys_of
-from node.core.told import Refusal, build_refusal
+from node.core.told import Refusal, build_refusal, is_outdated
 from node.current_alliance import IdentityKey
 from node.errors import ConfigError, FormatError, GovernanceError, PeerFaultError
 from node.forgotten import draw_leap, find_forgotten, require_same_log
@@ -40,6 +40,7 @@ class Update:
 
     `conflicts` are pairs of envelopes, the held one first: rosters of one version that one council key has signed, or
     cards of one `seq` that one identity key has signed. They are among no `refusals`: who passes one on reports the truth.
+    Nor are cards by an identity key that was replaced.
     """
 
     changed: bool
@@ -130,7 +131,7 @@ class Membership(Governing):
                     except (PeerFaultError, GovernanceError, FormatError) as error:
                         if conflict := find_conflict(alliance, raw):
                             conflicts.append(conflict)
-                        else:
+                        elif not is_outdated(alliance, raw):
                             refusals.append(build_refusal(alliance, raw, error))
             if alliance is not before:
                 self._adopt(alliance)

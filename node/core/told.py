@@ -1,7 +1,8 @@
 """A roster or card that a peer told and that cannot be taken: whose fault that is, as far as signatures show it.
 
 Whoever passes on what it holds cannot know what another node holds. So a card that its author has signed is its author's,
-and the peer that told it only passed it on; of everything else nobody but that peer is known.
+and the peer that told it only passed it on; of everything else nobody but that peer is known. A card by an identity key that
+a roster has replaced meanwhile is nobody's fault: who was away since holds it in good faith.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ class Refusal(NamedTuple):
 def build_refusal(alliance: Alliance, raw: bytes, error: LabmeshError) -> Refusal:
     """What is to be said of `raw`, which `alliance` refuses with `error`."""
     return Refusal(_signer_of_card(alliance, raw), error.reason, error.message)
+
+
+def is_outdated(alliance: Alliance, raw: bytes) -> bool:
+    """Whether `raw` is a card that was signed by an identity key which a later roster of the chain replaced."""
+    try:
+        envelope, card = parse_card(raw)
+    except FormatError:
+        return False
+    keys = [roster.members[card.member].identity_key for _, roster in alliance.rosters if card.member in roster.members]
+    if card.alliance != alliance.name or card.identity_key in keys[-1:]:
+        return False
+    return bool(envelope.signers({card.identity_key}.intersection(keys)))
 
 
 def _signer_of_card(alliance: Alliance, raw: bytes) -> str:

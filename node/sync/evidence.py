@@ -39,7 +39,8 @@ class EvidenceTalk:
             try:
                 await asyncio.to_thread(self._keeper.accept, raw, peer=self._member)
             except (FormatError, VerificationError) as error:
-                if isinstance(error, VerificationError) and self._keeper.explains_refusal(raw, error):
+                explains = self._keeper.explains_refusal
+                if isinstance(error, VerificationError) and await asyncio.to_thread(explains, raw, error):
                     logger.info("event=evidence_of_other_chain member=%s error=%r", self._member, error.message)
                     continue
                 sentence = f"{self._member} told evidence that cannot be taken: {error.message}"

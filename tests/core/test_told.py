@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from node.core.amendment import ReplaceIdentity
 from node.core.card import parse_card
-from node.core.told import Refusal
+from node.core.told import Refusal, is_outdated
+from node.identity import propose_identity
+from node.membership import Update
 from node.sync.peers import Alarms
 from tests.alliance import SimulatedAlliance
 from tests.builders import build_card, sign_card
+from tests.rotating import RotatingAlliance
 
 ERASED = "what was erased is not yet gone from the files of this node"
 
@@ -47,6 +51,27 @@ def test_what_nobody_is_known_to_have_signed_is_the_tellers(alliance: SimulatedA
         assert (refusal.signer, refusal.accused("qingdao")) == ("", "qingdao")
         sentence = refusal.sentence("qingdao")
         assert sentence == f"qingdao passed on a roster or card that cannot be taken: {refusal.message}"
+
+
+def test_a_card_by_a_replaced_identity_key_is_nobodys_fault(trio: RotatingAlliance) -> None:
+    """Of whoever was away since: its home holds the old card in good faith, whatever its `seq`."""
+    jinan, yantai, qingdao = (trio[name] for name in ("jinan", "yantai", "qingdao"))
+    first = qingdao.member.membership.own_card
+    qingdao.rotation.rotate("witness")
+    assert trio.tell_card("qingdao", "yantai") == []
+    assert jinan.member.membership.amend(ReplaceIdentity("qingdao", propose_identity(qingdao.files, first))).complete
+    joined = jinan.member.membership.joined
+    told = yantai.member.membership.newer_than(2, jinan.member.membership.held_cards())
+    assert [parse_card(raw)[1].seq > joined.card("qingdao").seq for raw in told[1]] == [True]
+    assert jinan.member.membership.accept_update(*told, teller="yantai") == Update(False, ())
+    lab = qingdao.member.lab
+    forged, elsewhere = sign_card(first[1], yantai.member.lab), sign_card(replace(first[1], alliance="a.example"), lab)
+    for raw in (forged, elsewhere):
+        (refusal,) = jinan.member.membership.accept_update([], [raw]).refusals
+        assert refusal.accused("yantai") == "yantai"
+    assert [is_outdated(joined, raw) for raw in (told[1][0], forged, elsewhere, b"no card")] == [True, False, False, False]
+    held = yantai.member.membership.joined
+    assert not is_outdated(held, told[1][0]), "nobody told yantai of the new key yet"
 
 
 def test_no_number_of_cards_keeps_another_alarm_out(alliance: SimulatedAlliance) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node import evidence as evidence_module
 from node.core.card import FormerLogKey
 from node.core.checkpoint import Checkpoint, sign_checkpoint
+from node.core.conflict import find_parting
 from node.core.evidence import format_evidence, parse_evidence
 from node.core.misconduct import judge_evidence
 from node.errors import (
@@ -231,6 +235,24 @@ class TestTelling:
         assert len(alliance["jinan"].alarms) == 3
         assert all("yantai told evidence that cannot be taken" in sentence for sentence in alliance["jinan"].alarms)
         assert holders(alliance, "jinan") == ["jinan", "qingdao"]
+
+    def test_a_file_whose_roster_is_none(self, alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is an alarm and keeps nothing out either; and its rosters, megabytes perhaps, keep no event loop waiting."""
+        threads: list[int] = []
+
+        def find(*rosters: Any) -> int:
+            threads.append(get_ident())
+            return find_parting(*rosters)
+
+        monkeypatch.setattr(evidence_module, "find_parting", find)
+        good = self._accuse(alliance)
+        told = [format_evidence(replace(parse_evidence(good), rosters=(b"{}",))), good]
+        alliance.tampering.exchange = lambda answer: replace(answer, evidence=told)
+        contact(alliance, "jinan", "yantai")
+        (sentence,) = alliance["jinan"].alarms
+        assert "yantai told evidence that cannot be taken" in sentence and "roster" in sentence
+        assert holders(alliance, "jinan") == ["jinan", "qingdao"]
+        assert len(threads) == 1 and get_ident() not in threads
 
     def test_no_more_is_taken_at_once_than_is_told(self, alliance: SimulatedAlliance) -> None:
         alliance.tampering.exchange = lambda answer: replace(answer, evidence=[b"%d" % i for i in range(500)])

@@ -16,9 +16,10 @@ from node.core.mirror import StagingLimits
 from node.core.names import parse_record_id
 from node.disowning import find_disowned
 from node.errors import GovernanceError, SplitViewError, UnconfirmedError, UserError
+from node.sync.peers import Alarms
 from node.sync.revoked import forget_uncounted
 from tests.alliance import list_all, visible, wait_until
-from tests.builders import kinds
+from tests.builders import kinds, sign_card
 from tests.rotating import RotatingAlliance
 from tests.sync.key_changes import card_of, cosign_by, mirror, push, require_followed
 from tests.verifiers import agreed_verdict
@@ -289,6 +290,16 @@ class TestDisowning:
         assert all(f"ends a log key at size {size}, but a quorum" in fault and "size 4" in fault for fault in faults)
         assert {name: card_of(seen, name) for name in held} == held
         assert {name: visible(seen[name].member.store) for name in held} == before
+
+    def test_no_lesser_fault_hides_the_attempt(self, seen: RotatingAlliance) -> None:
+        """Of each member a node keeps one alarm for each kind of fault, so this one is a kind of its own."""
+        alarms, jinan = Alarms(), seen["jinan"].member
+        lesser = sign_card(replace(jinan.membership.own_card[1], seq=2, previous="0" * 64), jinan.lab)
+        worse = self.disown(seen, 3)[0]
+        seen.simulated.tampering.cards = lambda cards: [lesser, *cards]
+        seen.simulated.follow("qingdao", "jinan", lambda state: alarms.sentences(), on_alarm=alarms.raise_told)
+        said = "jinan signed a card that cannot be taken: "
+        assert alarms.sentences() == [f"{said}the card of jinan with seq 2 does not follow the held one", f"{said}{worse}"]
 
     @pytest.mark.parametrize("size", [4, 5, 6])
     def test_a_card_that_keeps_it(self, seen: RotatingAlliance, size: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 from sqlalchemy import delete
@@ -13,6 +16,8 @@ from node.core.amendment import Renew
 from node.core.evidence import Evidence, build_conflicts, format_evidence
 from node.core.misconduct import Judgement, judge_evidence
 from node.errors import VerificationError
+from node.held_evidence import basis_of
+from node.passed_over import PASSED_OVER_MAX, PassedFile
 from node.store.tables import EvidenceRow, table_of
 from tests.alliance import SimulatedAlliance, SimulatedMember
 from tests.builders import Lab, sign_card, sign_roster
@@ -117,6 +122,26 @@ def test_what_finds_no_room_is_judged_once_until_there_is_room(
     reader.evidence.forget_dropped()
     assert reader.evidence.accept(more, peer="yantai")
     assert [piece.judgement.subject for piece in reader.evidence.pieces()] == ["roster 2"]
+
+
+@pytest.mark.parametrize("instead", [frozenset({"gone"}), frozenset()], ids=["others stood for them", "they proved nothing"])
+def test_pieces_and_rosters_are_looked_at_once_for_however_many_files(
+    alliance: SimulatedAlliance, monkeypatch: pytest.MonkeyPatch, instead: frozenset[str]
+) -> None:
+    """Two peers may each have told hundreds, and all wait meanwhile who need the lock."""
+    keeper, looks = alliance["qingdao"].evidence, Counter[str]()
+    for peer in ("jinan", "yantai"):
+        for i in range(PASSED_OVER_MAX):
+            keeper._passed_over.add(f"{i}", PassedFile("jinan", ("roster", "card"), instead), peer=peer)
+
+    def counted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (looks.update([name]), work(*given))[1]
+
+    monkeypatch.setattr(keeper, "_standing", counted("pieces", keeper._standing))
+    monkeypatch.setattr(evidence_module, "basis_of", counted("rosters", basis_of))
+    keeper.forget_dropped()
+    assert (keeper._passed_over.told_by("jinan"), keeper._passed_over.told_by("yantai")) == ([], [])
+    assert looks == ({"pieces": 1} if instead else {"pieces": 1, "rosters": 1})
 
 
 def test_what_proves_nothing_is_judged_again_under_another_roster_alone(

@@ -72,6 +72,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A lab system's token is missing, unknown or revoked."""
     ERROR_REASON_DENIED: _ErrorReason.ValueType  # 24
     """The client's role or kinds do not allow this."""
+    ERROR_REASON_DISOWNED: _ErrorReason.ValueType  # 25
+    """A card takes back what its member has signed and others have seen."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. The name without its prefix travels as `reason` in `google.rpc.ErrorInfo`, with the domain
@@ -128,4 +130,6 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 23
 """A lab system's token is missing, unknown or revoked."""
 ERROR_REASON_DENIED: ErrorReason.ValueType  # 24
 """The client's role or kinds do not allow this."""
+ERROR_REASON_DISOWNED: ErrorReason.ValueType  # 25
+"""A card takes back what its member has signed and others have seen."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
