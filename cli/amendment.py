@@ -37,7 +37,7 @@ def amendment_to_wire(amendment: Amendment) -> node_pb2.AmendRosterRequest:
 
 
 def describe_change(held: Roster, roster: Roster, cards: Iterable[bytes]) -> list[str]:
-    """What the next roster changes, one sentence each; nothing that differs is left out."""
+    """What the next roster changes, one sentence each; nothing that differs is left out but `issued`, which stands above."""
     named = {card.member: card for _, card in map(parse_card, cards)}
     changes = [
         line

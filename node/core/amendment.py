@@ -15,8 +15,10 @@ from typing import Any
 
 from node.core.alliance import Alliance, roster_keys
 from node.core.card import Card, parse_card, verify_card
+from node.core.quorums import CLOCKS, SIGNING
 from node.core.roster import Head, Member, Roster, quorum_default
 from node.core.succession import current_keys
+from node.core.times import format_seconds
 from node.errors import GovernanceError
 
 ROSTER_LIFETIME = timedelta(days=730)
@@ -121,7 +123,7 @@ def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes], *,
 
     Raises:
         GovernanceError: a seat that is no active member's, a key in two roles, a replaced key that returns, a newcomer after
-            the held roster expired, or another end of a log than the council has named.
+            the held roster expired, another end of a log than the council has named, or a time that is not now.
     """
     _require_no_newcomer_after_expiry(alliance.roster, roster, now)
     _require_same_ends(alliance.roster, roster)
@@ -145,6 +147,7 @@ def require_sound(alliance: Alliance, roster: Roster, cards: Iterable[bytes], *,
                 f"an identity key that was replaced after roster version {earlier.version} would return",
                 hint="a key that was lost or stolen once is not used again: make a new one",
             )
+    _require_made_now(roster, now)
 
 
 def _require_change(held: Roster, amendment: Amendment, changes: Mapping[str, Any]) -> None:
@@ -166,6 +169,20 @@ def _require_no_newcomer_after_expiry(held: Roster, roster: Roster, now: datetim
         raise GovernanceError(
             f"the roster expired on {held.expires:%Y-%m-%d}, and admits nobody new: not {', '.join(new)}",
             hint="renew it first, and when that is in force add again: labmesh roster renew",
+        )
+
+
+def _require_made_now(roster: Roster, now: datetime) -> None:
+    """From `issued` on the cosignatures of the roster before count for a while, and then no more (`core.quorums`).
+
+    With an earlier time, of a proposal that waited or was dated back, what a quorum has seen until now would be unseen.
+    """
+    if not now - SIGNING <= roster.issued <= now + CLOCKS:
+        raise GovernanceError(
+            f"the roster was made at {format_seconds(roster.issued)}, and here it is {format_seconds(now)}: nobody signs "
+            f"one that is more than {SIGNING.days} days old, or more than a day ahead",
+            hint="if the clock of this machine is right, propose the change again; who has signed this one, and can be sure "
+            "that no copy of it is left, first types: labmesh roster withdraw",
         )
 
 

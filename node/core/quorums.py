@@ -14,8 +14,17 @@ from datetime import timedelta
 
 from node.core.alliance import Alliance
 
+SIGNING = timedelta(days=30)
+"""How long after its `issued` a roster is signed: nobody honest signs an older one (`amendment.require_sound`)."""
+
 CLOCKS = timedelta(days=1)
-"""How long after the next roster's `issued` a cosignature still counts for the one before: clocks differ, rosters travel."""
+"""How far clocks differ, and how long a roster travels."""
+
+COUNTING_S = int((SIGNING + CLOCKS).total_seconds())
+"""How long after the next roster's `issued` a cosignature still counts for the one before: until then that was in force.
+
+A number of seconds and no date, because a roster may be issued on the last day that a date can name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +54,5 @@ def quorums_over(alliance: Alliance, author: str) -> tuple[Quorum, ...]:
             held = found.setdefault((rule.count, witnesses), rule)
             if held.until_s is not None and until_s is not None and held.until_s < until_s:
                 found[rule.count, witnesses] = rule
-        until_s = int((roster.issued + CLOCKS).timestamp())
+        until_s = int(roster.issued.timestamp()) + COUNTING_S
     return tuple(found.values())

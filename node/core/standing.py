@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from node.core.alliance import Alliance
+from node.core.quorums import SIGNING
 from node.core.roster import Roster
 from node.core.times import format_seconds
 
@@ -103,10 +104,13 @@ def _expiry_notice(alliance: Alliance, identity_key: bytes, now: datetime) -> No
 def _proposal_notice(proposed: Roster, now: datetime) -> Notice | None:
     if now - proposed.issued < PROPOSAL_NOTICE:
         return None
+    late = now - proposed.issued > SIGNING
     return Notice(
         "proposal",
         "warning",
         f"a change of the roster that this home has signed, version {proposed.version} made at "
         f"{format_seconds(proposed.issued)}, still lacks signatures, and keeps it from signing another",
-        "who must sign it, or how to get on: labmesh roster proposal",
+        f"after {SIGNING.days} days nobody signs it: once no copy is left, labmesh roster withdraw, and propose it again"
+        if late
+        else "who must sign it, or how to get on: labmesh roster proposal",
     )

@@ -48,7 +48,8 @@ def test_a_file_that_was_changed(council, change, named):
 def test_a_file_that_somebody_reformatted_is_read_all_the_same(council):
     propose(council)
     _mutated(council, lambda content: None)
-    assert run("roster", "sign", "p.json", home=council / "qingdao").exit_code == 0
+    signed = run("roster", "sign", "p.json", home=council / "qingdao")
+    assert signed.exit_code == 0 and "made at 20" in signed.out, "also the time that the roster names is shown"
 
 
 @pytest.mark.parametrize(

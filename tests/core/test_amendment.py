@@ -311,14 +311,36 @@ class TestExpired:
     def test_nor_signed_for(self) -> None:
         """Neither by the time that stands in the roster, which is its maker's word, nor by the signer's."""
         held = build()
-        roster, cards = build_successor(held, AddMembers((self.NEWCOMER,)), now=NOW)
         late = held.roster.expires
-        require_sound(held, roster, cards, now=late - timedelta(seconds=1))
-        for issued, now in ((late, NOW), (NOW, late), (late, late)):
+        before = late - timedelta(seconds=1)
+        roster, cards = build_successor(held, AddMembers((self.NEWCOMER,)), now=before)
+        require_sound(held, roster, cards, now=before)
+        for issued, now in ((late, before), (before, late), (late, late)):
             with pytest.raises(GovernanceError, match="admits nobody new"):
                 require_sound(held, replace(roster, issued=issued), cards, now=now)
-        renewal, _ = build_successor(held, Renew(), now=NOW)
+        renewal, _ = build_successor(held, Renew(), now=before)
         require_sound(held, renewal, (), now=late)
+
+
+class TestTheTimeInIt:
+    """A roster ends the time of the one before: its `issued` is the time at which it is signed, or nearly."""
+
+    @pytest.mark.parametrize("days", [-30, 0, 1])
+    def test_a_proposal_may_wait_for_a_month_and_clocks_differ(self, days: int) -> None:
+        roster, cards = build_successor(build(), SetQuorum(3), now=NOW + timedelta(days=days))
+        require_sound(build(), roster, cards, now=NOW)
+
+    @pytest.mark.parametrize("wait", [timedelta(days=30, seconds=1), timedelta(days=-1, seconds=-1)], ids=repr)
+    def test_but_not_for_longer(self, wait: timedelta) -> None:
+        roster, cards = build_successor(build(), SetQuorum(3), now=NOW - wait)
+        with pytest.raises(GovernanceError, match=r"made at 2026-.*Z, and here it is 2026-.*Z: nobody signs one") as caught:
+            require_sound(build(), roster, cards, now=NOW)
+        assert "propose the change again" in caught.value.hint and "labmesh roster withdraw" in caught.value.hint
+        assert build().accept_roster(sign_roster(roster, JINAN)).roster == roster, "it binds who signs, not what counts"
+
+    def test_an_alliance_founded_with_a_clock_that_was_ahead_goes_on(self) -> None:
+        held = build(issued=NOW + timedelta(days=400), expires=NOW + timedelta(days=1130))
+        assert build_successor(held, Renew(), now=NOW)[0].issued == NOW
 
     @pytest.mark.parametrize(
         "amendment",

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from node.core.alliance import Alliance
+from node.core.quorums import SIGNING
 from node.core.roster import Head
 from node.core.standing import EXPIRY_NOTICE, PROPOSAL_NOTICE, Notice, build_notices, build_push_warnings
 from tests.builders import START, build_alliance, build_labs, public_key, sign_roster
@@ -109,3 +110,7 @@ def test_a_change_that_waits_for_a_week_is_named() -> None:
     assert (notice.subject, notice.level) == ("proposal", "warning")
     assert "version 2 made at 2026-01-31T00:00:00Z, still lacks signatures" in notice.sentence
     assert "labmesh roster proposal" in notice.hint
+    assert told(made + SIGNING) == [notice]
+    (late,) = told(made + SIGNING + timedelta(seconds=1))
+    assert late.sentence == notice.sentence
+    assert "after 30 days nobody signs it" in late.hint and "labmesh roster withdraw" in late.hint

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SetQuorum
+from node.core.amendment import AddMembers, NameSurvivor, RemoveMember, SeatCouncil, SetQuorum
 from node.core.card import FormerLogKey, FormerWitnessKey
 from node.core.merkle import EMPTY_ROOT
 from node.core.quorums import Quorum
@@ -149,8 +149,10 @@ def test_an_author_that_hears_of_the_roster_first_knows_what_was_seen(
     alliance.close()
 
 
-@pytest.mark.parametrize("days", [0.9, 1.1])
-def test_a_witness_that_has_not_heard_of_the_roster_counts_by_the_one_before_for_a_day(tmp_path: Path, days: float) -> None:
+@pytest.mark.parametrize("days", [30.9, 31.1])
+def test_a_witness_that_has_not_heard_of_the_roster_counts_by_the_one_before_for_31_days(
+    tmp_path: Path, days: float
+) -> None:
     """And for all nodes alike, in whichever order the roster and the cosignatures come."""
     alliance = away(tmp_path, days=days)
     author, witness = alliance[AUTHOR].member, alliance[FIRST].member
@@ -159,8 +161,46 @@ def test_a_witness_that_has_not_heard_of_the_roster_counts_by_the_one_before_for
         alliance[name].member.membership.accept_update(*alliance.simulated.exported(COUNCIL))
     for name in (COUNCIL, FIRST, SECOND):
         contact(alliance.simulated, AUTHOR, name)
-    expected = SIZE if days < 1 else 0
+    expected = SIZE if days < 31 else 0
     assert seen(witness) == mark_of(witness) == seen(author) == expected
+    alliance.close()
+
+
+def propose_more(folder: Path, *, waits: float) -> tuple[RotatingAlliance, bytes]:
+    """A larger quorum that a council of two has proposed, and cosignatures `waits` days later; then a day goes by."""
+    made = RotatingAlliance(folder, 5)
+    simulated, first = made.simulated, made[FIRST].member
+    seated = simulated[COUNCIL].membership.amend(SeatCouncil((COUNCIL, FIRST), 2))
+    assert first.membership.sign_proposal(seated.proposal).complete
+    for name in (COUNCIL, SECOND, AUTHOR):
+        assert made[name].member.membership.accept_update(*simulated.exported(FIRST)).changed
+    waiting = simulated[COUNCIL].membership.amend(SetQuorum(3)).proposal
+    simulated.clock.turn(waits * 86400)
+    simulated[AUTHOR].push(*drafts(SIZE))
+    for witness in (FIRST, SECOND):
+        simulated.catch_up(witness, AUTHOR)
+        assert simulated[witness].exchange.cosign_head(simulated[AUTHOR].ledger.origin)
+    contact(simulated, SECOND, FIRST)
+    assert seen(first) == SIZE
+    simulated.clock.turn(86400)
+    return made, waiting
+
+
+def test_a_proposal_that_waits_for_a_signature_makes_nothing_unseen(tmp_path: Path) -> None:
+    alliance, waiting = propose_more(tmp_path, waits=28.5)
+    first = alliance[FIRST].member
+    assert first.membership.sign_proposal(waiting).complete
+    assert first.membership.joined.roster.quorum == 3
+    assert seen(first) == mark_of(first) == SIZE
+    alliance.close()
+
+
+def test_one_that_has_waited_for_too_long_is_signed_by_nobody(tmp_path: Path) -> None:
+    alliance, waiting = propose_more(tmp_path, waits=29.5)
+    first = alliance[FIRST].member
+    with pytest.raises(GovernanceError, match="more than 30 days old"):
+        first.membership.sign_proposal(waiting)
+    assert first.membership.open_proposal() is None and seen(first) == SIZE
     alliance.close()
 
 
