@@ -42,6 +42,9 @@ class Objector(Protocol):
     def judge_end(self, member: str, head: Head) -> str | None:
         """Why no roster that removes the member, and ends its log at `head`, should be signed here."""
 
+    def judge_root(self, member: str, head: Head) -> str | None:
+        """Why a person should look twice before a roster that names this head of the member's log is signed here."""
+
     def seen_size(self, member: str) -> int:
         """How much of a member's log a quorum is known to have cosigned."""
 
@@ -64,34 +67,44 @@ def require_nothing_disowned(objector: Objector | None, cards: Iterable[bytes]) 
             )
 
 
-def require_good_ends(objector: Objector | None, held: Roster, roster: Roster, *, size: int | None, command: str) -> None:
-    """Refuse to sign a roster that removes a member and ends its log where it should not, as far as this node knows.
+def require_good_heads(objector: Objector | None, held: Roster, roster: Roster, *, size: int | None, command: str) -> None:
+    """Refuse to sign a roster that ends a log, or lets a history survive, where it should not, as far as this node knows.
 
     Args:
         objector: what this node knows.
         held: the roster in force.
         roster: the next one.
-        size: the end that a person has named; it may lie below what a quorum has cosigned.
+        size: of the head, as a person has named it: then its root may be another one than is verified here, and it may lie
+            below what a quorum has cosigned.
         command: what a person types to name it.
 
     Raises:
         GovernanceError: it does.
     """
-    if objector is None:
-        return
     for name, line in held.members.items():
-        end = roster.members[name].cut
-        if line.status != "active" or end is None:
-            continue
-        if reason := objector.judge_end(name, end):
-            raise GovernanceError(reason, hint="wait until this node has the surviving history: labmesh peers")
-        if end.size < (seen := objector.seen_size(name)) and end.size != size:
-            raise GovernanceError(
-                f"the roster would end the log of {name} at size {end.size}, but a quorum cosigned it up to size {seen}: "
-                "nothing between could ever be proved again",
-                hint="let a council member propose it whose node has read the log that far (labmesh peers); to end it there "
-                f"all the same: {command} --head-size {end.size}",
-            )
+        new = roster.members[name]
+        if objector is not None and new.head is not None and (new.status, new.head) != (line.status, line.head):
+            ends, by_hand = new.cut is not None, new.head.size == size
+            _require_good_head(objector, name, new.head, ends=ends, by_hand=by_hand, command=command)
+
+
+def _require_good_head(objector: Objector, name: str, head: Head, *, ends: bool, by_hand: bool, command: str) -> None:
+    if ends and (reason := objector.judge_end(name, head)):
+        raise GovernanceError(reason, hint="let it be proposed where the node has the surviving history: labmesh peers")
+    all_the_same = f"{command} --head-size {head.size}"
+    if not by_hand and (reason := objector.judge_root(name, head)):
+        raise GovernanceError(
+            f"{reason}: if it were in force, nothing that {name} has said in the history held here could be proved any more",
+            hint=f"do not sign it unless {name} has signed two histories (labmesh evidence list) and the council chooses "
+            f"the other one; then type: {all_the_same}",
+        )
+    if ends and not by_hand and head.size < (seen := objector.seen_size(name)):
+        raise GovernanceError(
+            f"the roster would end the log of {name} at size {head.size}, but a quorum cosigned it up to size {seen}: "
+            "nothing between could ever be proved again",
+            hint="let a council member propose it whose node has read the log that far (labmesh peers); to end it there "
+            f"all the same: {all_the_same}",
+        )
 
 
 def require_unopposed(objector: Objector | None, alliance: Alliance, card: Card) -> None:

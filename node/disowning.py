@@ -18,7 +18,7 @@ from node.core.names import log_origin
 from node.core.quorums import quorums_over
 from node.core.roster import Head
 from node.core.succession import revoked_at, vouched_size
-from node.ending import find_other_history
+from node.ending import find_other_history, find_other_root
 from node.store import Store
 from node.store.logs import LogState
 
@@ -86,6 +86,11 @@ class Objector:
         """Why a roster that ends a member's log here should not be signed, whatever a person says."""
         alliance = self._alliance()
         return None if alliance is None else find_other_history(self._store, alliance, member, head)
+
+    def judge_root(self, member: str, head: Head) -> str | None:
+        """What speaks against signing a roster that names this head of a member's log for the first time."""
+        alliance = self._alliance()
+        return None if alliance is None else find_other_root(self._store, alliance, member, head)
 
     def seen_size(self, member: str) -> int:
         """How much of a member's log a quorum has cosigned, as far as this node holds it or was told; 0 for nothing."""

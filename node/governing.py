@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
-from node.ballot import Ballot, require_good_ends, require_nothing_disowned
+from node.ballot import Ballot, require_good_heads, require_nothing_disowned
 from node.core.alliance import Alliance, format_card, found_alliance
 from node.core.amendment import (
     ROSTER_LIFETIME,
@@ -96,7 +96,7 @@ class Governing(CurrentAlliance):
                 )
             roster, cards = build_successor(alliance, amendment, now=self._clock().replace(microsecond=0))
             require_nothing_disowned(self._objector, cards)
-            self._require_good_ends(alliance, amendment, roster)
+            self._require_good_heads(alliance, amendment, roster)
             review = review_proposal(alliance, Proposal(self._sign_roster(roster), cards))
             self._require_free(review)
             return self._settle(review)
@@ -105,7 +105,8 @@ class Governing(CurrentAlliance):
         """Add this home's signature to a proposal; the one that completes it puts the roster in force.
 
         Of one version a home signs one roster; another one only after `withdraw_proposal`. `head_size` is where a person
-        says that the log of the member who is removed ends, though a quorum has cosigned more.
+        says that the log of the member who is removed ends, though a quorum has cosigned more, or that the history of one
+        survives, though this home has verified another root there.
 
         Raises:
             FormatError: not a proposal.
@@ -121,7 +122,7 @@ class Governing(CurrentAlliance):
             require_sound(alliance, review.roster, proposal.cards, now=self._clock())
             require_nothing_disowned(self._objector, proposal.cards)
             command = "labmesh roster sign FILE"
-            require_good_ends(self._objector, alliance.roster, review.roster, size=head_size, command=command)
+            require_good_heads(self._objector, alliance.roster, review.roster, size=head_size, command=command)
             signed = proposal if key in review.signers else proposal.with_signature(self._identity.sign)
             return self._settle(review_proposal(alliance, signed))
 
@@ -163,11 +164,11 @@ class Governing(CurrentAlliance):
             return None
         return self._store.load_open_roster(self._alliance.roster.version + 1)
 
-    def _require_good_ends(self, alliance: Alliance, amendment: Amendment, roster: Roster) -> None:
+    def _require_good_heads(self, alliance: Alliance, amendment: Amendment, roster: Roster) -> None:
         if isinstance(amendment, RemoveMember):
             size = amendment.head.size if amendment.head is not None and amendment.by_hand else None
             command = f"labmesh roster remove {amendment.member}"
-            require_good_ends(self._objector, alliance.roster, roster, size=size, command=command)
+            require_good_heads(self._objector, alliance.roster, roster, size=size, command=command)
 
     def _require_free(self, review: Review) -> None:
         """Refuse to sign a second roster of one version; the store does so again when it writes."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from node.core.amendment import NameSurvivor, RemoveMember, SeatCouncil
+from node.core.amendment import NameSurvivor, RemoveMember, Renew, SeatCouncil, build_successor
 from node.core.merkle import EMPTY_ROOT
+from node.core.proposal import Proposal, format_proposal
 from node.core.roster import Head
 from node.disowning import Objector
 from node.ending import choose_end, find_other_history
@@ -181,3 +183,83 @@ class TestBelowTheQuorum:
         _, surviving = two_histories(cosigned)
         settle(cosigned, surviving, 4)
         assert remover.exchange.ahead.size_of(remover.membership.joined, LIAR) == 0
+
+
+def seat_two(alliance: SimulatedAlliance) -> tuple[SimulatedMember, SimulatedMember]:
+    """The remover and another on the council, who both must sign; the remover's software looks at nothing."""
+    remover, other = alliance[REMOVER], alliance[OTHER]
+    seated = remover.membership.amend(SeatCouncil((REMOVER, OTHER), 2))
+    other.membership.accept_update(*alliance.exported(REMOVER))
+    assert other.membership.sign_proposal(seated.proposal).complete
+    remover.membership.accept_update(*alliance.exported(OTHER))
+    remover.membership._objector = None
+    return remover, other
+
+
+class TestAnotherRoot:
+    """Who signs holds the head against what its own node has verified: a wrong root makes all of the log unprovable."""
+
+    MATCH = "but this node has verified .* there: .* nothing that qingdao has said in the history held here could be proved"
+
+    @pytest.mark.parametrize("size", [5, 4])
+    def test_an_end_is_refused_unless_a_person_names_it(self, cosigned: SimulatedAlliance, size: int) -> None:
+        remover, other = seat_two(cosigned)
+        ballot = remover.membership.amend(RemoveMember(LIAR, Head(size, b"\7" * 32)))
+        for named in (None, size - 1):
+            with pytest.raises(GovernanceError, match=self.MATCH) as caught:
+                other.membership.sign_proposal(ballot.proposal, head_size=named)
+            assert "labmesh evidence list" in caught.value.hint
+            assert f"labmesh roster sign FILE --head-size {size}" in caught.value.hint
+        assert other.store.membership.load_signed(ballot.alliance.roster.version + 1) is None
+        assert other.membership.sign_proposal(ballot.proposal, head_size=size).complete
+
+    def test_so_is_one_that_is_named_after_the_removal(self, cosigned: SimulatedAlliance) -> None:
+        remover, other = seat_two(cosigned)
+        ended = other.membership.sign_proposal(remover.membership.amend(RemoveMember(LIAR)).proposal)
+        assert ended.complete and ended.alliance.roster.members[LIAR].cut is None
+        remover.membership.accept_update(*cosigned.exported(OTHER))
+        renewed, _ = build_successor(remover.membership.joined, Renew(), now=cosigned.clock().replace(microsecond=0))
+        line = replace(renewed.members[LIAR], head=Head(5, b"\7" * 32))
+        raw = remover.membership._sign_roster(replace(renewed, members={**renewed.members, LIAR: line}))
+        with pytest.raises(GovernanceError, match=self.MATCH):
+            other.membership.sign_proposal(format_proposal(Proposal(raw)))
+
+    def test_what_is_verified_is_signed(self, cosigned: SimulatedAlliance) -> None:
+        remover, other = seat_two(cosigned)
+        ballot = remover.membership.amend(RemoveMember(LIAR, end_of(other)))
+        assert other.membership.sign_proposal(ballot.proposal).complete
+
+    def test_an_end_beside_the_survivor_is_refused_whatever_a_person_says(self, alliance: SimulatedAlliance) -> None:
+        losing, surviving = two_histories(alliance, common=2)
+        settle(alliance, surviving, 4)
+        alliance[OTHER].membership.accept_update(*alliance.exported(REMOVER))
+        show(alliance, OTHER, surviving, 6)
+        remover, other = seat_two(alliance)
+        ballot = remover.membership.amend(RemoveMember(LIAR, Head(6, losing.checkpoint(6).root)))
+        for named in (None, 6):
+            with pytest.raises(GovernanceError, match="another history than the one that the roster names up to size 4"):
+                other.membership.sign_proposal(ballot.proposal, head_size=named)
+
+    def test_who_holds_what_was_given_up_signs_the_end_of_the_survivor(self, alliance: SimulatedAlliance) -> None:
+        losing, surviving = two_histories(alliance, common=2)
+        show(alliance, OTHER, losing, 6)
+        settle(alliance, surviving, 4)
+        remover, other = seat_two(alliance)
+        assert other.store.logs.head_of(LIAR) == Head(6, losing.checkpoint(6).root)
+        ballot = remover.membership.amend(RemoveMember(LIAR, Head(6, surviving.checkpoint(6).root)))
+        assert other.membership.sign_proposal(ballot.proposal).complete
+
+    @pytest.mark.parametrize("held", [6, 3, 0])
+    def test_a_survivor_is_looked_at_too(self, alliance: SimulatedAlliance, held: int) -> None:
+        """The council must be able to choose the history that a signer does not hold; but the signer knows it."""
+        losing, surviving = two_histories(alliance)
+        show(alliance, OTHER, losing, held)
+        remover, other = seat_two(alliance)
+        head = Head(6, surviving.checkpoint(6).root)
+        ballot = remover.membership.amend(NameSurvivor(LIAR, head))
+        if held == 6:
+            with pytest.raises(GovernanceError, match=self.MATCH) as caught:
+                other.membership.sign_proposal(ballot.proposal)
+            assert "labmesh roster sign FILE --head-size 6" in caught.value.hint
+        named = 6 if held == 6 else None
+        assert other.membership.sign_proposal(ballot.proposal, head_size=named).alliance.roster.members[LIAR].head == head

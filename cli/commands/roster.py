@@ -262,7 +262,7 @@ def settle(app: App, file: str, keep: str, output: str | None) -> None:
     "--head-size",
     metavar="N",
     type=click.IntRange(0, 2**40),
-    help="The removed member's log ends there, as proposed, though a quorum has cosigned more.",
+    help="The log ends, or survives, there as proposed, though a quorum has cosigned more or another root is verified here.",
 )
 @OFFLINE_OPTION
 @pass_app

@@ -1300,7 +1300,9 @@ class SignRosterRequest(_message.Message):
     file: _builtins.bytes
     """The bytes of the proposal's file, canonical JSON."""
     head_size: _builtins.int
-    """Where a person says that the log of the member who is removed ends. Needed where a quorum has cosigned more of it."""
+    """Where a person says that the log of the member who is removed ends, or that the history of one survives. Needed where a
+    quorum has cosigned more of it, or the node has verified another root there.
+    """
     def __init__(
         self,
         *,
