@@ -121,8 +121,18 @@ def _find_seen(store: Store, alliance: Alliance, member: str, log: LogState, for
         return None
     return (
         f"the card of {member} ends a log key at size {former.size}, but a quorum has cosigned what that key signed up to "
-        f"size {seen}"
+        f"size {seen}{_name_cosigners(store, log, seen)}, and no later card takes that back: ask {member} whether it has "
+        f"typed labmesh keys revoke log. If so, it goes on under another id: labmesh roster remove {member}, then roster "
+        f"add its new home's card; if not, its identity key is stolen: labmesh roster rekey {member} CARD"
     )
+
+
+def _name_cosigners(store: Store, log: LogState, size: int) -> str:
+    """Who is known to have cosigned this size, removed members, too; empty where their cosignatures are gone."""
+    held = store.checkpoints.find(log.id, size)
+    lines = [] if held is None else held.note.signatures
+    names = sorted({line.name.rpartition("/")[2] for line in lines if line.name != log.origin})
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _find_other_root(store: Store, member: str, log: LogState, former: FormerLogKey) -> str | None:

@@ -96,7 +96,9 @@ def test_a_history_that_a_quorum_has_seen_is_not_rewritten(
         replace(card, seq=card.seq + 1, previous=envelope.hash, log_key=log_key, former_log_keys=former), author.lab
     )
     (fault,) = witness.membership.accept_update([], [raw]).faults
-    assert f"a quorum has cosigned what that key signed up to size {SIZE}" in fault
+    assert f"a quorum has cosigned what that key signed up to size {SIZE} ({FIRST}, {SECOND}), and no later card" in fault
+    assert f"ask {AUTHOR} whether it has typed labmesh keys revoke log" in fault
+    assert f"labmesh roster remove {AUTHOR}" in fault and f"labmesh roster rekey {AUTHOR} CARD" in fault
     forget_uncounted(witness.store, witness.exchange, witness.membership.joined.card(AUTHOR))
     assert witness.mirror_of(AUTHOR).head_size == SIZE
 
