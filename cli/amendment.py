@@ -50,6 +50,8 @@ def describe_change(held: Roster, roster: Roster, cards: Iterable[bytes]) -> lis
         changes.append(_describe_council(held, roster))
     if held.threshold != roster.threshold:
         changes.append(f"a change then needs {roster.threshold} council signatures; it needed {held.threshold}")
+    if (held.council, held.threshold) != (roster.council, roster.threshold) and roster.needs_every_seat:
+        changes += _warn_of_every_seat(roster)
     if held.quorum != roster.quorum:
         changes.append(f"the quorum becomes {roster.quorum}; it was {held.quorum}")
     was = ", as before" if _day(held.expires) == _day(roster.expires) else f"; it was until {_day(held.expires)}"
@@ -105,6 +107,16 @@ def _describe_council(held: Roster, roster: Roster) -> str:
 def _council(roster: Roster) -> str:
     holders = {member.identity_key: name for name, member in roster.members.items()}
     return ", ".join(holders.get(key) or format_base64(key) for key in roster.council)
+
+
+def _warn_of_every_seat(roster: Roster) -> list[str]:
+    """Not of a founder alone: it cannot choose otherwise."""
+    if len(roster.council) == 1:
+        return []
+    return [
+        f"WARNING: all {len(roster.council)} seats must then sign: once one of their keys is lost, nobody can change the "
+        "roster ever again. Keep three seats or more, and a threshold below their number"
+    ]
 
 
 def _day(moment: datetime) -> str:

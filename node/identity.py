@@ -21,7 +21,10 @@ from node.keyfiles import KeyFiles
 
 NAME = "identity"
 CARD_INTERVAL = timedelta(seconds=1)
-NEW_IDENTITY = "labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE"
+NEW_IDENTITY = (
+    "labmesh keys identity -o FILE, and the council, where its threshold is met without that key, types: labmesh roster "
+    "rekey MEMBER FILE"
+)
 
 
 def propose_identity(files: KeyFiles, own: SignedCard) -> bytes:

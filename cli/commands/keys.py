@@ -134,7 +134,8 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
         return
     home = app.home
     require_place(output, replace=app.force)
-    own = parse_card(read_held_alliance(home).own_card)
+    held = read_held_alliance(home)
+    own = parse_card(held.own_card)
     files = home.key_files(home_passphrase(home, app.passphrase_file))
     raw = propose_identity(files, own)
     write_output(output, raw, replace=app.force)
@@ -149,6 +150,13 @@ def identity(app: App, output: str | None, abandon: bool) -> None:
         f"The card is dated {format_seconds(card.issued)}, a second after the one before: typed again, it is the same.",
         "Tell them the key by telephone. When the roster is in force and has arrived here, restart the node.",
     )
+    if held.alliance is not None and held.alliance.needs_seat(card.member):
+        from node.core.amendment import WHILE_THE_OLD_KEY_SIGNS
+
+        print_lines(
+            app.complete(f"The council cannot do that without the old key's signature: {WHILE_THE_OLD_KEY_SIGNS}"),
+            "If it is lost, restore keys/identity.pem from a backup: without it nobody can change the roster ever again.",
+        )
 
 
 def _abandon_identity(app: App) -> None:

@@ -50,6 +50,10 @@ class Alliance:
         council = set(self.roster.council)
         return sorted(name for name, member in self.roster.members.items() if member.identity_key in council)
 
+    def needs_seat(self, member: str) -> bool:
+        """Whether the council can change nothing, not even this member's identity key, without its signature."""
+        return self.roster.needs_every_seat and member in self.council_members()
+
     def other_members(self, member: str) -> list[str]:
         """Ids of the active members other than `member`, sorted."""
         return [name for name in self.active_members() if name != member]

@@ -22,6 +22,9 @@ from node.core.times import format_seconds
 from node.errors import GovernanceError
 
 ROSTER_LIFETIME = timedelta(days=730)
+WHILE_THE_OLD_KEY_SIGNS = (
+    "while the old key still signs, first seat others or lower the threshold: labmesh roster council MEMBER… --threshold N"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +295,12 @@ def _replace_identity(alliance: Alliance, member: str, raw: bytes) -> dict[str, 
         raise GovernanceError("the new identity key belongs to another member already", hint=f"{member} makes a new key")
     council = tuple(card.identity_key if key == entry.identity_key else key for key in held.council)
     members = {**held.members, member: replace(entry, identity_key=card.identity_key)}
-    if council != held.council and len(council) - 1 < held.threshold:
+    if alliance.needs_seat(member):
         # The new key can sign only once its home knows this roster, which would have to be signed by it.
         raise GovernanceError(
             f"without {member}, too few council members are left to sign a council with its new key",
-            hint="first seat others or lower the threshold: labmesh roster council MEMBER… --threshold N",
+            hint=f"{WHILE_THE_OLD_KEY_SIGNS}; if that key is lost there is no way: {member} restores keys/identity.pem from "
+            "a backup, else its members found a new alliance",
         )
     return {"council": council, "members": MappingProxyType(members)}
 

@@ -73,6 +73,11 @@ class Roster:
         """Whether this version says that the member is removed."""
         return member in self.members and self.members[member].status == "removed"
 
+    @property
+    def needs_every_seat(self) -> bool:
+        """Whether all seats must sign each change, so that a lost key of one of them can never be replaced."""
+        return self.threshold >= len(self.council)
+
 
 def quorum_default(active: int) -> int:
     """Half of the other members, rounded up, at least 1 and at most 5."""

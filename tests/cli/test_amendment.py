@@ -61,6 +61,26 @@ def test_words_leave_no_field_of_the_roster_out(changes, words):
     assert words in " ".join(_told(**changes)) and _told(**changes) != _told()
 
 
+_SEATS = tuple(_HELD.members[name].identity_key for name in ("jinan", "qingdao", "yantai"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warned"),
+    [
+        ((_SEATS[:1], 1), (_SEATS[:2], 2), True),
+        ((_SEATS, 2), (_SEATS, 3), True),
+        ((_SEATS, 3), (_SEATS, 3), False),  # told when it was decided
+        ((_SEATS, 3), (_SEATS, 2), False),
+        ((_SEATS[:1], 1), (_SEATS, 2), False),
+        ((_SEATS, 2), (_SEATS[:1], 1), False),
+    ],
+)
+def test_a_council_that_one_lost_key_would_lock_is_warned_of(before, after, warned):
+    held, roster = (replace(_HELD, council=council, threshold=threshold) for council, threshold in (before, after))
+    told = " ".join(describe_change(held, replace(roster, version=2), []))
+    assert (f"WARNING: all {len(after[0])} seats must then sign: once one of their keys is lost" in told) is warned
+
+
 def test_words_for_seats_in_another_order():
     held = replace(_HELD, council=(_HELD.council[0], _HELD.members["qingdao"].identity_key))
     told = describe_change(held, replace(held, version=2, council=held.council[::-1]), [])

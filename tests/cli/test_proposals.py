@@ -289,6 +289,20 @@ def test_a_new_identity_key_with_the_councils_help(council):
     assert not (council / "yantai" / "keys" / "identity.next.pem").exists()
 
 
+def test_a_council_whose_every_seat_must_sign_is_told_so_before_it_is_too_late(council):
+    ended = run("roster", "threshold", "3", "-o", "p.json", home=council / "jinan")
+    assert "WARNING: all 3 seats must then sign" in ended.out
+    for name in ("qingdao", "yantai"):
+        assert "WARNING: all 3 seats must then sign" in run("roster", "sign", "p.json", home=council / name).out
+    assert run("join", "p.json", home=council / "jinan").exit_code == 0
+    (council / "yantai" / "keys" / "identity.pem").unlink()
+    assert "where its threshold is met without that key, types" in run("doctor", home=council / "yantai").out
+    ended = run("keys", "identity", "-o", "yantai.new", home=council / "yantai")
+    assert ended.exit_code == 0 and "The council cannot do that without the old key's signature: while" in ended.out
+    refused = run("roster", "rekey", "yantai", "yantai.new", "--json", home=council / "jinan").error
+    assert "too few council members are left" in refused["message"] and "if that key is lost" in refused["hint"]
+
+
 def test_with_a_daemon_the_daemon_is_asked(council_homes, node_home):
     shutil.copytree(council_homes / "jinan", node_home, dirs_exist_ok=True)
     _propose_offline = run("roster", "renew", "-o", node_home.parent / f"{node_home.name}.json", "--json", home=node_home)

@@ -238,7 +238,18 @@ class TestIdentity:
     def test_where_the_new_key_would_have_to_sign_at_once(self, seats: int) -> None:
         error = refusal(ReplaceIdentity("jinan", new_identity(JINAN)), build(4, seats))
         assert "too few council members are left" in error.message
-        assert "--threshold" in error.hint
+        assert error.hint.startswith(
+            "while the old key still signs, first seat others or lower the threshold: labmesh roster"
+        )
+        assert "if that key is lost there is no way: jinan restores keys/identity.pem from a backup" in error.hint
+
+    def test_whose_signature_the_council_cannot_do_without(self) -> None:
+        held = build(4, 3)
+        assert not held.needs_seat("jinan") and not held.roster.needs_every_seat
+        held = held.accept_roster(sign_roster(successor(SetThreshold(3), held), JINAN, QINGDAO, YANTAI))
+        assert held.needs_seat("jinan") and held.roster.needs_every_seat
+        assert not held.needs_seat("weifang"), "it has no seat"
+        assert "too few council members are left" in refusal(ReplaceIdentity("jinan", new_identity(JINAN)), held).message
 
     @pytest.mark.parametrize(
         ("member", "raw", "error", "message"),
