@@ -177,7 +177,8 @@ def require_may_sign(review: Review, member: str, key: bytes, *, withdrawn: bool
     """Refuse a proposal that is not for this identity key to sign; one that its home has `withdrawn` may be signed again.
 
     Raises:
-        GovernanceError: it is complete, signed by this key already, or the key sits on neither council.
+        GovernanceError: it is complete, signed by this key already, or the key sits on neither council; the member may, with
+            another key.
     """
     old, new = review.alliance.roster, review.roster
     if not review.missing:
@@ -192,10 +193,24 @@ def require_may_sign(review: Review, member: str, key: bytes, *, withdrawn: bool
             hint=f"send the file to {awaited}, who type: labmesh roster sign FILE",
         )
     if key not in old.council and key not in new.council:
+        _require_no_seat_of_another_key(review, member)
         raise GovernanceError(
             f"{member} sits neither on the council of version {old.version} nor on that of version {new.version}",
             hint=f"send the file to {awaited}, who type: labmesh roster sign FILE",
         )
+
+
+def _require_no_seat_of_another_key(review: Review, member: str) -> None:
+    """A member whose key was lost sits on the council still, with a key that its home has not."""
+    rosters = (review.alliance.roster, review.roster)
+    if not any(member in roster.members and roster.members[member].identity_key in roster.council for roster in rosters):
+        return
+    others = " or ".join(name for name in review.next_signers() if name != member)
+    raise GovernanceError(
+        f"{member} sits on the council with another identity key than this home has, so this home cannot sign",
+        hint="restore keys/identity.pem from a backup, or, where a roster in force names a new key, restart the node"
+        + (f"; others can sign: send the file to {others}, who types: labmesh roster sign FILE" if others else ""),
+    )
 
 
 def require_free(signed: Review | None, review: Review) -> None:

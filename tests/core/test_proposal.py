@@ -283,6 +283,17 @@ class TestWhoMaySign:
             require_may_sign(review, "zibo", ZIBO.identity_key)
         assert "labmesh roster sign FILE" in caught.value.hint
 
+    def test_a_seat_whose_key_the_home_has_not(self) -> None:
+        """Its own key was lost: it sits there all the same, and is not told to send the file to itself."""
+        with pytest.raises(GovernanceError, match="qingdao sits on the council with another identity key") as caught:
+            require_may_sign(review_proposal(HELD, propose(JINAN)), "qingdao", WEIFANG.identity_key)
+        assert "restore keys/identity.pem" in caught.value.hint
+        assert caught.value.hint.endswith("send the file to yantai, who types: labmesh roster sign FILE")
+        alone = review_proposal(HELD, propose(JINAN, change=SeatCouncil(("jinan", "weifang"), 2)))
+        with pytest.raises(GovernanceError, match="with another identity key") as caught:
+            require_may_sign(alone, "weifang", ZIBO.identity_key)
+        assert "send the file to qingdao or yantai, who types" in caught.value.hint
+
     def test_nothing_is_left_to_sign(self) -> None:
         with pytest.raises(GovernanceError, match="every signature") as caught:
             require_may_sign(review_proposal(HELD, propose(JINAN, YANTAI)), "qingdao", QINGDAO.identity_key)
