@@ -114,7 +114,12 @@ def _key_faults(files: KeyFiles, card: Card) -> Iterator[Fault]:
             continue  # told as missing
         if files.load_ed25519(files.path(name)).public_key().public_bytes_raw() == public:
             continue
-        if files.next_path(name).exists():
+        if name == "identity" and _is_waiting(files, public):
+            yield Fault(
+                "the roster names the new identity key of this home, which the node does not use yet",
+                "restart the node, which takes it into use (stop it, then: labmesh run)",
+            )
+        elif files.next_path(name).exists():
             yield Fault(
                 f"a change of the {name} key was cut off", "restart the node, which finishes it (stop it, then: labmesh run)"
             )
@@ -125,6 +130,11 @@ def _key_faults(files: KeyFiles, card: Card) -> Iterator[Fault]:
     key = files.load_tls(files.path("tls"))
     if not any(is_certificate_of(der, key) for der in card.tls_certificates):
         yield Fault(f"{files.path('tls')} is not the key of a certificate in the card", RESTORE + ANOTHER["tls"])
+
+
+def _is_waiting(files: KeyFiles, public: bytes) -> bool:
+    waiting = files.next_path("identity")
+    return waiting.exists() and files.load_ed25519(waiting).public_key().public_bytes_raw() == public
 
 
 def _listen_fault(listen: str) -> Fault | None:

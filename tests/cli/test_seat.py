@@ -111,6 +111,18 @@ class TestCard:
         assert "council (jinan)" in told and "labmesh roster rekey qingdao FILE" in told
 
 
+    def test_a_new_one_in_force_waits_for_a_restart_and_is_no_accident(self, pair: Path) -> None:
+        join(pair)
+        assert run("keys", "identity", "-o", "q2.card", home=pair / "qingdao").exit_code == 0
+        assert "the new identity key" not in run("doctor", home=pair / "qingdao").out
+        assert run("roster", "rekey", "qingdao", "q2.card", home=pair / "jinan").exit_code == 0
+        assert run("roster", "export", "-o", "later.json", home=pair / "jinan").exit_code == 0
+        assert run("join", "later.json", home=pair / "qingdao").exit_code == 0
+        told = run("doctor", home=pair / "qingdao").out
+        assert "the roster names the new identity key of this home" in told and "restart the node" in told
+        assert "cut off" not in told
+
+
 class TestMissingCards:
     @pytest.fixture
     def lacking(self, pair: Path) -> Path:
