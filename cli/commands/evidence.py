@@ -79,8 +79,11 @@ def _next_steps(open_kinds: set[str]) -> list[str]:
         return []
     lines = ["", "Give it to the council: labmesh evidence export ID -o FILE"]
     if "split-view" in open_kinds:
-        lines.append("It lets one of two histories survive (split-view): labmesh roster settle FILE --keep first|second")
-    return [*lines, "It removes a member that cannot stay: labmesh roster remove MEMBER"]
+        lines.append(
+            "To let one of two histories survive (split-view), a council member types: labmesh roster settle FILE --keep "
+            "first|second"
+        )
+    return [*lines, "To remove a member that cannot stay, a council member types: labmesh roster remove MEMBER"]
 
 
 @command.command()

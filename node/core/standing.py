@@ -62,7 +62,8 @@ def build_push_warnings(alliance: Alliance | None, member: str, identity_key: by
 
 
 def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> Notice | None:
-    entry, council = alliance.roster.members.get(member), ", ".join(alliance.council_members())
+    entry = alliance.roster.members.get(member)
+    council = ", ".join(name for name in alliance.council_members() if name != member) or "nobody else"
     if entry is None:
         return None
     if entry.status == "removed":
@@ -81,9 +82,9 @@ def _membership_notice(alliance: Alliance, member: str, identity_key: bytes) -> 
             "membership",
             "error",
             f"the roster names another identity key for {member} than this home has",
-            "restart the node if its people made a new key (labmesh keys identity), restore keys/identity.pem if it is an "
-            f"old one; if neither, telephone the council ({council}) at once, which can replace it by a key of yours: "
-            f"labmesh roster rekey {member} CARD",
+            "restart the node if its people made a new key, restore keys/identity.pem if it is an old one. If neither: "
+            f"labmesh keys identity -o CARD; telephone the council ({council}) at once, a member of which compares the key "
+            f"and types: labmesh roster rekey {member} CARD",
         )
     return None
 

@@ -9,6 +9,8 @@ import pytest
 from cli.app import App
 from cli.pasting import complete_commands
 from cli.remote import RemoteOptions
+from node.core.standing import build_notices
+from tests.builders import START, build_alliance, build_labs, public_key
 from tests.cli.conftest import init, run
 
 
@@ -34,6 +36,14 @@ from tests.cli.conftest import init, run
 def test_the_home_stands_in_every_command(text: str, expected: str) -> None:
     assert App(chosen_home="/a b", home_typed=True).complete(text) == expected
     assert App(chosen_home="/a b").complete(text) == App().complete(text) == text
+
+
+def test_a_member_whose_key_the_roster_does_not_name_types_the_first_half_alone() -> None:
+    held = build_alliance(build_labs(2))
+    (notice,) = build_notices(held, "qingdao", public_key("another"), now=START)
+    told = App(chosen_home="/q", home_typed=True).complete(str(notice))
+    assert "If neither: labmesh --home /q keys identity -o CARD; " in told
+    assert told.endswith("and types: labmesh roster rekey qingdao CARD")
 
 
 @pytest.mark.parametrize(

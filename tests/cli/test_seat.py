@@ -110,7 +110,6 @@ class TestCard:
         told = describe_card_use(type(held)(before.identity, before.own_card, held.alliance))
         assert "council (jinan)" in told and "labmesh roster rekey qingdao FILE" in told
 
-
     def test_a_new_one_in_force_waits_for_a_restart_and_is_no_accident(self, pair: Path) -> None:
         join(pair)
         assert run("keys", "identity", "-o", "q2.card", home=pair / "qingdao").exit_code == 0

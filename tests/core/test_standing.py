@@ -54,7 +54,9 @@ def test_another_identity_key() -> None:
     assert (notice.subject, notice.level) == ("membership", "error")
     assert "another identity key for qingdao" in notice.sentence
     assert "telephone the council (jinan)" in notice.hint
-    assert notice.hint.endswith("labmesh roster rekey qingdao CARD")
+    assert notice.hint.endswith("types: labmesh roster rekey qingdao CARD")
+    (notice,) = notices("jinan", key=public_key("another"))
+    assert "the council (nobody else)" in notice.hint, "nobody is sent to telephone with himself"
 
 
 @pytest.mark.parametrize(
