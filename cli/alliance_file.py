@@ -18,6 +18,7 @@ ENVELOPE_MEMBERS = {"payload", "payloadType", "signatures"}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 EXPORT_HINT = "ask a member for the file that `labmesh roster export -o FILE` writes"
 PROPOSAL_HINT = "name the file that `labmesh roster add`, or another change of the roster, wrote"
+DAMAGED_HINT = "the file was changed or damaged on its way: ask whoever sent it for it again"
 CARD_HINT = "ask the newcomer for the file that `labmesh card -o FILE` writes"
 
 
@@ -77,9 +78,11 @@ def parse_proposal_file(raw: bytes, name: str) -> bytes:
     """Read a proposal, and give it in its canonical form; `name` is the file's, for messages.
 
     Raises:
-        FormatError: it is another file.
+        FormatError: it is another file, or an envelope in it breaks the format.
     """
     from node.core.canonical import dumps_canonical
+    from node.core.card import parse_card
+    from node.core.roster import parse_roster
 
     content = _parse_json(raw, name, PROPOSAL_HINT)
     if isinstance(content, dict) and set(content) == {"rosters", "cards"}:
@@ -90,6 +93,12 @@ def parse_proposal_file(raw: bytes, name: str) -> bytes:
         _refuse(name, f"is {_envelope_noun(content)}, not a proposal", PROPOSAL_HINT)
     if not _is_proposal(content):
         _refuse(name, "is not a proposal", PROPOSAL_HINT)
+    try:
+        parse_roster(dumps_canonical(content["roster"]))
+        for card in content["cards"]:
+            parse_card(dumps_canonical(card))
+    except FormatError as error:
+        raise FormatError(f"{name}: {error.message}", hint=error.hint or DAMAGED_HINT) from error
     return dumps_canonical(content)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.alliance_file import EXPORT_HINT, AllianceFile, parse_alliance_file
+from cli.alliance_file import DAMAGED_HINT, EXPORT_HINT, AllianceFile, parse_alliance_file
 from cli.app import App, node_command, pass_app
 from cli.consent import can_ask, require_consent
 from cli.files import HOME_INPUT_FILE, STDIN, display_name, read_input
@@ -95,9 +95,11 @@ def _require_same_alliance(alliance: str, content: AllianceFile, name: str) -> N
     from node.core.card import parse_card
     from node.core.roster import parse_roster
 
-    named = [parse_roster(raw)[1].alliance for raw in content.rosters] + [
-        parse_card(raw)[1].alliance for raw in content.cards
-    ]
+    try:
+        named = [parse_roster(raw)[1].alliance for raw in content.rosters]
+        named += [parse_card(raw)[1].alliance for raw in content.cards]
+    except FormatError as error:
+        raise FormatError(f"{name}: {error.message}", hint=error.hint or DAMAGED_HINT) from error
     if other := next((one for one in named if one != alliance), None):
         raise GovernanceError(
             f"{name} is for the alliance {other}, this home was made for {alliance}",

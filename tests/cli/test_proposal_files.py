@@ -45,6 +45,18 @@ def test_a_file_that_was_changed(council, change, named):
     assert run("roster", "proposal", home=council / "qingdao").exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "spoil", [lambda content: content["roster"], lambda content: content["cards"][0]], ids=["roster", "card"]
+)
+def test_a_damaged_file_is_named_with_what_to_do(council, spoil):
+    propose(council, "add", "zibo.card")
+    _mutated(council, lambda content: spoil(content).update(signatures=[{"sog": "AAAA"}]))
+    for command in (("roster", "sign"), ("join",)):
+        told = run(*command, "p.json", "--json", home=council / "qingdao").error
+        assert told["message"] == "p.json: a signature in the envelope has other members than sig"
+        assert told["hint"] == "the file was changed or damaged on its way: ask whoever sent it for it again"
+
+
 def test_a_file_that_somebody_reformatted_is_read_all_the_same(council):
     propose(council)
     _mutated(council, lambda content: None)
