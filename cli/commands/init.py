@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from click import argument, option
@@ -10,9 +13,11 @@ from cli.app import App, node_command, pass_app
 from cli.outcome import UsageFault
 from cli.output import print_document, print_lines
 from cli.texts import MEMBER, TEXT
-from node.errors import ConfigError, FormatError
+from node.errors import ConfigError, FormatError, HomeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from node.core.card import Card
 
 
@@ -42,22 +47,36 @@ def command(
     from node.home import create_home
 
     try:
-        card = create_home(
-            app.home_path,
-            member=member,
-            alliance=alliance,
-            name=name,
-            region=region,
-            address=address,
-            listen=listen,
-            passphrase=_new_passphrase(app) if protect_keys else None,
-        )
+        passphrase = _new_passphrase(app) if protect_keys else None
+        with _hinting(app.home_path):
+            card = create_home(
+                app.home_path,
+                member=member,
+                alliance=alliance,
+                name=name,
+                region=region,
+                address=address,
+                listen=listen,
+                passphrase=passphrase,
+            )
     except (FormatError, ConfigError) as error:
         raise UsageFault(error.message, hint=error.hint or "type: labmesh init --help") from error
     if app.json:
         print_document(_document(app, card))
     else:
         _print_next_steps(app, card)
+
+
+@contextmanager
+def _hinting(path: Path) -> Iterator[None]:
+    """What the system refuses gets a next step: a place that this account may write to."""
+    try:
+        yield
+    except OSError as error:
+        raise HomeError(
+            f"{path} cannot be made: {error.strerror or error}",
+            hint=f"choose another --home, or let root make the folder: install -d -m 0700 -o USER {shlex.quote(str(path))}",
+        ) from error
 
 
 def _document(app: App, card: Card) -> dict[str, str]:

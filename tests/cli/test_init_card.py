@@ -78,6 +78,14 @@ def test_bad_names_are_usage_and_leave_nothing(tmp_path, member, changes, named)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_made_comes_with_what_to_type(tmp_path):
+    (tmp_path / "file").write_text("")
+    options = ("--alliance", ALLIANCE, "--name", "J", "--region", "CN", "--address", "a.example:7443", "--json")
+    ended = run("init", "jinan", *options, home=tmp_path / "file" / "a" / "home")
+    assert ended.exit_code == 1 and "file/a/home cannot be made: Not a directory" in ended.error["message"]
+    assert ended.error["hint"].endswith(f"install -d -m 0700 -o USER {tmp_path / 'file' / 'a' / 'home'}")
+
+
 def test_the_card_is_the_json_document_with_and_without_the_option(home):
     plain, as_json = run("card", home=home), run("card", "--json", home=home)
     assert plain.exit_code == as_json.exit_code == 0
