@@ -130,6 +130,7 @@ def verify(app: App, file: str, fingerprint: str | None) -> None:
         print_document(content)
     else:
         _print_judgement(display_name(file), content)
+        print_lines(*_settlement(judgement))
     if not judgement.verified:
         raise click.exceptions.Exit(REFUSED)
 
@@ -163,7 +164,8 @@ def _judge(name: str, fingerprint: str | None, held: Alliance | None) -> Judgeme
             raise FormatError("it is too large to be one")
         evidence = parse_evidence(read_input(name))
     except FormatError as error:
-        first = Step(STEPS[0], False, f"the file is not readable evidence: {error.message}")
+        detail = f"the file is not readable evidence: {error.message} (a bundle is checked with: labmesh verify FILE)"
+        first = Step(STEPS[0], False, detail)
         return Judgement((first, *(Step(step, None, "not reached") for step in STEPS[1:])), "")
     if held is None:
         return judge_evidence(evidence, fingerprint=fingerprint)
@@ -175,6 +177,16 @@ def _judge(name: str, fingerprint: str | None, held: Alliance | None) -> Judgeme
     if not alone.verified or not held.knows_fingerprint(fingerprint):
         return alone
     return judge_evidence(evidence, fingerprint=fingerprint, held=held)
+
+
+def _settlement(judgement: Judgement) -> list[str]:
+    """What the council has decided of it, by the newest roster known here: of the home, or else of the file."""
+    from node.core.misconduct import find_settlement
+
+    if not judgement.verified or judgement.alliance is None:
+        return []
+    settled = find_settlement(judgement, judgement.alliance)
+    return [f"  It is settled by roster version {judgement.alliance.roster.version}: {settled}."] if settled else []
 
 
 def _content(judgement: Judgement) -> dict[str, Any]:

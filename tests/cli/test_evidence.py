@@ -149,6 +149,10 @@ class TestVerify:
         assert ended.exit_code == 1
         assert "PROVES NOTHING" in ended.out and "FAILED conflict" in ended.out and "one history" in ended.out
 
+    def test_a_bundle_is_checked_with_another_command(self, nowhere: Path, tmp_path: Path) -> None:
+        ended = run("evidence", "verify", write(tmp_path, b"PK\x03\x04"), "--fingerprint", FINGERPRINT, home=nowhere)
+        assert ended.exit_code == 1 and "a bundle is checked with: labmesh verify FILE" in ended.out
+
     @pytest.mark.parametrize("raw", [b"", b"nonsense", b"PK\x03\x04", format_evidence(two_sizes())[:-1]])
     def test_a_file_that_is_none(self, raw: bytes, nowhere: Path, tmp_path: Path) -> None:
         ended = run("evidence", "verify", write(tmp_path, raw), "--fingerprint", FINGERPRINT, "--json", home=nowhere)
@@ -228,6 +232,13 @@ class TestSettle:
         held = read_held_alliance(Home(founded)).alliance
         assert held is not None and held.roster.members["jinan"].head == Head(5, root)
         assert find_settlement(judge_evidence(case[1], held=held), held)
+
+    def test_what_is_settled_is_said_to_be_when_it_is_checked(self, founded: Path, case: tuple[Path, Evidence]) -> None:
+        assert "It is settled" not in run("evidence", "verify", case[0], home=founded).out
+        assert run("roster", "settle", case[0], "--keep", "first", home=founded).exit_code == 0
+        ended = run("evidence", "verify", case[0], home=founded)
+        assert ended.exit_code == 0 and "proves misconduct" in ended.out
+        assert "It is settled by roster version 2: the roster names the history that survives, up to size 5." in ended.out
 
     def test_not_twice(self, founded: Path, case: tuple[Path, Evidence]) -> None:
         run("roster", "settle", case[0], "--keep", "first", home=founded)
