@@ -13,6 +13,7 @@ import click
 
 from cli.app import App
 from cli.outcome import UsageFault
+from cli.output import print_note
 from node.errors import LimitError
 from node.placement import put_in_place
 
@@ -59,12 +60,14 @@ FORCE_OPTION = click.option(
 
 
 def read_input(name: str, *, size_max: int = INPUT_SIZE_MAX) -> bytes:
-    """The bytes of a file; `-` is stdin.
+    """The bytes of a file; `-` is stdin, and a person who sits there is told that it is read.
 
     Raises:
         LimitError: more than `size_max` bytes; reading stops there.
     """
     if name == STDIN:
+        if sys.stdin.isatty():
+            print_note("Reading from the terminal; end with Ctrl-D.")
         content = sys.stdin.buffer.read(size_max + 1)
     else:
         with Path(name).open("rb") as file:

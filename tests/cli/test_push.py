@@ -51,6 +51,15 @@ def test_the_json_of_a_push(node, node_home, file):
     assert batches == [[b'{"key":"a","body":{}}', b'{"key":"b","body":{}}']]
 
 
+def test_a_person_at_the_terminal_is_told_that_it_is_read(node, node_home, monkeypatch):
+    node.answers["Push"] = _answer(accepted=1)
+    told = "Reading from the terminal; end with Ctrl-D."
+    assert told not in run("push", "-", "--kind", "result", home=node_home, stdin='{"key":"e"}').err
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    ended = run("push", "-", "--kind", "result", home=node_home, stdin='{"key":"e"}')
+    assert ended.exit_code == 0 and told in ended.err and told not in ended.out
+
+
 def test_a_rejection_names_file_and_line_and_is_1(node, node_home, file, tmp_path):
     array = tmp_path / "more.json"
     array.write_text('[{"key":"c","body":{}},\n {"key":"d"}]')
