@@ -30,7 +30,7 @@ def command(app: App, id: str, to: str) -> None:
     elif readers == ["*"]:
         print_lines(f"Nothing to do: {answer.id} is for the whole alliance, so every member may read it already.")
     elif not answer.granted:
-        names = ", ".join(readers) or "its author, this member,"
+        names = " and ".join(["its author, this member,", *([", ".join(readers)] if readers else [])])
         print_lines(f"Nothing to do: {answer.id} may be read by {names} already.")
     else:
         print_lines(

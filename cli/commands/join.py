@@ -169,7 +169,7 @@ def _ask(app: App, content: AllianceFile, file: str) -> str:
         "Compare it with what a member you know tells you, by telephone or in person. Who can change the file can also",
         "change a fingerprint that comes with it.",
     )
-    newest = f"ask a member you know for the file and its fingerprint: {EXPORT_HINT}"
+    newest = "ask a member you know for the file that `labmesh roster export -o FILE` writes, and for its fingerprint"
     require_consent(app, "Is it the same?", hint=newest)
     return alliance.fingerprint
 

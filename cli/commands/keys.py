@@ -17,7 +17,31 @@ from cli.passphrase import HOME_VARIABLE
 if TYPE_CHECKING:
     from node.core.card import Card
 
-ROLES = click.Choice(["log", "witness", "tls"])
+
+class RoleChoice(click.Choice[str]):
+    """Some of the keys; what is done otherwise with the others is said as what to type."""
+
+    def __init__(self, *roles: str, **others: str) -> None:
+        """Take the keys, and a command for each other one that may be meant."""
+        super().__init__(roles)
+        self._others = others
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The key's name.
+
+        Raises:
+            UsageFault: another key, of which there is something else to type.
+            click.BadParameter: no key.
+        """
+        if value in self._others:
+            verb = "" if ctx is None else f" for `{ctx.info_name}`"
+            raise UsageFault(f"the {value} key is not{verb}", hint=f"type: {self._others[value]}")
+        return super().convert(value, param, ctx)
+
+
+NEW_IDENTITY = "labmesh keys identity -o FILE"
+ROTATED = RoleChoice("log", "witness", "tls", identity=NEW_IDENTITY)
+REVOKED = RoleChoice("log", witness="labmesh keys rotate witness", tls="labmesh keys rotate tls", identity=NEW_IDENTITY)
 JOINED = (
     "Peers refuse a certificate whose card lacks what they know of this member's keys. Has this home taken the newest file "
     "that a peer exports (there: labmesh roster export -o FILE; here: labmesh join FILE)?"
@@ -57,7 +81,7 @@ def show(app: App) -> None:
 
 
 @command.command()
-@click.argument("role", type=ROLES, metavar="log|witness|tls")
+@click.argument("role", type=ROTATED, metavar="log|witness|tls")
 @click.option("--without-peers", is_flag=True, help="Do not ask peers first: TLS, or a lost log key.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
@@ -83,7 +107,7 @@ def rotate(app: App, role: str, without_peers: bool, yes: bool) -> None:
 
 
 @command.command()
-@click.argument("role", type=click.Choice(["log"]), metavar="log")
+@click.argument("role", type=REVOKED, metavar="log")
 @click.option("--size", metavar="N", required=True, type=click.IntRange(min=0), help="Size of the last good checkpoint.")
 @click.option("--without-peers", is_flag=True, help="Do not wait for every peer, where the key is lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -44,7 +44,7 @@ class TestGrant:
     def test_nothing_to_do(self, node: FakeNode, node_home: Path) -> None:
         node.answers["GrantRecord"] = granted()
         ended = run("grant", ID, "--to", "yantai", home=node_home)
-        assert (ended.exit_code, "may be read by qingdao, yantai already" in ended.out) == (0, True)
+        assert (ended.exit_code, "by its author, this member, and qingdao, yantai already" in ended.out) == (0, True)
         node.answers["GrantRecord"] = granted(readers=("*",))
         ended = run("grant", ID, "--to", "yantai", home=node_home)
         assert (ended.exit_code, "for the whole alliance" in ended.out) == (0, True)

@@ -97,6 +97,21 @@ def test_wrong_command_lines(home, arguments):
     assert run("keys", *arguments, home=home).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "typed"),
+    [
+        (("rotate", "identity"), "labmesh keys identity -o FILE"),
+        (("revoke", "identity", "--size", "4"), "labmesh keys identity -o FILE"),
+        (("revoke", "witness", "--size", "4"), "labmesh keys rotate witness"),
+        (("revoke", "tls", "--size", "4"), "labmesh keys rotate tls"),
+    ],
+)
+def test_another_key_comes_with_what_to_type(home, arguments, typed):
+    ended = run("keys", *arguments, "--json", home=home)
+    assert ended.exit_code == 2 and ended.error["hint"] == f"type: {typed}"
+    assert ended.error["message"] == f"the {arguments[1]} key is not for `{arguments[0]}`"
+
+
 def test_what_rotate_says(node: FakeNode, node_home, tmp_path):
     alliance = RotatingAlliance(tmp_path, 3)
     jinan = alliance["jinan"]

@@ -210,6 +210,7 @@ def test_join_shows_the_fingerprint_and_asks(monkeypatch, founded, exported, qin
     assert ended.exit_code == exit_code, ended
     assert _groups(_fingerprint(founded)) in ended.out and "Jinan 联盟" in ended.out
     assert run("roster", "show", home=qingdao).exit_code == (0 if exit_code == 0 else 1)
+    assert ended.err.count("ask a member") == exit_code, "once, where the answer is no"
 
 
 @pytest.mark.parametrize(
