@@ -92,7 +92,7 @@ def report_proposed(app: App, state: RosterState, file: str | None) -> None:
         f"Roster version {review.roster.version} has {review.format_count()}: it is not in force yet.",
         app.complete("Write its file again: labmesh roster proposal -o FILE")
         if file is None
-        else f"Send {display_name(file)} to {format_awaited(review)}, who type: labmesh roster sign FILE",
+        else f"Send {display_name(file)} to {format_awaited(review)}, who types: labmesh roster sign FILE",
         f"Before it is complete, no home that signed it signs another change of version {review.roster.version}.",
     )
     if withdrawn:

@@ -32,7 +32,7 @@ def command(app: App, file: str, keys: bool, passphrase_file: str | None) -> Non
     erased after it was made, so delete it when a newer one is there.
     """
     from cli.passphrase import read_passphrase
-    from cli.texts import format_size
+    from cli.texts import count_entries, format_size
     from node.backup import create_backup, has_protected_keys
     from node.clock import utc_now
 
@@ -50,7 +50,9 @@ def command(app: App, file: str, keys: bool, passphrase_file: str | None) -> Non
         content = {name: getattr(manifest, name) for name in ("member", "alliance", "schema", "size", "root", "made")}
         print_document({"file": str(target), "bytes": size_bytes, **content, "keys": keys})
         return
-    print_lines(f"{target} holds {manifest.member} with {manifest.size:,} entries of its log ({format_size(size_bytes)}).")
+    print_lines(
+        f"{target} holds {manifest.member} with {count_entries(manifest.size)} of its log ({format_size(size_bytes)})."
+    )
     print_note(
         "It holds this member's records, and keeps what is erased from now on: store it as closely as the home, and "
         "delete it when a newer one is there."

@@ -12,7 +12,7 @@ from cli.app import App, node_command, pass_app
 from cli.files import INPUT_FILE, display_name, read_input, require_one_stdin
 from cli.outcome import REFUSED, UsageFault
 from cli.output import print_document, print_lines, print_note, print_table
-from cli.texts import KIND, TEXT
+from cli.texts import KIND, TEXT, count_entries
 from node.errors import LimitError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _print_outcome(content: dict[str, Any], keep_going: bool) -> None:
     accepted, unchanged, rejected = content["accepted"], content["unchanged"], content["rejected"]
     print_lines(
         f"{accepted:,} appended, {unchanged:,} unchanged, {rejected:,} refused; "
-        f"the log has {content['checkpoint']['size']:,} entries."
+        f"the log has {count_entries(content['checkpoint']['size'])}."
     )
     if not rejected:
         return

@@ -190,13 +190,13 @@ def require_may_sign(review: Review, member: str, key: bytes, *, withdrawn: bool
     if key in review.signers and not withdrawn:
         raise GovernanceError(
             f"{member} has signed this proposal already; {review.missing} more must sign it",
-            hint=f"send the file to {awaited}, who type: labmesh roster sign FILE",
+            hint=f"send the file to {awaited}, who types: labmesh roster sign FILE",
         )
     if key not in old.council and key not in new.council:
         _require_no_seat_of_another_key(review, member)
         raise GovernanceError(
             f"{member} sits neither on the council of version {old.version} nor on that of version {new.version}",
-            hint=f"send the file to {awaited}, who type: labmesh roster sign FILE",
+            hint=f"send the file to {awaited}, who types: labmesh roster sign FILE",
         )
 
 

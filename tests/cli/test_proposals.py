@@ -117,10 +117,10 @@ def test_a_change_of_the_council_says_what_each_council_lacks(council):
         assert run("join", "p.json", home=council / name).exit_code == 0
     ended = run("roster", "council", "jinan", "qingdao", "zibo", "--threshold", "2", "-o", "c.json", home=council / "jinan")
     assert "1 of 2 signatures of the council in force and 1 of 2 of the new one: it is not in force yet" in ended.out
-    assert "Send c.json to qingdao, who type" in ended.out
+    assert "Send c.json to qingdao, who types" in ended.out
     ended = run("roster", "sign", "c.json", home=council / "yantai")
     assert "2 of 2 signatures of the council in force and 1 of 2 of the new one" in ended.out
-    assert "Send c.json to qingdao or zibo, who type" in ended.out
+    assert "Send c.json to qingdao or zibo, who types" in ended.out
     ended = run("roster", "renew", "-o", "r.json", home=council / "jinan")
     assert ended.exit_code == 1 and "hint: qingdao can put the first in force" in ended.err
     assert run("roster", "sign", "c.json", home=council / "qingdao").exit_code == 0

@@ -51,6 +51,13 @@ def test_the_json_of_a_push(node, node_home, file):
     assert batches == [[b'{"key":"a","body":{}}', b'{"key":"b","body":{}}']]
 
 
+def test_one_entry_is_one(node, node_home, file):
+    answer = _answer(accepted=1)
+    answer.checkpoint.size = 1
+    node.answers["Push"] = answer
+    assert "the log has 1 entry." in run("push", file, "--kind", "result", home=node_home).out
+
+
 def test_a_person_at_the_terminal_is_told_that_it_is_read(node, node_home, monkeypatch):
     node.answers["Push"] = _answer(accepted=1)
     told = "Reading from the terminal; end with Ctrl-D."

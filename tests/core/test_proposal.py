@@ -244,7 +244,7 @@ class TestWhoIsNext:
         review = self.review(JINAN)
         with pytest.raises(GovernanceError) as caught:
             require_may_sign(review, "jinan", JINAN.identity_key)
-        assert caught.value.hint == "send the file to qingdao, who type: labmesh roster sign FILE"
+        assert caught.value.hint == "send the file to qingdao, who types: labmesh roster sign FILE"
         with pytest.raises(GovernanceError) as caught:
             require_free(review, review_proposal(HELD, propose(JINAN)))
         assert caught.value.hint.startswith("qingdao can put the first in force")
