@@ -217,7 +217,7 @@ class TestOthersFiles:
     def test_who_declines_a_fingerprint_reads_whom_to_ask(self, pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
         ended = run("join", "alliance.json", home=pair / "qingdao", stdin="n\n")
-        assert ended.exit_code == 1 and "hint: ask a member you know for the file and its fingerprint" in ended.err
+        assert ended.exit_code == 1 and "hint: ask a member you know for the file that `labmesh roster export" in ended.err
 
 
 class TestProposer:
