@@ -83,7 +83,8 @@ class Confirmation:
         self._lock = threading.RLock()
         self._told: dict[str, int] = {}
         self._ahead: dict[str, SignedCheckpoint] = {}
-        self._overridden = self._kept = False
+        self._overridden = self._kept = self._doubted = False
+        self._awaited: set[str] = set()
         self._known_size = 0
         self._contradicting: dict[str, SignedCheckpoint] = {}
 
@@ -103,7 +104,7 @@ class Confirmation:
             self._forget_former_peers()
             if self._ahead or self.conflict is not None or self.outdated is not None:
                 return False
-            return self._overridden or self._kept or len(self._told) >= self.needed
+            return self._overridden or self._kept or self._enough_told
 
     @property
     def conflict(self) -> str | None:
@@ -190,7 +191,7 @@ class Confirmation:
     def presumed(self) -> bool:
         """Whether a person's word stands for the peers that have not told: this home may have forgotten its newest card."""
         with self._lock:
-            return self._overridden and len(self._told) < self.needed
+            return self._overridden and not self._enough_told
 
     @property
     def longer(self) -> tuple[str, int] | None:
@@ -222,10 +223,24 @@ class Confirmation:
         """Stay confirmed although the roster grows: this process was confirmed, and it is the one that adds members.
 
         A roster learned from outside does not count: a home that was rolled back to when it was alone learns it that way.
-        Nor does a person's word where too few peers have told.
+        Nor does a person's word where too few peers have told. And a process that had to ask its peers again is kept by
+        their word alone.
         """
         with self._lock:
-            self._kept = self._kept or not self.presumed
+            self._kept = self._kept or not (self.presumed or self._doubted)
+
+    def doubt(self, teller: str) -> None:
+        """Ask all peers again: a card of this member that its home had forgotten is about to take the place of the held one.
+
+        So the home is older than it knew. Who told before may have missed that card as well, a person's word was given
+        without it, and the keys that it names may have signed what waits here. `teller`, who has shown it, must tell, too;
+        nobody where a person brought it.
+        """
+        with self._lock:
+            logger.warning("event=own_card_replaced member=%s teller=%s", self._member, teller)
+            if teller:
+                self._awaited.add(teller)
+            self._ask_again()
 
     def note_contradiction(self, peer: str) -> None:
         """The longer log that a peer told of was read, and leaves out what stands here: two histories are signed."""
@@ -251,7 +266,7 @@ class Confirmation:
                 self._told[peer] = signed.size if signed else 0
                 self._known_size = max(self._known_size, self._told[peer])
             # A person's word makes nothing certain: it counts for this process as long as it stands, and for no more.
-            self._kept = self._kept or (len(self._told) >= self.needed > 0 and self.confirmed)
+            self._kept = self._kept or (self.needed > 0 and self._enough_told and self.confirmed)
             return before != (self.confirmed, self.ceiling)
 
     def told_sizes(self) -> dict[str, int]:
@@ -320,13 +335,19 @@ class Confirmation:
         verify_checkpoint(signed, key)
         return signed.signed_by(key)
 
+    @property
+    def _enough_told(self) -> bool:
+        return len(self._told) >= self.needed and self._awaited <= self._told.keys()
+
     def _forget_former_peers(self) -> None:
         """What a peer told counts while it is a member: one that was removed can be asked for nothing any more."""
         alliance = self._alliance()
         if alliance is None:
             return
+        others = alliance.other_members(self._member)
         told: tuple[dict[str, Any], ...] = (self._told, self._ahead, self._contradicting)
-        for peer in set[str]().union(*told).difference(alliance.other_members(self._member)):
+        self._awaited.intersection_update(others)
+        for peer in set[str]().union(*told).difference(others):
             for said in told:
                 said.pop(peer, None)
 
@@ -355,12 +376,16 @@ class Confirmation:
         if self._watch is None or not self._watch.has_jumped() or self.needed == 0:
             return
         logger.warning("event=clock_jumped member=%s", self._member)
-        self._told.clear()
-        self._overridden = self._kept = False
         self._known_size = 0
         # What was signed since this machine was frozen may have to give way after all.
         signed_size = self._log().signed_size
         self._contradicting = {peer: told for peer, told in self._contradicting.items() if told.size <= signed_size}
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        self._told.clear()
+        self._overridden = self._kept = False
+        self._doubted = True
         self._on_doubt()
 
     def _root_at(self, log: LogState, size: int) -> bytes:

@@ -228,7 +228,7 @@ class Rotations(Rollbacks):
         """Jinan's key files stay as they are when its database goes back, as it has once already."""
         super().__init__()
         self.keys = Rotating(self.jinan, Path(self.folder.name) / "keys")
-        self.keys.lose()
+        self._start()
         for peer in PEERS:
             self.contact(peer, peer)
         self.push("K", "1", "qingdao", 1, None)
@@ -238,7 +238,7 @@ class Rotations(Rollbacks):
         self.roll_back(0, search=False)
         self.push("M", "1", "qingdao", 1, None)
 
-    @precondition(lambda self: self.jinan.confirmation.confirmed)
+    @precondition(lambda self: self.jinan.confirmation.confirmed and not self.jinan.confirmation.presumed)
     @rule(peer=st.sampled_from(PEERS))
     def rotate(self, peer: str) -> None:
         self.keys.rotation.rotate("log")
@@ -255,12 +255,12 @@ class Rotations(Rollbacks):
     @rule(which=st.integers(0, 3), search=st.booleans())
     def roll_back(self, which: int, search: bool) -> None:
         super().roll_back(which, search)
-        self.keys.lose()
+        self._start()
 
     @rule()
     def restart(self) -> None:
         super().restart()
-        self.keys.lose()
+        self._start()
 
     def teardown(self) -> None:
         for peer in (*PEERS, *PEERS):
@@ -272,6 +272,20 @@ class Rotations(Rollbacks):
             self._tell_cards(peer)
         self.keys.require_sound()
         super().teardown()
+
+    @precondition(lambda self: self.keys.rotation.lost_roles())
+    @rule()
+    def confirm(self) -> None:
+        """A person's word where only the lost key keeps what waits from being signed."""
+        self.jinan.confirm()
+
+    def _start(self) -> None:
+        """As the daemon does: whatever a roster or a card brings, what waits is signed if it may be."""
+        self.keys.lose()
+        self.jinan.membership.subscribe(self._sign_waiting)
+
+    def _sign_waiting(self) -> None:
+        self.jinan.ledger.sign_head()
 
     def _tell_cards(self, peer: str) -> None:
         """As each contact does before it asks what the peer holds."""
