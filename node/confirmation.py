@@ -31,6 +31,7 @@ from node.store.logs import LogState
 logger = logging.getLogger(__name__)
 
 CLOCK_JUMP_S = 30.0
+WAIT_FOR_PEERS = "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
 
 
 class ClockWatch:
@@ -102,9 +103,7 @@ class Confirmation:
         with self._lock:
             self._notice_jump()
             self._forget_former_peers()
-            if self._ahead or self.conflict is not None or self.outdated is not None:
-                return False
-            return self._overridden or self._kept or self._enough_told
+            return not self._is_known_behind and (self._overridden or self._kept or self._enough_told)
 
     @property
     def conflict(self) -> str | None:
@@ -157,7 +156,7 @@ class Confirmation:
             return "let the peers connect that hold the others (labmesh peers), or restore a newer backup"
         if self.longer is not None or self.conflict is not None:
             return "type: labmesh status"
-        return "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
+        return WAIT_FOR_PEERS
 
     @property
     def may_revoke(self) -> bool:
@@ -212,11 +211,12 @@ class Confirmation:
     def override(self) -> int:
         """Publish without waiting for peers, because a person takes the risk; returns the size that may be published.
 
-        A longer log at a peer is no longer a matter of risk: it stays in force. So does a card that proves this home older
-        (`outdated`), and then the word does not stand for later either.
+        A longer or another log at a peer is no longer a matter of risk: it stays in force. So does a card that proves this
+        home older (`outdated`). The word that is given then does not stand for later either.
         """
         with self._lock:
-            self._overridden = self._overridden or self.outdated is None
+            self._forget_former_peers()
+            self._overridden = self._overridden or not self._is_known_behind
         return self.ceiling
 
     def keep(self) -> None:
@@ -334,6 +334,11 @@ class Confirmation:
         key = card.log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)
         return signed.signed_by(key)
+
+    @property
+    def _is_known_behind(self) -> bool:
+        """Whether peers or cards prove that more, or something else, is signed than what stands here."""
+        return bool(self._ahead) or self.conflict is not None or self.outdated is not None
 
     @property
     def _enough_told(self) -> bool:
