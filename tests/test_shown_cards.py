@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from node.clients import SOCKET
 from node.core.amendment import RemoveMember
 from node.core.card import CARD_TYPE, Card, card_content
 from node.core.dsse import build_envelope, format_envelope
 from node.core.roster import Head
 from node.disowning import Objector
 from node.errors import GovernanceError, UnconfirmedError
+from node.rpc import access
+from node.rpc.calls.parts import NodeServiceParts
+from node.rpc.calls.records import RecordCalls
 from node.rpc.waiting import describe_waiting
 from node.shown_cards import is_unheld
 from tests.rotating import Rotating, RotatingAlliance, push
@@ -64,10 +71,26 @@ def require_silent(jinan: Rotating, said: str) -> None:
     assert not member.confirmation.presumed, "nor does the word stand for later"
     assert said in str(member.confirmation.outdated) and "labmesh confirm" not in member.confirmation.remedy
     assert said in describe_waiting(member.confirmation, [])
+    with pytest.raises(UnconfirmedError, match="cannot be published yet") as unproved:
+        prove_own(jinan, f"S{size}")
+    assert unproved.value.hint == member.confirmation.remedy
     for change in (lambda: jinan.rotation.rotate("log"), lambda: jinan.rotation.revoke_log(1)):
         with pytest.raises(UnconfirmedError, match=said) as refused:
             change()
         assert "labmesh confirm" not in refused.value.hint
+
+
+def prove_own(node: Rotating, key: str) -> None:
+    """What `labmesh prove` asks the node for."""
+    parts = SimpleNamespace(
+        store=node.member.store, membership=node.member.membership, confirmation=node.member.confirmation
+    )
+
+    def ask() -> None:
+        access._CALLER.set(SOCKET)
+        RecordCalls(cast(NodeServiceParts, parts))._build_bundle(f"jinan/result/{key}")
+
+    copy_context().run(ask)
 
 
 @pytest.mark.parametrize("signed", [1, 3, 6])
