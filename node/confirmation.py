@@ -20,11 +20,12 @@ from typing import Any
 
 from node.clock import Clock
 from node.core.alliance import Alliance
+from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.core.roster import Head
 from node.core.succession import revoked_at
 from node.errors import FormatError, MalformedError
-from node.shown_cards import TAKE_CARD, ShownCard
+from node.shown_cards import ShownCard
 from node.store import Store
 from node.store.logs import LogState
 
@@ -120,12 +121,8 @@ class Confirmation:
     @property
     def forgotten_card(self) -> str | None:
         """That somebody has shown a card which this home has signed, forgotten and not taken, in words; None for nobody."""
-        alliance = self._alliance()
-        if alliance is None or self._member not in alliance.cards:
-            return None
-        card, log, others = alliance.card(self._member), self._log(), alliance.other_members(self._member)
-        shown = [item for item in self._unheld_cards() if not item.teller or item.teller in others]
-        return shown[0].describe(card, self._store.logs.tree(log.id), log.signed_size) if shown else None
+        shown, log = self._find_shown(), self._log()
+        return shown[0].describe(shown[1], self._store.logs.tree(log.id), log.signed_size) if shown else None
 
     @property
     def outdated(self) -> str | None:
@@ -150,8 +147,8 @@ class Confirmation:
     @property
     def remedy(self) -> str:
         """What to do, and to type, so that this home becomes confirmed."""
-        if self.forgotten_card is not None:
-            return TAKE_CARD
+        if (shown := self._find_shown()) is not None:
+            return shown[0].remedy(shown[1])
         if self.outdated is not None:
             return "let the peers connect that hold the others (labmesh peers), or restore a newer backup"
         if self.longer is not None or self.conflict is not None:
@@ -334,6 +331,15 @@ class Confirmation:
         key = card.log_key_at(signed.size, signed.root)
         verify_checkpoint(signed, key)
         return signed.signed_by(key)
+
+    def _find_shown(self) -> tuple[ShownCard, Card] | None:
+        """A card that somebody has shown and that is not taken, and the one that is held; None for none."""
+        alliance = self._alliance()
+        if alliance is None or self._member not in alliance.cards:
+            return None
+        others = alliance.other_members(self._member)
+        shown = next((item for item in self._unheld_cards() if not item.teller or item.teller in others), None)
+        return None if shown is None else (shown, alliance.card(self._member))
 
     @property
     def _is_known_behind(self) -> bool:

@@ -196,3 +196,27 @@ def test_older_cards_and_those_that_say_nothing_of_the_log_key_stop_nothing(trio
     assert is_unheld(held, replace(held, name="Other", seq=held.seq + 1))
     assert is_unheld(held, replace(held, log_key=older[0].log_key, seq=1))
     assert not is_unheld(replace(held, identity_key=bytes(32)), replace(held, seq=held.seq + 9))
+
+
+def test_of_two_cards_that_part_neither_file_is_recommended_but_a_new_identity_key(
+    trio: RotatingAlliance, tmp_path: Path
+) -> None:
+    """To take the one is answered with the other, and that with the first, for ever."""
+    jinan = trio["jinan"]
+    push(jinan, 2, "A")
+    backup = jinan.member.snapshot(tmp_path / "fork")
+    jinan.rotation.rotate("log")
+    assert trio.tell_card("jinan", "qingdao") == []
+    jinan.member.roll_back(backup)
+    jinan.lose()
+    jinan.member.confirm()
+    jinan.member.clock.turn(60)
+    jinan.rotation.rotate("log", without_peers=True)  # at the same size and root: one history, two cards
+    assert trio.tell_card("jinan", "yantai") == []
+    for chosen, other in (PEERS, PEERS[::-1]):
+        jinan.member.membership.import_alliance(*trio.simulated.exported(chosen), fingerprint=None)
+        tell(trio, other)
+        require_silent(jinan, f"{other} has shown")
+        remedy = jinan.member.confirmation.remedy
+        assert "labmesh keys identity -o FILE" in remedy and "labmesh roster rekey MEMBER FILE --offline" in remedy
+        assert "labmesh join" not in remedy
