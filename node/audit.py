@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from node.confirmation import WAIT_FOR_PEERS
 from node.core.alliance import Alliance, SignedRoster
 from node.core.bundle import Bundle
 from node.core.checkpoint import SignedCheckpoint
@@ -16,6 +15,8 @@ from node.store import Store
 from node.store.logs import LogState
 from node.store.records import StoredRecord
 from node.store.tables import STATUS_QUARANTINED
+
+WAIT_FOR_PEERS = "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
 
 
 def build_bundle(

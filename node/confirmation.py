@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from node.audit import WAIT_FOR_PEERS
 from node.clock import Clock
 from node.core.alliance import Alliance
 from node.core.card import Card
@@ -32,7 +33,6 @@ from node.store.logs import LogState
 logger = logging.getLogger(__name__)
 
 CLOCK_JUMP_S = 30.0
-WAIT_FOR_PEERS = "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
 
 
 class ClockWatch:

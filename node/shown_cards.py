@@ -15,7 +15,6 @@ from node.core.card import Card, parse_card, verify_card
 from node.core.merkle import Tree
 from node.core.succession import continues, continues_log
 from node.errors import FormatError, SignatureError
-from node.identity import NEW_IDENTITY
 
 TAKE_CARD = (
     "labmesh status says why it is not taken; bring it from there (there: labmesh roster export -o FILE; here: labmesh join "
@@ -24,8 +23,8 @@ TAKE_CARD = (
 
 END_PARTED_CARDS = (
     "the two cards end keys in different ways, so neither can follow the other, whichever is taken, and only a new identity "
-    f"key ends that: {NEW_IDENTITY}; where the council needs this home for it: stop the node here, and type: labmesh roster "
-    "rekey MEMBER FILE --offline"
+    "key ends that: labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE; where the council "
+    "needs this home for it: stop the node here, and type: labmesh roster rekey MEMBER FILE --offline"
 )
 
 
