@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from node.audit import WAIT_FOR_PEERS
 from node.clock import Clock
 from node.core.alliance import Alliance
 from node.core.card import Card
@@ -153,7 +152,7 @@ class Confirmation:
             return "let the peers connect that hold the others (labmesh peers), or restore a newer backup"
         if self.longer is not None or self.conflict is not None:
             return "type: labmesh status"
-        return WAIT_FOR_PEERS
+        return "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
 
     @property
     def may_revoke(self) -> bool:

@@ -23,8 +23,8 @@ TAKE_CARD = (
 
 END_PARTED_CARDS = (
     "the two cards end keys in different ways, so neither can follow the other, whichever is taken, and only a new identity "
-    "key ends that: labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE; where the council "
-    "needs this home for it: stop the node here, and type: labmesh roster rekey MEMBER FILE --offline"
+    "key ends that: labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE; where the "
+    "council needs this home for it: stop the node here, and type: labmesh roster rekey MEMBER FILE --offline"
 )
 
 
