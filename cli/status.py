@@ -28,6 +28,7 @@ def status_document(status: GetStatusResponse) -> dict[str, Any]:
         "kinds": list(status.kinds) or None,
         "lost": None if status.kinds else status.lost,
         "lost_seen": None if status.kinds else status.lost_seen,
+        "confirmed": status.confirmed,
     }
 
 

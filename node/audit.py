@@ -16,8 +16,12 @@ from node.store.logs import LogState
 from node.store.records import StoredRecord
 from node.store.tables import STATUS_QUARANTINED
 
+WAIT_FOR_PEERS = "wait until enough peers are connected (labmesh status), or take the risk: labmesh confirm"
 
-def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, member: str, ceiling: int) -> Bundle:
+
+def build_bundle(
+    store: Store, alliance: Alliance, record_id: RecordId, *, member: str, ceiling: int, remedy: str = WAIT_FOR_PEERS
+) -> Bundle:
     """Collect the bundle of one record, the own or a peer's.
 
     Args:
@@ -26,6 +30,7 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
         record_id: the record; without a revision the newest.
         member: the member whose node this is.
         ceiling: the largest size of the own log that may be published.
+        remedy: what to type so that more of it may be (`Confirmation.remedy`).
 
     Raises:
         NotFoundError: no such record is readable here.
@@ -34,7 +39,12 @@ def build_bundle(store: Store, alliance: Alliance, record_id: RecordId, *, membe
     stored = _find_provable(store, record_id)
     log = store.logs.load_log(stored.log_id)
     size = min(log.head_size, ceiling) if stored.author == member else log.head_size
-    newest = _require_covering(store, alliance, log, stored.index, size)
+    newest = _find_covering(store, alliance, log, stored.index, size)
+    if newest is None:
+        raise UnconfirmedError(
+            f"too few peers have said what they hold of this log, so entry {stored.index} cannot be published yet",
+            hint=remedy,
+        )
     first = _find_first_seen(store, alliance, stored, newest)
     kept = [_counting_only(alliance, stored.author, signed) for signed in (newest, first) if signed is not None]
     names = {stored.author}.union(*(_cosigners(alliance, stored.author, signed) for signed in kept))
@@ -58,18 +68,13 @@ def _find_provable(store: Store, record_id: RecordId) -> StoredRecord:
     return stored
 
 
-def _require_covering(store: Store, alliance: Alliance, log: LogState, index: int, size: int) -> SignedCheckpoint:
-    """The newest checkpoint up to `size` that counts and covers an entry: refuses where none may be published."""
+def _find_covering(store: Store, alliance: Alliance, log: LogState, index: int, size: int) -> SignedCheckpoint | None:
+    """The newest checkpoint up to `size` that counts and covers an entry; None where none may be published."""
     newest = _choose_newest(store, alliance, log, min(size, _require_counted(store, alliance, log, index)))
     if newest is None or newest.size <= index:
         # No checkpoint held here ends between the entry and the cut: a later one proves the entry as well.
         newest = _choose_newest(store, alliance, log, size)
-    if newest is None or newest.size <= index:
-        raise UnconfirmedError(
-            f"too few peers have said what they hold of this log, so entry {index} cannot be published yet",
-            hint="wait until a peer is connected (labmesh status), or take the risk: labmesh confirm",
-        )
-    return newest
+    return None if newest is None or newest.size <= index else newest
 
 
 def _find_first_seen(

@@ -20,11 +20,12 @@ from typing import Any
 
 from node.clock import Clock
 from node.core.alliance import Alliance
+from node.core.card import Card
 from node.core.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from node.core.roster import Head
 from node.core.succession import revoked_at
 from node.errors import FormatError, MalformedError
-from node.shown_cards import TAKE_CARD, ShownCard
+from node.shown_cards import ShownCard
 from node.store import Store
 from node.store.logs import LogState
 
@@ -83,7 +84,8 @@ class Confirmation:
         self._lock = threading.RLock()
         self._told: dict[str, int] = {}
         self._ahead: dict[str, SignedCheckpoint] = {}
-        self._overridden = self._kept = False
+        self._overridden = self._kept = self._doubted = False
+        self._awaited: set[str] = set()
         self._known_size = 0
         self._contradicting: dict[str, SignedCheckpoint] = {}
 
@@ -101,9 +103,7 @@ class Confirmation:
         with self._lock:
             self._notice_jump()
             self._forget_former_peers()
-            if self._ahead or self.conflict is not None or self.outdated is not None:
-                return False
-            return self._overridden or self._kept or len(self._told) >= self.needed
+            return not self._is_known_behind and (self._overridden or self._kept or self._enough_told)
 
     @property
     def conflict(self) -> str | None:
@@ -120,12 +120,8 @@ class Confirmation:
     @property
     def forgotten_card(self) -> str | None:
         """That somebody has shown a card which this home has signed, forgotten and not taken, in words; None for nobody."""
-        alliance = self._alliance()
-        if alliance is None or self._member not in alliance.cards:
-            return None
-        card, log, others = alliance.card(self._member), self._log(), alliance.other_members(self._member)
-        shown = [item for item in self._unheld_cards() if not item.teller or item.teller in others]
-        return shown[0].describe(card, self._store.logs.tree(log.id), log.signed_size) if shown else None
+        shown, log = self._find_shown(), self._log()
+        return shown[0].describe(shown[1], self._store.logs.tree(log.id), log.signed_size) if shown else None
 
     @property
     def outdated(self) -> str | None:
@@ -150,8 +146,8 @@ class Confirmation:
     @property
     def remedy(self) -> str:
         """What to do, and to type, so that this home becomes confirmed."""
-        if self.forgotten_card is not None:
-            return TAKE_CARD
+        if (shown := self._find_shown()) is not None:
+            return shown[0].remedy(shown[1])
         if self.outdated is not None:
             return "let the peers connect that hold the others (labmesh peers), or restore a newer backup"
         if self.longer is not None or self.conflict is not None:
@@ -190,7 +186,7 @@ class Confirmation:
     def presumed(self) -> bool:
         """Whether a person's word stands for the peers that have not told: this home may have forgotten its newest card."""
         with self._lock:
-            return self._overridden and len(self._told) < self.needed
+            return self._overridden and not self._enough_told
 
     @property
     def longer(self) -> tuple[str, int] | None:
@@ -211,21 +207,36 @@ class Confirmation:
     def override(self) -> int:
         """Publish without waiting for peers, because a person takes the risk; returns the size that may be published.
 
-        A longer log at a peer is no longer a matter of risk: it stays in force. So does a card that proves this home older
-        (`outdated`), and then the word does not stand for later either.
+        A longer or another log at a peer is no longer a matter of risk: it stays in force. So does a card that proves this
+        home older (`outdated`). The word that is given then does not stand for later either.
         """
         with self._lock:
-            self._overridden = self._overridden or self.outdated is None
+            self._forget_former_peers()
+            self._overridden = self._overridden or not self._is_known_behind
         return self.ceiling
 
     def keep(self) -> None:
         """Stay confirmed although the roster grows: this process was confirmed, and it is the one that adds members.
 
         A roster learned from outside does not count: a home that was rolled back to when it was alone learns it that way.
-        Nor does a person's word where too few peers have told.
+        Nor does a person's word where too few peers have told. And a process that had to ask its peers again is kept by
+        their word alone.
         """
         with self._lock:
-            self._kept = self._kept or not self.presumed
+            self._kept = self._kept or not (self.presumed or self._doubted)
+
+    def doubt(self, teller: str) -> None:
+        """Ask all peers again: a card of this member that its home had forgotten is about to take the place of the held one.
+
+        So the home is older than it knew. Who told before may have missed that card as well, a person's word was given
+        without it, and the keys that it names may have signed what waits here. `teller`, who has shown it, must tell, too;
+        nobody where a person brought it.
+        """
+        with self._lock:
+            logger.warning("event=own_card_replaced member=%s teller=%s", self._member, teller)
+            if teller:
+                self._awaited.add(teller)
+            self._ask_again()
 
     def note_contradiction(self, peer: str) -> None:
         """The longer log that a peer told of was read, and leaves out what stands here: two histories are signed."""
@@ -251,7 +262,7 @@ class Confirmation:
                 self._told[peer] = signed.size if signed else 0
                 self._known_size = max(self._known_size, self._told[peer])
             # A person's word makes nothing certain: it counts for this process as long as it stands, and for no more.
-            self._kept = self._kept or (len(self._told) >= self.needed > 0 and self.confirmed)
+            self._kept = self._kept or (self.needed > 0 and self._enough_told and self.confirmed)
             return before != (self.confirmed, self.ceiling)
 
     def told_sizes(self) -> dict[str, int]:
@@ -320,13 +331,33 @@ class Confirmation:
         verify_checkpoint(signed, key)
         return signed.signed_by(key)
 
+    def _find_shown(self) -> tuple[ShownCard, Card] | None:
+        """A card that somebody has shown and that is not taken, and the one that is held; None for none."""
+        alliance = self._alliance()
+        if alliance is None or self._member not in alliance.cards:
+            return None
+        others = alliance.other_members(self._member)
+        shown = next((item for item in self._unheld_cards() if not item.teller or item.teller in others), None)
+        return None if shown is None else (shown, alliance.card(self._member))
+
+    @property
+    def _is_known_behind(self) -> bool:
+        """Whether peers or cards prove that more, or something else, is signed than what stands here."""
+        return bool(self._ahead) or self.conflict is not None or self.outdated is not None
+
+    @property
+    def _enough_told(self) -> bool:
+        return len(self._told) >= self.needed and self._awaited <= self._told.keys()
+
     def _forget_former_peers(self) -> None:
         """What a peer told counts while it is a member: one that was removed can be asked for nothing any more."""
         alliance = self._alliance()
         if alliance is None:
             return
+        others = alliance.other_members(self._member)
         told: tuple[dict[str, Any], ...] = (self._told, self._ahead, self._contradicting)
-        for peer in set[str]().union(*told).difference(alliance.other_members(self._member)):
+        self._awaited.intersection_update(others)
+        for peer in set[str]().union(*told).difference(others):
             for said in told:
                 said.pop(peer, None)
 
@@ -355,12 +386,16 @@ class Confirmation:
         if self._watch is None or not self._watch.has_jumped() or self.needed == 0:
             return
         logger.warning("event=clock_jumped member=%s", self._member)
-        self._told.clear()
-        self._overridden = self._kept = False
         self._known_size = 0
         # What was signed since this machine was frozen may have to give way after all.
         signed_size = self._log().signed_size
         self._contradicting = {peer: told for peer, told in self._contradicting.items() if told.size <= signed_size}
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        self._told.clear()
+        self._overridden = self._kept = False
+        self._doubted = True
         self._on_doubt()
 
     def _root_at(self, log: LogState, size: int) -> bytes:

@@ -40,6 +40,7 @@ class CurrentAlliance:
         self._store, self._identity, self._clock, self._objector = store, identity, clock, objector
         self._lock = threading.RLock()
         self._subscribers: list[Callable[[], None]] = []
+        self._doubters: list[Callable[[str], None]] = []
         self._alliance = store.load_alliance()
         raw = store.load_own_card(node.member)
         if raw is None:
@@ -79,6 +80,13 @@ class CurrentAlliance:
         """Call `notify` after each change, in the thread that changed."""
         self._subscribers.append(notify)
 
+    def subscribe_replaced(self, notify: Callable[[str], None]) -> None:
+        """Call `notify` with the teller before an own card from outside takes the place of another; any thread may call.
+
+        This home had forgotten it, so it is older than it knew. The teller is nobody where a person brought the card.
+        """
+        self._doubters.append(notify)
+
     def while_unchanged(self, act: Callable[[Alliance | None], None]) -> None:
         """Call `act` with the alliance of the moment, which stays that until it returns."""
         with self._lock:
@@ -103,12 +111,24 @@ class CurrentAlliance:
         cards = self._alliance.cards if self._alliance else {}
         return {member: signed[1].seq for member, signed in cards.items()}
 
-    def _adopt(self, alliance: Alliance, *, pin: str | None = None, signed: SignedVersion | None = None) -> Alliance:
-        """Write, then publish inside the process."""
+    def _adopt(
+        self, alliance: Alliance, *, teller: str | None, pin: str | None = None, signed: SignedVersion | None = None
+    ) -> Alliance:
+        """Write, then publish inside the process.
+
+        Args:
+            alliance: what is held from now on.
+            teller: who told what is new: a member, or nobody for what a person brought; None where this home made it.
+            pin: the fingerprint that a person has compared.
+            signed: the roster that this home has signed with it.
+        """
         with self._lock:
             self._store.save_alliance(alliance, pin=pin, signed=signed)
-            self._alliance = alliance
             own = alliance.cards.get(self.member)
+            if teller is not None and own is not None and own[0].hash != self._own_card[0].hash:
+                for doubt in self._doubters:  # before anybody sees the card: its keys may have signed already
+                    doubt(teller)
+            self._alliance = alliance
             if own is not None:
                 self._own_card = own  # by another identity key its `seq` may be smaller
         for notify in self._subscribers:

@@ -69,7 +69,7 @@ class Governing(CurrentAlliance):
             raw, card = self._sign_roster(roster), format_card(self._own_card)
             alliance = found_alliance(raw).accept_card(card)
             signed = SignedVersion(1, alliance.fingerprint, format_proposal(Proposal(raw, (card,))))
-            return self._adopt(alliance, pin=alliance.fingerprint, signed=signed)
+            return self._adopt(alliance, teller=None, pin=alliance.fingerprint, signed=signed)
 
     def add_members(self, cards: Iterable[bytes]) -> Alliance:
         """`amend` with the members of these cards added; returns the alliance as it is now."""
@@ -186,7 +186,7 @@ class Governing(CurrentAlliance):
         alliance = review.alliance.accept_roster(raw)
         for card in review.cards:
             alliance = alliance.accept_card(card)
-        return Ballot(self._adopt(alliance, signed=signed), proposal, len(review.signers), review.needed)
+        return Ballot(self._adopt(alliance, teller="", signed=signed), proposal, len(review.signers), review.needed)
 
     def _sign_roster(self, roster: Roster) -> bytes:
         try:

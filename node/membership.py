@@ -103,7 +103,7 @@ class Membership(Governing):
                 )
             for raw in (*cards, format_card(self._own_card)):
                 alliance = alliance.accept_card(raw)
-            return self._adopt(alliance, pin=fingerprint)
+            return self._adopt(alliance, teller="", pin=fingerprint)
 
     def accept_update(self, rosters: Iterable[bytes], cards: Iterable[bytes], *, teller: str = "") -> Update:
         """Take what a peer, `teller`, told. Each roster and card is judged alone.
@@ -134,7 +134,7 @@ class Membership(Governing):
                         elif not is_outdated(alliance, raw):
                             refusals.append(build_refusal(alliance, raw, error))
             if alliance is not before:
-                self._adopt(alliance)
+                self._adopt(alliance, teller=teller)
             self._shown.note(self._own_card[1], cards, teller=teller)
             return Update(alliance is not before, tuple(refusals), tuple(conflicts))
 
@@ -191,7 +191,7 @@ class Membership(Governing):
             if alliance is None:
                 self._own_card = parsed
             else:
-                self._adopt(alliance)
+                self._adopt(alliance, teller=None)
             return parsed[1]
 
     def _sign_card(self, held: SignedCard, card: Card, seq: int) -> bytes:
@@ -249,4 +249,4 @@ class Membership(Governing):
             )
         for raw in cards:
             alliance = self._accept_card(alliance, raw, teller=None)
-        return self._adopt(alliance) if alliance is not held else held
+        return self._adopt(alliance, teller="") if alliance is not held else held

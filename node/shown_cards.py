@@ -13,12 +13,18 @@ from dataclasses import dataclass
 
 from node.core.card import Card, parse_card, verify_card
 from node.core.merkle import Tree
-from node.core.succession import continues_log
+from node.core.succession import continues, continues_log
 from node.errors import FormatError, SignatureError
 
 TAKE_CARD = (
     "labmesh status says why it is not taken; bring it from there (there: labmesh roster export -o FILE; here: labmesh join "
     "FILE); if that is refused, too, the council decides: labmesh roster settle, or roster rekey"
+)
+
+END_PARTED_CARDS = (
+    "the two cards end keys in different ways, so neither can follow the other, whichever is taken, and only a new identity "
+    "key ends that: labmesh keys identity -o FILE, and the council types: labmesh roster rekey MEMBER FILE; where the "
+    "council needs this home for it: stop the node here, and type: labmesh roster rekey MEMBER FILE --offline"
 )
 
 
@@ -39,6 +45,10 @@ class ShownCard:
             if former not in held.former_log_keys and tree.root(former.size) != former.root:
                 return f"{said}; it ends a log key at size {former.size} with another root than is signed here"
         return f"{said}; it names other keys" if self.card.log_key != held.log_key else said
+
+    def remedy(self, held: Card) -> str:
+        """What to do, and to type, so that it stands out no more."""
+        return TAKE_CARD if continues(held, self.card) or continues(self.card, held) else END_PARTED_CARDS
 
 
 class ShownCards:

@@ -210,6 +210,7 @@ class SimulatedMember:
             alliance=lambda: self.membership.alliance,
             unheld_cards=self.membership.unheld_cards,
         )
+        self.membership.subscribe_replaced(self.confirmation.doubt)
         self.evidence = EvidenceKeeper(store, member=self.name, alliance=lambda: self.membership.alliance, clock=clock)
         self.membership.subscribe(self.evidence.refresh)
         self.exchange = CheckpointExchange(

@@ -61,7 +61,7 @@ class Rotating:
         self._wire()
         member = self.member
         member.ledger._may_sign = lambda: (
-            member.confirmation.confirmed and member.membership.own_card[1].log_key == member.ledger.log_key
+            member.membership.own_card[1].log_key == member.ledger.log_key and member.confirmation.confirmed
         )
 
     def signer(self, name: str) -> Signer:

@@ -286,6 +286,18 @@ class TestWord:
             allowed.append(jinan.confirmation.may_revoke)
         assert allowed == [True, False, False, True] and not jinan.confirmation.confirmed
 
+    @pytest.mark.parametrize("size", [2, 9], ids=["another history", "a longer one"])
+    def test_it_does_not_stand_for_later_where_it_was_refused(
+        self, alliance: SimulatedAlliance, jinan: SimulatedMember, size: int
+    ) -> None:
+        jinan.confirmation.accept_told("yantai", bytes(build_log(JINAN, size).checkpoint()))
+        jinan.confirmation.override()
+        assert not jinan.confirmation.confirmed
+        alliance["jinan"].membership.remove_member("yantai")
+        assert jinan.confirmation.needed > 0 and not jinan.confirmation.confirmed
+        jinan.confirmation.override()
+        assert jinan.confirmation.confirmed
+
     def test_peers_that_agree_with_it_confirm(self, jinan: SimulatedMember) -> None:
         jinan.confirmation.override()
         for peer in ("qingdao", "weifang", "zibo"):

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node.core.amendment import RemoveMember
 from node.core.card import parse_card
+from node.core.checkpoint import Checkpoint
 from node.core.keys import Signer
 from node.core.succession import LEAP_MIN, vouched_size
 from node.core.witness import accept_cosignatures
@@ -18,6 +20,8 @@ from node.lost_keys import describe_lost_role, find_lost_roles
 from node.membership import IdentityKey
 from node.rotation import ROLES
 from node.rpc.tls import presented_certificate
+from tests.alliance import SimulatedMember, drafts
+from tests.builders import build_labs
 from tests.rotating import NAMES, Rotating, RotatingAlliance, push
 
 
@@ -155,6 +159,8 @@ def test_what_a_rolled_back_home_cosigned_with_a_retired_key_is_forgotten(trio: 
     assert member.exchange.cosign_head(origin) and cosigned() == {"jinan": 2}
     member.membership.import_alliance([], [told], fingerprint=None)
     assert cosigned() == {} and not member.exchange.cosign_head(origin)
+    assert not member.confirmation.confirmed, "the word was given without the card"
+    member.confirm()
     jinan.rotation.rotate("witness")
     assert member.exchange.cosign_head(origin) and cosigned() == {"jinan": 2}
     signed = member.store.checkpoints.find(log.id, 2)
@@ -296,3 +302,127 @@ def test_with_another_identity_key_no_key_changes(jinan: Rotating) -> None:
         assert "labmesh keys identity" in refused.value.hint and "labmesh roster rekey" in refused.value.hint
     assert jinan.member.membership.own_card == held
     assert parse_card(jinan.member.card)[0].hash == held[0].hash
+
+
+def go_back_behind_a_rotation(trio: RotatingAlliance, backup: Path) -> Checkpoint:
+    """Jinan's database is older than its key files and than what qingdao holds; yantai missed all of it. Returns that."""
+    jinan = trio["jinan"]
+    push(jinan, 2, "A")
+    trio.simulated.catch_up("yantai", "jinan")
+    jinan.member.snapshot(backup)
+    jinan.rotation.rotate("log")
+    push(jinan, 2, "C")
+    published = jinan.member.ledger.checkpoint
+    assert trio.tell_card("jinan", "qingdao") == []
+    trio.simulated.catch_up("qingdao", "jinan")
+    jinan.member.roll_back(backup)
+    jinan.lose()
+
+    def sign_waiting() -> None:
+        jinan.member.ledger.sign_head()
+
+    jinan.member.membership.subscribe(sign_waiting)  # as the daemon does
+    return published
+
+
+def state(node: Rotating) -> tuple[bool, bool]:
+    """Whether it is confirmed, and whether by a person's word alone."""
+    return node.member.confirmation.confirmed, node.member.confirmation.presumed
+
+
+@pytest.mark.parametrize("how", ["contact", "file"])
+@pytest.mark.parametrize("asked", ["a person", "a peer"])
+def test_what_waits_for_a_lost_key_is_not_signed_because_the_card_comes(
+    trio: RotatingAlliance, tmp_path: Path, asked: str, how: str
+) -> None:
+    """The card makes the key in the home the log's again, and proves that who let the home sign did not know of it."""
+    published = go_back_behind_a_rotation(trio, tmp_path / "backup")
+    jinan = trio["jinan"]
+    if asked == "a person":
+        jinan.member.confirm()
+    else:
+        trio.simulated.meet("jinan", "yantai")
+    assert state(jinan) == (True, asked == "a person") and jinan.rotation.lost_roles() == ["log"]
+    push(jinan, 2, "W")
+    exported = trio.simulated.exported("qingdao")
+    if how == "file":
+        jinan.member.membership.import_alliance(*exported, fingerprint=None)
+    else:
+        assert jinan.member.membership.accept_update(*exported, teller="qingdao").changed
+        trio.simulated.meet("jinan", "yantai")
+    assert jinan.rotation.lost_roles() == [] and jinan.member.ledger.log.signed_size == 2
+    assert state(jinan) == (False, False), "qingdao, who has shown the card, has still to tell what it holds"
+    trio.simulated.meet("jinan", "qingdao")
+    assert state(jinan) == (True, False) and jinan.member.ledger.log.signed_size == 6
+    assert {signed.size: signed.root for signed in jinan.checkpoints()}[4] == published.root
+    jinan.require_sound()
+
+
+def test_who_showed_the_card_is_waited_for_while_it_is_a_member_and_a_person_may_go_on(
+    trio: RotatingAlliance, tmp_path: Path
+) -> None:
+    go_back_behind_a_rotation(trio, tmp_path / "backup")
+    confirmation, simulated = trio["jinan"].member.confirmation, trio.simulated
+    trio["jinan"].member.membership.accept_update(*simulated.exported("qingdao"), teller="qingdao")
+    simulated.meet("jinan", "yantai")
+    assert state(trio["jinan"]) == (False, False)
+    confirmation.override()
+    simulated.meet("jinan", "yantai")
+    assert state(trio["jinan"]) == (True, True), "yantai alone makes nothing certain"
+    trio["jinan"].member.membership.amend(RemoveMember("qingdao"))
+    assert state(trio["jinan"]) == (True, False)
+
+
+def test_a_vote_in_the_middle_of_it_keeps_nothing(trio: RotatingAlliance, tmp_path: Path) -> None:
+    """A complete change of the roster keeps a process confirmed that was so before; not one that is asking again."""
+    go_back_behind_a_rotation(trio, tmp_path / "backup")
+    jinan = trio["jinan"].member
+    trio.simulated.meet("jinan", "yantai")
+    jinan.membership.accept_update(*trio.simulated.exported("qingdao"), teller="qingdao")
+    jinan.confirmation.keep()
+    assert not jinan.confirmation.confirmed
+
+
+@pytest.mark.parametrize("teller", ["qingdao", "yantai", ""])
+def test_a_home_that_lost_nothing_stays_confirmed(trio: RotatingAlliance, teller: str) -> None:
+    """Its newest card, or an older one, comes back to it at each contact whose cards differ."""
+    jinan = trio["jinan"]
+    push(jinan, 2, "A")
+    cards = [jinan.member.card]
+    for role in ("log", "witness", "tls"):
+        jinan.rotation.rotate(role)
+        cards.append(jinan.member.card)
+    doubts: list[str] = []
+    jinan.member.membership.subscribe_replaced(doubts.append)
+    for card in cards:
+        if teller:
+            jinan.member.membership.accept_update([], [card], teller=teller)
+        else:
+            jinan.member.membership.import_alliance([], [card], fingerprint=None)
+    assert doubts == [] and jinan.member.confirmation.confirmed and jinan.member.push(*drafts(1, "B")).signed
+
+
+def test_a_word_from_before_the_alliance_was_joined_again_is_forgotten(trio: RotatingAlliance, tmp_path: Path) -> None:
+    """A database from before `join` asks nobody; the file that it joins with brings its newest card."""
+    lab = build_labs(4)[3]
+    alone = SimulatedMember(lab, tmp_path / "alone", clock=trio.simulated.clock)
+    before = alone.snapshot(tmp_path / "before")
+    trio["jinan"].member.membership.add_members([alone.card])
+    rosters, cards = trio.simulated.exported("jinan")
+    alone.membership.import_alliance(rosters, cards, fingerprint=None)
+    alone.membership.issue_card(lambda card: replace(card, name="Another"))
+    trio["jinan"].member.membership.accept_update([], [alone.card], teller=lab.member)
+    rosters, cards = trio.simulated.exported("jinan")
+    alone.roll_back(before)
+    alone.confirm()
+    alone.membership.import_alliance(rosters, cards, fingerprint=None)
+    assert alone.membership.own_card[1].name == "Another" and not alone.confirmation.confirmed
+    # A home that joins for the first time has forgotten nothing.
+    doubts: list[str] = []
+    new = SimulatedMember(build_labs(5)[4], tmp_path / "new", clock=trio.simulated.clock)
+    new.membership.subscribe_replaced(doubts.append)
+    trio["jinan"].member.membership.add_members([new.card])
+    new.membership.import_alliance(*trio.simulated.exported("jinan"), fingerprint=None)
+    assert doubts == [] and new.membership.own_card[1].seq == 1
+    for member in (alone, new):
+        member.store.close()

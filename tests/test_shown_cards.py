@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from node.clients import SOCKET
 from node.core.amendment import RemoveMember
 from node.core.card import CARD_TYPE, Card, card_content
 from node.core.dsse import build_envelope, format_envelope
 from node.core.roster import Head
 from node.disowning import Objector
 from node.errors import GovernanceError, UnconfirmedError
+from node.rpc import access
+from node.rpc.calls.parts import NodeServiceParts
+from node.rpc.calls.records import RecordCalls
 from node.rpc.waiting import describe_waiting
 from node.shown_cards import is_unheld
 from tests.rotating import Rotating, RotatingAlliance, push
@@ -64,10 +71,26 @@ def require_silent(jinan: Rotating, said: str) -> None:
     assert not member.confirmation.presumed, "nor does the word stand for later"
     assert said in str(member.confirmation.outdated) and "labmesh confirm" not in member.confirmation.remedy
     assert said in describe_waiting(member.confirmation, [])
+    with pytest.raises(UnconfirmedError, match="cannot be published yet") as unproved:
+        prove_own(jinan, f"S{size}")
+    assert unproved.value.hint == member.confirmation.remedy
     for change in (lambda: jinan.rotation.rotate("log"), lambda: jinan.rotation.revoke_log(1)):
         with pytest.raises(UnconfirmedError, match=said) as refused:
             change()
         assert "labmesh confirm" not in refused.value.hint
+
+
+def prove_own(node: Rotating, key: str) -> None:
+    """What `labmesh prove` asks the node for."""
+    parts = SimpleNamespace(
+        store=node.member.store, membership=node.member.membership, confirmation=node.member.confirmation
+    )
+
+    def ask() -> None:
+        access._CALLER.set(SOCKET)
+        RecordCalls(cast(NodeServiceParts, parts))._build_bundle(f"jinan/result/{key}")
+
+    copy_context().run(ask)
 
 
 @pytest.mark.parametrize("signed", [1, 3, 6])
@@ -173,3 +196,27 @@ def test_older_cards_and_those_that_say_nothing_of_the_log_key_stop_nothing(trio
     assert is_unheld(held, replace(held, name="Other", seq=held.seq + 1))
     assert is_unheld(held, replace(held, log_key=older[0].log_key, seq=1))
     assert not is_unheld(replace(held, identity_key=bytes(32)), replace(held, seq=held.seq + 9))
+
+
+def test_of_two_cards_that_part_neither_file_is_recommended_but_a_new_identity_key(
+    trio: RotatingAlliance, tmp_path: Path
+) -> None:
+    """To take the one is answered with the other, and that with the first, for ever."""
+    jinan = trio["jinan"]
+    push(jinan, 2, "A")
+    backup = jinan.member.snapshot(tmp_path / "fork")
+    jinan.rotation.rotate("log")
+    assert trio.tell_card("jinan", "qingdao") == []
+    jinan.member.roll_back(backup)
+    jinan.lose()
+    jinan.member.confirm()
+    jinan.member.clock.turn(60)
+    jinan.rotation.rotate("log", without_peers=True)  # at the same size and root: one history, two cards
+    assert trio.tell_card("jinan", "yantai") == []
+    for chosen, other in (PEERS, PEERS[::-1]):
+        jinan.member.membership.import_alliance(*trio.simulated.exported(chosen), fingerprint=None)
+        tell(trio, other)
+        require_silent(jinan, f"{other} has shown")
+        remedy = jinan.member.confirmation.remedy
+        assert "labmesh keys identity -o FILE" in remedy and "labmesh roster rekey MEMBER FILE --offline" in remedy
+        assert "labmesh join" not in remedy

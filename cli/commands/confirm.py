@@ -28,8 +28,7 @@ def command(app: App, lost: bool) -> None:
         _confirm_lost(app)
         return
     with app.node as node:
-        state = node.get_status().state
-        if state == "unconfirmed":
+        if not node.get_status().confirmed:
             print_note(
                 "If this home is older than what was published before, its log will have two histories, and any member "
                 "can prove it."

@@ -77,6 +77,7 @@ class Daemon:
         self.membership = self._build_membership()
         self.ledger = self._build_ledger()
         self.confirmation = self._build_confirmation()
+        self.membership.subscribe_replaced(self.confirmation.doubt)
         self.evidence = EvidenceKeeper(store, member=self.membership.member, alliance=self._alliance, clock=clock)
         self.exchange = self._build_exchange()
         self.disclosure = self._build_disclosure()
@@ -224,7 +225,8 @@ class Daemon:
             kinds=self.kinds,
             clock=self.clock,
             members=self._audience_members,
-            may_sign=lambda: self.confirmation.confirmed and self._holds_log_key(),
+            # In this order: a card from outside that names the key makes the home unconfirmed before it is seen.
+            may_sign=lambda: self._holds_log_key() and self.confirmation.confirmed,
         )
 
     def _build_confirmation(self) -> Confirmation:

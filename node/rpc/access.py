@@ -284,6 +284,7 @@ def visible_status(status: node_pb2.GetStatusResponse, caller: Caller) -> node_p
         fingerprint=status.fingerprint,
         roster_version=status.roster_version,
         state=status.state,
+        confirmed=status.confirmed,
         size=status.size,
         root=status.root,
         version=status.version,

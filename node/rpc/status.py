@@ -61,6 +61,7 @@ def build_status(parts: StatusParts) -> node_pb2.GetStatusResponse:
         remote=parts.remote(),
         lost=losses.total,
         lost_seen=losses.seen,
+        confirmed=parts.confirmation.confirmed,
     )
 
 

@@ -35,7 +35,7 @@ ASKING = {
 def asked(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> FakeNode:
     """A node that refuses nothing, and a person at a terminal."""
     node.answers["EraseRecord"] = node_pb2.EraseRecordResponse(erased=[f"{ID}@1"])
-    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed", lost=3)
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="degraded", lost=3)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=3)
     node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse(total=3)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
@@ -62,7 +62,7 @@ def test_a_person_declines(asked: FakeNode, node_home: Path, args: tuple[str, ..
 @pytest.mark.parametrize("args", ASKING, ids=" ".join)
 def test_what_is_typed_without_a_terminal_is_done(node: FakeNode, node_home: Path, args: tuple[str, ...]) -> None:
     node.answers["EraseRecord"] = node_pb2.EraseRecordResponse(erased=[f"{ID}@1"])
-    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="unconfirmed", lost=3)
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state="degraded", lost=3)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=3)
     node.answers["ConfirmLost"] = node_pb2.ConfirmLostResponse(total=3)
     ended = run(*args, home=node_home)

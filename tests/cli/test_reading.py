@@ -164,6 +164,7 @@ def _status(**changes):
         "alarms": ["qingdao signed two histories"],
         "index_backlog": 5,
         "version": "0.1.0",
+        "confirmed": True,
         **changes,
     }
     return node_pb2.GetStatusResponse(**fields)
@@ -190,8 +191,10 @@ def test_status(node, node_home):
             "kinds",
             "lost",
             "lost_seen",
+            "confirmed",
         ]
     )
+    assert content["confirmed"] is True
     assert content["root"] == "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     assert content["peers"][0] == {
         "member": "qingdao",
@@ -264,13 +267,15 @@ def test_prove_does_not_print_a_zip(node_home):
     assert run("prove", "jinan/result/1", "-o", "-", home=node_home).exit_code == 2
 
 
-@pytest.mark.parametrize(("state", "warned"), [("unconfirmed", True), ("ready", False)])
-def test_confirm_says_what_is_risked(node, node_home, state, warned):
-    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state=state)
+@pytest.mark.parametrize("state", ["unconfirmed", "degraded", "recovering", "ready"])
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_confirm_says_what_is_risked(node, node_home, state, confirmed):
+    """Also where a lost key or another member's histories make the state another one."""
+    node.answers["GetStatus"] = node_pb2.GetStatusResponse(state=state, confirmed=confirmed)
     node.answers["ConfirmLog"] = node_pb2.ConfirmLogResponse(size=12)
     ended = run("confirm", "--json", home=node_home)
     assert ended.document == {"size": 12, "waiting": 0}
-    assert ("two histories" in ended.err) == warned
+    assert ("two histories" in ended.err) != confirmed
 
 
 def test_confirm_says_what_waits_all_the_same(node, node_home):

@@ -251,3 +251,44 @@ def paused(*nodes: Node) -> Iterator[None]:
     finally:
         for node in nodes:
             node.running.send_signal(signal.SIGCONT)
+
+
+def test_a_database_older_than_the_keys_signs_nothing_when_its_card_comes_in_a_file(make_mesh, tmp_path: Path) -> None:
+    """`restore --keys`, `confirm` and pushes that wait for the lost log key; then the card names the key in the home."""
+    mesh: Mesh = make_mesh("jinan", "qingdao", "weifang")
+    jinan, export, frozen, keys = mesh["jinan"], tmp_path / "alliance.json", mesh.folder / "frozen", mesh.folder / "keys"
+    mesh.start()
+    await_ready(mesh, "jinan", "qingdao", "weifang")
+    publish(mesh, "OLD")
+    assert jinan.stop() == 0
+    shutil.copytree(jinan.home.path, frozen)
+    jinan.start()
+    await_ready(mesh, "jinan")
+    newest, _ = rotate(jinan, "log")
+    publish(mesh, "A", "B")
+    for peer in peers_of(mesh):
+        await_card(peer, newest)
+    type_at(mesh["qingdao"], "roster", "export", "-o", str(export))
+    published = signed_text(jinan)
+    jinan.kill()
+    shutil.move(jinan.home.path / "keys", keys)
+    shutil.rmtree(jinan.home.path)
+    shutil.copytree(frozen, jinan.home.path, ignore=shutil.ignore_patterns("keys"))
+    shutil.copytree(keys, jinan.home.path / "keys")
+    with paused(*peers_of(mesh)):
+        jinan.start()
+        type_at(jinan, "confirm")
+        for prefix in "EF":
+            assert jinan.push([result_record(prefix)]).unsigned
+        type_at(jinan, "join", str(export))
+        assert held_cards(jinan)["jinan"] == newest
+        assert jinan.push([result_record("G")]).unsigned and signed_text(jinan)[1] == "1"
+    eventually(lambda: signed_text(jinan)[1] == "6", "what was lost is back, and what waited is signed behind it")
+    for peer in peers_of(mesh):
+        peer.await_log("jinan", 6)
+    assert published[1] == "3" and not jinan.status().alarms
+
+
+def signed_text(node: Node) -> list[str]:
+    """Origin, size and root of the newest checkpoint that is signed in the database."""
+    return read_log_file(node, "jinan").head_note.split("\n")[:3]

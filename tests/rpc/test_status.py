@@ -90,6 +90,16 @@ def test_a_change_that_waits_for_signatures_is_told_after_a_week(alliance: Simul
     assert list(status(alliance, "jinan").alarms) == []
 
 
+def test_whether_it_is_confirmed_is_told_whatever_the_state_is(tmp_path: Path) -> None:
+    """A roster that expired, like a lost key, makes a node degraded, and it may be unconfirmed all the same."""
+    alliance = SimulatedAlliance(tmp_path, 2, confirmed=False)
+    assert (status(alliance, "qingdao").state, status(alliance, "qingdao").confirmed) == ("unconfirmed", False)
+    alliance.clock.turn(ROSTER_LIFETIME.total_seconds() + 1)
+    assert (status(alliance, "qingdao").state, status(alliance, "qingdao").confirmed) == ("degraded", False)
+    alliance["qingdao"].confirm()
+    assert (status(alliance, "qingdao").state, status(alliance, "qingdao").confirmed) == ("degraded", True)
+
+
 def test_a_removed_member_is_degraded(alliance: SimulatedAlliance) -> None:
     alliance["jinan"].membership.amend(RemoveMember("qingdao"))
     alliance["qingdao"].membership.accept_update(*alliance.exported("jinan"))
@@ -139,6 +149,7 @@ def test_a_client_of_some_kinds_sees_the_health_of_the_node(caller: Caller, show
         remote=node_pb2.RemoteStatus(port=7444, clients=3),
         lost=5,
         lost_seen=4,
+        confirmed=True,
         alarms=["jinan/result/K-1 was said twice"],
         peers=[node_pb2.PeerStatus(member="qingdao", state="connected", size=5, verified=4, behind=1, quarantined=1)],
     )
@@ -160,6 +171,7 @@ def test_a_client_of_some_kinds_sees_the_health_of_the_node(caller: Caller, show
     assert answer == node_pb2.GetStatusResponse(
         member="jinan",
         state="degraded",
+        confirmed=True,
         size=3,
         kinds=["method"],
         peers=[node_pb2.PeerStatus(member="qingdao", state="connected")],

@@ -122,6 +122,7 @@ class RecordCalls(Calls):
             record_id,
             member=parts.membership.member,
             ceiling=parts.confirmation.ceiling,
+            remedy=parts.confirmation.remedy,
         )
         return format_bundle(bundle)
 

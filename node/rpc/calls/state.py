@@ -37,11 +37,16 @@ class StateCalls(Calls):
         """Sign what waits, on a person's word.
 
         Raises:
-            UnconfirmedError: it is no risk any more, but known, that this home is older than what it published.
+            UnconfirmedError: it is no risk any more, but known, that this home is older than what it published, or that its
+                log has two histories. Then the word does not stand for later either.
         """
         confirmation = self._parts.confirmation
         confirmation.override()
         if not confirmation.confirmed:
-            said = confirmation.outdated or "a peer holds entries of this log that this home does not have"
+            said = (
+                confirmation.outdated
+                or confirmation.conflict
+                or "a peer holds entries of this log that this home does not have"
+            )
             raise UnconfirmedError(f"{said}, so nothing more is published", hint=confirmation.remedy)
         self._parts.ledger.sign_head()

@@ -666,6 +666,7 @@ class GetStatusResponse(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     LOST_SEEN_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     """The member's id."""
     alliance: _builtins.str
@@ -692,6 +693,8 @@ class GetStatusResponse(_message.Message):
     """Published entries of the own log that nobody can open any more."""
     lost_seen: _builtins.int
     """How many of these a person has seen (ConfirmLost); an alarm tells of the others."""
+    confirmed: _builtins.bool
+    """Whether all of the own log may be signed and published; `state` may name something else that is more urgent."""
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]:
         """The other active members."""
@@ -730,10 +733,11 @@ class GetStatusResponse(_message.Message):
         kinds: _abc.Iterable[_builtins.str] | None = ...,
         lost: _builtins.int = ...,
         lost_seen: _builtins.int = ...,
+        confirmed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["remote", b"remote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "kinds", b"kinds", "lost", b"lost", "lost_seen", b"lost_seen", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "alliance", b"alliance", "confirmed", b"confirmed", "fingerprint", b"fingerprint", "index_backlog", b"index_backlog", "kinds", b"kinds", "lost", b"lost", "lost_seen", b"lost_seen", "member", b"member", "peers", b"peers", "port", b"port", "records", b"records", "remote", b"remote", "root", b"root", "roster_version", b"roster_version", "size", b"size", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
