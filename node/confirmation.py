@@ -229,8 +229,8 @@ class Confirmation:
         """Ask all peers again: a card of this member that its home had forgotten is about to take the place of the held one.
 
         So the home is older than it knew. Who told before may have missed that card as well, a person's word was given
-        without it, and the keys that it names may have signed what waits here. `teller`, who has shown it, must tell, too;
-        nobody where a person brought it.
+        without it, and the keys that it names may have signed what waits here. `teller`, who has shown it, must tell, too,
+        once; nobody where a person brought it.
         """
         with self._lock:
             logger.warning("event=own_card_replaced member=%s teller=%s", self._member, teller)
@@ -260,6 +260,7 @@ class Confirmation:
             before = (self.confirmed, self.ceiling)
             if not self.holds_more(peer, signed) and peer not in self._contradicting:
                 self._told[peer] = signed.size if signed else 0
+                self._awaited.discard(peer)
                 self._known_size = max(self._known_size, self._told[peer])
             # A person's word makes nothing certain: it counts for this process as long as it stands, and for no more.
             self._kept = self._kept or (self.needed > 0 and self._enough_told and self.confirmed)

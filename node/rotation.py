@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.core.card import Card, FormerLogKey, FormerWitnessKey
 from node.core.keys import Signer
+from node.core.quorums import CLOCKS, quorums_over
 from node.disowning import seen_size
 from node.errors import GovernanceError, UserError
 from node.identity import abandon_identity
@@ -169,7 +170,7 @@ class KeyRotation(TlsRotation):
                 f"a quorum of the other members has cosigned the log up to size {seen}: what they have seen stays signed",
                 hint=f"name that size or a larger one: labmesh keys revoke log --size {seen}",
             )
-        if size < (held := self._held_size(log)):
+        if size < (held := self._held_size(log, size)):
             raise GovernanceError(
                 f"the other members hold the log up to size {held} and may have cosigned it, which has not reached this "
                 "node yet: they could refuse the card",
@@ -181,16 +182,23 @@ class KeyRotation(TlsRotation):
                 hint=f"name that size or a larger one: labmesh keys revoke log --size {since}",
             )
 
-    def _held_size(self, log: LogState) -> int:
-        """The largest size that a quorum of the others may have cosigned, as far as they said what they hold."""
-        membership, store = self._parts.membership, self._parts.store
+    def _held_size(self, log: LogState, size: int) -> int:
+        """The largest size that a quorum of the others may have cosigned, as far as they said what they hold.
+
+        By the newest roster, or by an earlier one whose quorum still counted when the log first grew beyond `size`.
+        """
+        membership, checkpoints = self._parts.membership, self._parts.store.checkpoints
         if membership.alliance is None:
             return 0
         others = membership.alliance.other_members(membership.member)
-        told, cosigned = self._parts.confirmation.told_sizes(), store.checkpoints.largest_cosigned(log.id, others)
-        sizes = sorted((max(told.get(peer, 0), cosigned.get(peer, 0)) for peer in others), reverse=True)
-        quorum = membership.alliance.roster.quorum
-        return min(sizes[quorum - 1], log.signed_size) if 0 < quorum <= len(sizes) else 0
+        told, cosigned = self._parts.confirmation.told_sizes(), checkpoints.largest_cosigned(log.id, others)
+        since_s = checkpoints.first_made_ms(log.id, beyond=size) // 1000 - int(CLOCKS.total_seconds())
+        held = 0
+        for rule in quorums_over(membership.alliance, membership.member):
+            sizes = [max(told.get(peer, 0), cosigned.get(peer, 0)) for peer in others if peer in rule.witnesses]
+            if 0 < rule.count <= len(sizes) and (rule.until_s is None or since_s < rule.until_s):
+                held = max(held, sorted(sizes, reverse=True)[rule.count - 1])
+        return min(held, log.signed_size)
 
     def _replace_witness_key(self) -> Card:
         self._require_confirmed()

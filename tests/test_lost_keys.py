@@ -373,6 +373,20 @@ def test_who_showed_the_card_is_waited_for_while_it_is_a_member_and_a_person_may
     assert state(trio["jinan"]) == (True, False)
 
 
+def test_who_showed_the_card_is_waited_for_once(trio: RotatingAlliance, tmp_path: Path) -> None:
+    """When the home asks again for another reason, the quorum is enough."""
+    go_back_behind_a_rotation(trio, tmp_path / "backup")
+    jinan, simulated = trio["jinan"], trio.simulated
+    jinan.member.membership.accept_update(*simulated.exported("qingdao"), teller="qingdao")
+    simulated.meet("jinan", "qingdao")
+    jinan.member.confirmation.doubt("")
+    assert state(jinan) == (False, False)
+    trio.tell_card("jinan", "yantai")
+    simulated.catch_up("yantai", "jinan")
+    simulated.meet("jinan", "yantai")
+    assert state(jinan) == (True, False)
+
+
 def test_a_vote_in_the_middle_of_it_keeps_nothing(trio: RotatingAlliance, tmp_path: Path) -> None:
     """A complete change of the roster keeps a process confirmed that was so before; not one that is asking again."""
     go_back_behind_a_rotation(trio, tmp_path / "backup")

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from node.core.amendment import AddMembers
 from node.core.card import Card
 from node.core.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from node.core.merkle import EMPTY_ROOT
@@ -22,6 +23,8 @@ from node.identity import propose_identity
 from node.keyfiles import is_certificate_of
 from node.rotation import TLS_PATIENCE
 from node.store.membership import MembershipStore
+from tests.alliance import drafts
+from tests.builders import Lab, build_card, sign_card
 from tests.rotating import NAMES, Rotating, RotatingAlliance, cosigned, push
 from tests.sync.equivocation import contact
 
@@ -401,3 +404,30 @@ def test_the_time_of_a_rotation_is_read_from_the_certificate(jinan: Rotating) ->
     card = jinan.rotation.rotate("tls")
     deadline = jinan.rotation._tls_deadline(card.tls_certificates[-1])
     assert abs(deadline - jinan.member.clock() - TLS_PATIENCE) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("days", [20, 33])
+def test_a_revocation_minds_what_an_earlier_quorum_may_have_seen(trio: RotatingAlliance, days: int) -> None:
+    """Where one witness was enough when the log grew, its cosignature may be on the way, and it would refuse the card."""
+    sim, author, witness = trio.simulated, trio["yantai"].member, trio["qingdao"].member
+    labs = [Lab(name, author.lab.alliance) for name in ("dezhou", "heze")]
+    sim["jinan"].membership.amend(AddMembers(tuple(sign_card(build_card(lab), lab) for lab in labs)))
+    for member in (witness, author):
+        assert member.membership.accept_update(*sim.exported("jinan")).changed
+    assert author.membership.joined.roster.quorum == 2
+    sim.clock.turn(days * 86400)
+    author.confirm()
+    author.push(*drafts(3))
+    for name in ("jinan", "qingdao"):
+        sim.catch_up(name, "yantai")
+        assert sim[name].exchange.cosign_head(author.ledger.origin)
+        contact(sim, "yantai", name)
+    author.push(*drafts(2, "LATE"))
+    sim.catch_up("qingdao", "yantai")
+    assert witness.exchange.cosign_head(author.ledger.origin)
+    sim.meet("yantai", "jinan", "qingdao")
+    if days < 31:
+        with pytest.raises(GovernanceError, match="hold the log up to size 5 and may have cosigned it"):
+            trio["yantai"].rotation.revoke_log(3)
+    trio["yantai"].rotation.revoke_log(5 if days < 31 else 3)
+    assert trio.tell_card("yantai", "qingdao", "jinan") == []

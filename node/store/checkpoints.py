@@ -244,6 +244,13 @@ class CheckpointStore:
             lines = list(connection.execute(statement).scalars())
         return {b64decode(line[begin : begin + 8])[:4] for line in lines}
 
+    def first_made_ms(self, log_id: int, *, beyond: int) -> int:
+        """When the first checkpoint that is held beyond this size was written here; 0 for unknown."""
+        here = (_CHECKPOINT.c.log_id == log_id) & (_CHECKPOINT.c.size > beyond)
+        with self._database.read() as connection:
+            found = connection.execute(select(_CHECKPOINT.c.made_ms).where(here).order_by(_CHECKPOINT.c.size).limit(1))
+            return found.scalar() or 0
+
     def largest_cosigned(self, log_id: int, witnesses: Iterable[str]) -> dict[str, int]:
         """The largest size that each of these witnesses cosigned; those that cosigned none are left out."""
         statement = (
