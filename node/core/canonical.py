@@ -26,7 +26,8 @@ INTEGER_MAX = 2**53 - 1
 Json = Any
 
 _EXPONENT = re.compile(rb"[0-9]e")
-_LEAD_BYTE_ABOVE_U_FFFF = re.compile(rb"[\xf0-\xf4]")
+_LEAD_BYTES_ABOVE_U_FFFF = bytes(range(0xF0, 0xF5))
+_SPACES = b" \t\r\n"
 _STRICT = orjson.OPT_STRICT_INTEGER
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
@@ -73,15 +74,15 @@ def parse_strict(raw: bytes) -> Json:
     Raises:
         InvalidRecordError: not JSON, or duplicate names, floats, integers out of range, too deep.
     """
-    value: Json = None
     try:
         value = orjson.loads(raw)
-        same = orjson.dumps(value, option=_STRICT) == raw
+        written = orjson.dumps(value, option=_STRICT)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
-        same = False
-    if not same:
-        value = _parse_slowly(raw)
-    if (not same or _may_break_limits(raw)) and (violations := walk_violations(value)):
+        value, written = None, b""
+    # What orjson writes again as it stands, but for spaces, has no name twice.
+    if not written or written not in (raw, _without_spaces(raw)):
+        value, written = _parse_slowly(raw)
+    if (not written or _may_break_limits(written)) and (violations := walk_violations(value)):
         raise InvalidRecordError(violations)
     return value
 
@@ -133,7 +134,16 @@ def _may_break_limits(raw: bytes) -> bool:
         return True
     if structure.count(b"{") + structure.count(b"[") > DEPTH_MAX:
         return True
-    return not raw.isascii() and _LEAD_BYTE_ABOVE_U_FFFF.search(raw) is not None
+    return not raw.isascii() and len(raw.translate(None, _LEAD_BYTES_ABOVE_U_FFFF)) != len(raw)
+
+
+def _without_spaces(raw: bytes) -> bytes:
+    """Without the spaces between tokens; where a backslash may hide the end of a text, as it is."""
+    if b"\\" in raw:
+        return raw
+    parts = raw.split(b'"')
+    parts[::2] = b'"'.join(parts[::2]).translate(None, _SPACES).split(b'"')
+    return b'"'.join(parts)
 
 
 def _scalar_fault(item: Json) -> str | None:
@@ -152,13 +162,20 @@ class _Float(str):
     """A floating-point number as it was written, kept so that the refusal can say where it stands."""
 
 
-def _parse_slowly(raw: bytes) -> Json:
+def _parse_slowly(raw: bytes) -> tuple[Json, bytes]:
+    """The value, and as orjson writes it; nothing where it cannot, or has floating-point numbers, which stay as written."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidRecordError([Violation("", f"not UTF-8 at byte {error.start}; save the file as UTF-8")]) from error
+    floats: list[_Float] = []
+
+    def keep(number: str) -> _Float:
+        floats.append(_Float(number))
+        return floats[-1]
+
     try:
-        return json.loads(text, object_pairs_hook=_object_without_duplicates, parse_float=_Float, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_object_without_duplicates, parse_float=keep, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise InvalidRecordError([Violation("", f"not JSON: {error.msg} at {where}")]) from error
@@ -166,6 +183,10 @@ def _parse_slowly(raw: bytes) -> Json:
         raise InvalidRecordError([Violation("", f"nested deeper than {DEPTH_MAX} levels")]) from error
     except ValueError as error:
         raise InvalidRecordError([Violation("", f"not JSON: {error}")]) from error
+    try:
+        return value, b"" if floats else orjson.dumps(value, option=_STRICT)
+    except orjson.JSONEncodeError:
+        return value, b""
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

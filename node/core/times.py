@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from node.errors import FormatError
 
@@ -13,6 +14,7 @@ _MILLISECONDS = re.compile(_SECOND + r"\.\d{3}Z", re.ASCII)
 _SECONDS = re.compile(_SECOND + "Z", re.ASCII)
 
 
+@lru_cache(maxsize=256)  # all records of a push have one time
 def format_milliseconds(moment: datetime) -> str:
     """Three decimals, as in a record's `published`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -23,6 +25,7 @@ def format_seconds(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=256)
 def parse_milliseconds(text: str) -> datetime:
     """Parse a time with three decimals.
 
