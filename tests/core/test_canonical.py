@@ -232,6 +232,18 @@ def test_strict_takes_any_order_spacing_and_escapes(value: Any, indent: int | No
     assert parse_strict(text.encode()) == value
 
 
+def test_strict_takes_spaces_without_reading_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python's own encoder writes, and what people indent; only a backslash or a fault is worth a slower look."""
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("read again"))
+    value = {"a b": ["c, d", {"é : {": 1}, [], {}, True, None, -5], "": " [ \t"[:3]}
+    for raw in (
+        json.dumps(value, ensure_ascii=False),
+        json.dumps(value, ensure_ascii=False, indent="\t"),
+        '\r\n{ "a" :1 }\n',
+    ):
+        assert parse_strict(raw.encode())
+
+
 def shuffled(value: Any, rng: Any) -> Any:
     if isinstance(value, list):
         return [shuffled(item, rng) for item in value]
