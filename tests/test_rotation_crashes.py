@@ -199,3 +199,24 @@ def test_any_life_of_a_log(steps: list[tuple[str, int]]) -> None:
                 assert roots.setdefault(signed.size, signed.root) == signed.root
         assert {signed.size for signed in jinan.checkpoints()} == set(roots)
         alliance.close()
+
+
+def test_a_disk_that_refuses_to_forget_keeps_no_node_from_starting(tmp_path: Path, trio: RotatingAlliance) -> None:
+    jinan, qingdao, clock = trio["jinan"], trio["qingdao"].member, trio.simulated.clock
+    push(trio["qingdao"], 2, "Q")
+    trio.simulated.catch_up("jinan", "qingdao")
+    clock.turn(3 * 86400)
+    assert jinan.member.exchange.cosign_head(qingdao.lab.origin)
+    clock.turn(-3 * 86400)
+    jinan.rotation.rotate("witness")
+    log, database = jinan.member.mirror_of("qingdao"), jinan.member.store.database
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE DELETE ON cosignature BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    start_daemon(jinan, tmp_path / "full")
+    assert jinan.member.store.checkpoints.largest_cosigned(log.id, ["jinan"]) == {"jinan": 2}
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER full")
+    start_daemon(jinan, tmp_path / "home")
+    assert jinan.member.store.checkpoints.largest_cosigned(log.id, ["jinan"]) == {}

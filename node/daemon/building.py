@@ -106,9 +106,9 @@ class Daemon:
         """Let news travel, and settle what an earlier process left."""
         self.ledger.subscribe(self._on_loop(self._notice_own_head))
         self.membership.subscribe(self.evidence.refresh)
-        self.membership.subscribe(self.exchange.forget_void_cosignatures)
+        self.membership.subscribe(self._forget_void_cosignatures)
         self.membership.subscribe(self._on_loop(self._notice_membership))
-        self.exchange.forget_void_cosignatures()
+        self._forget_void_cosignatures()
         self._sign_head()
         self.card.reissue()
         self.evidence.subscribe(self._on_loop(self.peers.notice_evidence))
@@ -353,6 +353,13 @@ class Daemon:
             self.disclosure.complete_erasures()
         except StoreError as error:
             logger.error("event=sign_failed error=%r", error.message)
+
+    def _forget_void_cosignatures(self) -> None:
+        """Where the disk is full they stay until the next change of the alliance, or the next start."""
+        try:
+            self.exchange.forget_void_cosignatures()
+        except StoreError as error:
+            logger.error("event=void_cosignatures_kept error=%r", error.message)
 
     def _notice_own_head(self) -> None:
         self.card.notice()

@@ -87,7 +87,7 @@ class CheckpointStore:
             if connection.execute(select(_CHECKPOINT.c.size).where(here)).scalar() is None:
                 return 0  # thinned in the meantime
             if void:
-                raise_mark(connection, log_id, quorums)
+                raise_mark(connection, log_id, quorums, among=[size])
                 given = (_COSIGNATURE.c.log_id == log_id) & (_COSIGNATURE.c.size == size)
                 connection.execute(delete(_COSIGNATURE).where(given, _COSIGNATURE.c.witness.in_(list(void))))
             return self._database.insert_rows(connection, _COSIGNATURE, columns, rows, prefix="OR IGNORE")
@@ -123,6 +123,29 @@ class CheckpointStore:
         with self._database.read() as connection:
             rows = connection.execute(select(_COSIGNATURE.c.log_id, _COSIGNATURE.c.size).where(outlived))
             return [(log_id, size) for log_id, size in rows]
+
+    def forget_outlived(
+        self,
+        log_id: int,
+        sizes: Collection[int],
+        witness: str,
+        retired: Mapping[str, int],
+        *,
+        quorums: Sequence[Quorum] = (),
+    ) -> int:
+        """Delete, of some checkpoints of a log, what `find_outlived` finds; returns how many rows went.
+
+        What one of the quorums has seen with them is noted first. A few hundred go in one transaction.
+        """
+        gone, ordered = 0, sorted(sizes)
+        for start in range(0, len(ordered), _BATCH):
+            batch = ordered[start : start + _BATCH]
+            here = (_COSIGNATURE.c.log_id == log_id) & _COSIGNATURE.c.size.in_(batch)
+            outlived = here & (_COSIGNATURE.c.witness == witness) & _outlives(retired)
+            with self._database.write() as connection:
+                raise_mark(connection, log_id, quorums, among=batch)
+                gone += connection.execute(delete(_COSIGNATURE).where(outlived)).rowcount
+        return gone
 
     def replace_renewed(self, log_id: int, signed: SignedCheckpoint, *, above: int, now_ms: int) -> None:
         """Write the own head as another key has signed it, and delete what a revoked key signed between `above` and it."""

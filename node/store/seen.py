@@ -32,15 +32,26 @@ def count_keys() -> ColumnElement[int]:
     return func.count(func.substr(_COSIGNATURE.c.line, -SIGNATURE_CHARACTERS).distinct())
 
 
-def seen_sizes(connection: Connection, log_id: int, quorums: Sequence[Quorum], *, above: int = 0) -> Iterator[int]:
+def seen_sizes(
+    connection: Connection,
+    log_id: int,
+    quorums: Sequence[Quorum],
+    *,
+    above: int = 0,
+    among: Collection[int] | None = None,
+) -> Iterator[int]:
     """Sizes of the checkpoints that one of the quorums cosigned, the largest first, down to `above`, which is left out.
 
+    Only those `among` some hundreds of sizes, found by the primary key; None for the whole log.
     Of a busy log a day holds as many cosignatures as seconds for each witness, so the database counts them, and only those
     of the sizes that have enough are read.
     """
     if not quorums:
         return
-    sizes = select(_COSIGNATURE.c.size).where(_COSIGNATURE.c.log_id == log_id, _COSIGNATURE.c.size > above)
+    column = _COSIGNATURE.c.size
+    # One condition only: given both, SQLite takes the range, and reads the log.
+    wanted = column > above if among is None else column.in_([size for size in sorted(among) if size > above])
+    sizes = select(column).where(_COSIGNATURE.c.log_id == log_id, wanted)
     enough = sizes.group_by(_COSIGNATURE.c.size).having(_may_be_met(quorums)).order_by(_COSIGNATURE.c.size.desc())
     columns = (_COSIGNATURE.c.size, _COSIGNATURE.c.witness, _COSIGNATURE.c.time, _COSIGNATURE.c.line)
     lines = select(*columns).where(_COSIGNATURE.c.log_id == log_id).order_by(_COSIGNATURE.c.size.desc())
@@ -97,9 +108,15 @@ def raise_marks(connection: Connection, alliance: Alliance) -> None:
         raise_mark(connection, log_id, quorums_over(alliance, member))
 
 
-def raise_mark(connection: Connection, log_id: int, quorums: Sequence[Quorum]) -> None:
-    """Note what a quorum has seen of one log, inside the transaction that takes away what says it."""
-    size = count_seen(connection, log_id, quorums)
+def raise_mark(
+    connection: Connection, log_id: int, quorums: Sequence[Quorum], *, among: Collection[int] | None = None
+) -> None:
+    """Note what a quorum has seen of one log, inside the transaction that takes away what says it.
+
+    Where cosignatures on a few checkpoints go, only those can become unseen: nothing is read but `among`, their sizes.
+    """
+    mark = load_mark(connection, log_id)
+    size = next(seen_sizes(connection, log_id, quorums, above=mark, among=among), mark)
     connection.execute(update(_LOG).where(_LOG.c.id == log_id, _LOG.c.seen_size < size).values(seen_size=size))
 
 

@@ -15,19 +15,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 
 from node.clock import Clock, milliseconds
 from node.confirmation import Confirmation
 from node.core.alliance import Alliance
+from node.core.card import FormerWitnessKey
 from node.core.checkpoint import Cosignature, SignedCheckpoint, cosign_checkpoint, parse_checkpoint, verify_checkpoint
 from node.core.keys import Signer, VerifierKey
 from node.core.merkle import Tree
 from node.core.quorums import quorums_over
 from node.core.roster import Head
 from node.core.succession import vouched_size
-from node.core.witness import accept_cosignatures, retired_keys, without_borrowed
+from node.core.witness import accept_cosignatures, outlives, retired_keys, without_borrowed
 from node.errors import FormatError, NotFoundError, SignatureError, SplitViewError
 from node.evidence import EvidenceKeeper
 from node.membership import Membership
@@ -67,6 +69,7 @@ class CheckpointExchange:
         self.unreached = Unreached()
         self._held_lock = threading.Lock()
         self._held_back: set[str] = set()
+        self._settled_keys: tuple[FormerWitnessKey, ...] = ()  # what these had signed after their ends is forgotten
 
     def held_notes(self) -> list[bytes]:
         """The newest checkpoint of every log that may be told, with its cosignatures, by origin."""
@@ -135,17 +138,35 @@ class CheckpointExchange:
         """Delete what former witness keys of this home cosigned after their ends.
 
         A home that was rolled back to before a rotation did not know of it until a peer told the newer card. Nobody counts
-        these, and in their place none that counts could be kept. A crash may come between the card and this.
+        these, and in their place none that counts could be kept. A crash may come between the card and this. Looking reads
+        every cosignature, so it is done once for the former keys that the own card names.
+
+        Raises:
+            StoreError: the database refused; the next call looks again.
         """
         alliance, (_, card) = self._membership.alliance, self._membership.own_card
-        if alliance is None or not card.former_witness_keys:
+        if alliance is None or card.former_witness_keys == self._settled_keys:
             return
+        found: dict[int, list[int]] = defaultdict(list)
         for log_id, size in self._store.checkpoints.find_outlived(card.member, retired_keys([card])):
-            log = self._store.logs.load_log(log_id)
-            quorums = quorums_over(alliance, log.member)
-            self._store.checkpoints.save_cosignatures(log_id, size, {}, void=[card.member], quorums=quorums)
+            found[log_id].append(size)
+        for log_id, sizes in found.items():
+            self._forget_void(alliance, self._store.logs.load_log(log_id), sizes)
+        self._settled_keys = card.former_witness_keys
+
+    def _forget_void(self, alliance: Alliance, log: LogState, sizes: Collection[int]) -> None:
+        _, card = self._membership.own_card
+        gone = self._store.checkpoints.forget_outlived(
+            log.id, sizes, card.member, retired_keys([card]), quorums=quorums_over(alliance, log.member)
+        )
+        if gone:
             self.forget_note(log.origin)
-            logger.warning("event=void_cosignature_forgotten origin=%s size=%d", log.origin, size)
+            logger.warning("event=void_cosignatures_forgotten origin=%s count=%d largest=%d", log.origin, gone, max(sizes))
+
+    def _forget_if_void(self, log: LogState, size: int, own: Cosignature | None) -> None:
+        """Forget an own cosignature just saved, if the card that ends its key came since it was made or judged."""
+        if own is not None and outlives(str(own.line), own.time, retired_keys([self._membership.own_card[1]])):
+            self._forget_void(self._membership.joined, log, [size])
 
     def forget_note(self, origin: str) -> None:
         """Make the note of a log anew: another key has signed its checkpoints."""
@@ -230,6 +251,7 @@ class CheckpointExchange:
             return False
         with self.histories:  # a note that is being made of what was read before must not stay
             self.forget_note(origin)
+        self._forget_if_void(signed[0], signed[0].signed_size, signed[1])
         return True
 
     def _sign_head(self, origin: str) -> tuple[LogState, Cosignature] | None:
@@ -329,6 +351,7 @@ class CheckpointExchange:
         saved = self._store.checkpoints.save_cosignatures(log.id, held.size, accepted, void=void, quorums=quorums)
         if saved:
             self.forget_note(log.origin)
+            self._forget_if_void(log, held.size, accepted.get(self._membership.member))
         return saved
 
     def _is_ahead(self, cosignature: Cosignature | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from node.core.quorums import Quorum
 from node.core.roster import Head
 from node.daemon.thinning import Thinning
 from node.disowning import find_unnamed, seen_size
-from node.errors import GovernanceError
+from node.errors import GovernanceError, StoreError
 from node.store.checkpoints import ThinningRule
 from node.store.forgetting import cut_mirror, forget_mirror
 from node.store.seen import SIGNATURE_CHARACTERS, load_mark, lower_mark, seen_sizes
@@ -275,7 +276,7 @@ def end_witness_key(member: SimulatedMember, until: datetime) -> bytes:
     """A card of a member by which its witness key ended then."""
     envelope, card = member.membership.own_card
     former = (*card.former_witness_keys, FormerWitnessKey(card.witness_key, until))
-    newer = replace(member.lab, generation=2).witness.key
+    newer = replace(member.lab, generation=card.seq + 1).witness.key
     changed = replace(card, seq=card.seq + 1, previous=envelope.hash, witness_key=newer, former_witness_keys=former)
     return sign_card(changed, member.lab)
 
@@ -315,6 +316,76 @@ def test_nor_does_one_that_forgets_what_its_own_ended_key_signed(tmp_path: Path)
     assert witness.store.checkpoints.largest_cosigned(log.id, [FIRST]) == {}
     assert seen(witness) == mark_of(witness) == SIZE
     alliance.close()
+
+
+def test_a_change_that_ends_no_own_witness_key_has_no_cosignatures_looked_through(
+    alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = alliance[FIRST].member
+    looks, find = list[int](), witness.store.checkpoints.find_outlived
+
+    def note(name: str, retired: Mapping[str, int]) -> list[tuple[int, int]]:
+        looks.append(len(retired))
+        return find(name, retired)
+
+    monkeypatch.setattr(witness.store.checkpoints, "find_outlived", note)
+    witness.membership.subscribe(witness.exchange.forget_void_cosignatures)
+    for ended in (1, 2):
+        until = alliance.simulated.clock() - timedelta(days=1)
+        witness.membership.import_alliance([], [end_witness_key(witness, until)], fingerprint=None)
+        assert looks == list(range(1, ended + 1))
+        assert witness.store.checkpoints.largest_cosigned(witness.mirror_of(AUTHOR).id, [FIRST]) == {}
+        alliance[COUNCIL].member.membership.amend(SetQuorum(2 + ended))
+        assert witness.membership.accept_update(*alliance.simulated.exported(COUNCIL)).changed
+        witness.exchange.forget_void_cosignatures()
+        assert looks == list(range(1, ended + 1))
+
+
+def test_a_look_that_failed_is_repeated(alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    witness = alliance[FIRST].member
+    raw = end_witness_key(witness, alliance.simulated.clock() - timedelta(days=1))
+    witness.membership.import_alliance([], [raw], fingerprint=None)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise StoreError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(witness.store.checkpoints, "forget_outlived", refuse)
+        with pytest.raises(StoreError):
+            witness.exchange.forget_void_cosignatures()
+    log = witness.mirror_of(AUTHOR)
+    assert witness.store.checkpoints.largest_cosigned(log.id, [FIRST]) == {FIRST: SIZE}
+    witness.exchange.forget_void_cosignatures()
+    assert witness.store.checkpoints.largest_cosigned(log.id, [FIRST]) == {}
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_card_that_comes_before_the_cosignature_is_written_has_it_forgotten(
+    alliance: RotatingAlliance, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Made here, or told by a peer; no later look would find it."""
+    simulated, author, witness = alliance.simulated, alliance[AUTHOR].member, alliance[FIRST].member
+    witness.membership.subscribe(witness.exchange.forget_void_cosignatures)
+    author.push(draft("ZB-1"))
+    simulated.catch_up(FIRST, AUTHOR)
+    raw = end_witness_key(witness, simulated.clock() - timedelta(days=1))
+    checkpoints, name = witness.store.checkpoints, "save_cosignatures" if told else "save_own_cosignature"
+    save, log = getattr(checkpoints, name), witness.mirror_of(AUTHOR)
+    assert log.head is not None
+    note = bytes(cosign(log.head, {witness.lab: int(simulated.clock().timestamp())}))
+
+    def save_after_the_card(*args: Any, **named: Any) -> Any:
+        witness.membership.import_alliance([], [raw], fingerprint=None)
+        assert checkpoints.largest_cosigned(log.id, [FIRST]) == {}
+        return save(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, name, save_after_the_card)
+        if told:
+            assert witness.exchange.accept_notes([note], peer=AUTHOR) == (1, [])
+        else:
+            assert witness.exchange.cosign_head(author.ledger.origin)
+    assert checkpoints.largest_cosigned(log.id, [FIRST]) == {}
 
 
 @pytest.fixture
