@@ -358,7 +358,7 @@ class Daemon:
         """Where the disk is full they stay until the next change of the alliance, or the next start."""
         try:
             self.exchange.forget_void_cosignatures()
-        except StoreError as error:
+        except LabmeshError as error:
             logger.error("event=void_cosignatures_kept error=%r", error.message)
 
     def _notice_own_head(self) -> None:
