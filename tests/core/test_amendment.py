@@ -340,6 +340,7 @@ class TestTheTimeInIt:
     def test_a_proposal_may_wait_for_a_month_and_clocks_differ(self, days: int) -> None:
         roster, cards = build_successor(build(), SetQuorum(3), now=NOW + timedelta(days=days))
         require_sound(build(), roster, cards, now=NOW)
+        assert build().accept_roster(sign_roster(roster, JINAN)).roster.quorum == 3
 
     @pytest.mark.parametrize("wait", [timedelta(days=30, seconds=1), timedelta(days=-1, seconds=-1)], ids=repr)
     def test_but_not_for_longer(self, wait: timedelta) -> None:
