@@ -353,7 +353,8 @@ class TestEffect:
         async def work() -> None:
             async with alliance.all_connected() as running:
                 state = running["qingdao"].states
-                await wait_until(lambda: "jinan" in state and state["jinan"].verified == 2)
+                readers = [running[name].states for name in ("qingdao", "yantai")]  # whoever hears it first reads nothing
+                await wait_until(lambda: all("jinan" in peers and peers["jinan"].verified == 2 for peers in readers))
                 note = bytes(sign_checkpoint(Checkpoint(JINAN.origin, 1, bytes(32)), JINAN.log))
                 await asyncio.to_thread(qingdao.exchange.accept_notes, [note], peer="yantai")
                 await wait_until(lambda: state["jinan"].state == "quarantined")
